@@ -1,0 +1,10 @@
+"""The storage contract between training and serving: the artifact's messages and where it lies."""
+
+FILE_NAME = "model.binpb"
+"""Name of the artifact's file, one serialised `ModelArtifact`."""
+
+REGISTRY_PATH = f"extra_files/{FILE_NAME}"
+"""Path of the artifact in a version of a registered model, as MLflow lays extra files out."""
+
+SHA256_TAG = "artifact_sha256"
+"""Tag of a model version: SHA-256 of the artifact's file in lower-case hexadecimal digits."""

@@ -1,0 +1,1 @@
+"""Generated messages of the model artifact, package prediction.artifact.v1."""

@@ -1,0 +1,1 @@
+"""Generated messages and stubs of the wire contract, package prediction.v1."""

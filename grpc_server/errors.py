@@ -1,0 +1,89 @@
+"""What can go wrong, in the words of the domain; knows no gRPC and no HTTP.
+
+DomainError
+ ├─ InvalidInstance        the request does not fit the model's input schema
+ ├─ ModelUnavailable       no model is loaded
+ ├─ DeadlineExceeded       the caller's deadline passed before the prediction began
+ └─ StartupError           the process cannot do its work; the message says what to change
+     ├─ SettingsError      a flag or an environment variable is unknown or has no valid value
+     ├─ RegistryError      the registry cannot give the model that was asked for
+     └─ ArtifactError      the model's file cannot be served
+         ├─ ArtifactMissing   there is no such file
+         ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
+         └─ GoldenMismatch    the file is read, but does not answer as its trainer's libraries did
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class DomainError(Exception):
+    """Any error that this server foresees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a request that does not fit.
+
+    Parameters
+    ----------
+    field : str
+        Path of the field in the request, such as ``features[3]`` or ``record["mean radius"]``.
+    description : str
+        The value that came and what is allowed.
+    """
+
+    field: str
+    description: str
+
+
+class InvalidInstance(DomainError):
+    """The request does not fit the model's input schema.
+
+    Parameters
+    ----------
+    violations : iterable of Violation
+        One or more, in the order of the schema.
+    """
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = tuple(violations)
+        first, more = self.violations[0], len(self.violations) - 1
+        suffix = f" (and {more} more)" if more else ""
+        super().__init__(f"{first.field}: {first.description}{suffix}")
+
+
+class ModelUnavailable(DomainError):
+    """No model is loaded."""
+
+
+class DeadlineExceeded(DomainError):
+    """The caller's deadline passed before the prediction began."""
+
+
+class StartupError(DomainError):
+    """The process cannot do its work."""
+
+
+class SettingsError(StartupError):
+    """A flag or an environment variable is unknown or has no valid value."""
+
+
+class RegistryError(StartupError):
+    """The registry cannot give the model that was asked for."""
+
+
+class ArtifactError(StartupError):
+    """The model's file cannot be served."""
+
+
+class ArtifactMissing(ArtifactError):
+    """There is no such file."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """The file is truncated, altered, or of a kind that this server cannot read."""
+
+
+class GoldenMismatch(ArtifactError):
+    """The file is read, but does not answer as its trainer's libraries did."""

@@ -1,0 +1,161 @@
+"""Reads a model artifact, and serves nothing that does not answer as its trainer did."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from grpc_server.errors import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactMissing,
+    GoldenMismatch,
+    InvalidInstance,
+)
+from grpc_server.model.estimator import Estimator
+from grpc_server.model.lightgbm import LightgbmBooster
+from grpc_server.model.loaded import Classes, LoadedModel
+from grpc_server.model.logistic_regression import LogisticRegression
+from grpc_server.model.schema import Feature, InputSchema
+from grpc_server.model.source import read_source
+from prediction.artifact import FILE_NAME
+from prediction.artifact.v1 import model_artifact_pb2
+
+# Largest difference to the trainer's probabilities by kind of estimator: trees add up the same
+# leaves in the same order, a dot product may be summed in another order.
+_TOLERANCES = {"lightgbm": 0.0, "logistic_regression": 1e-12}
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Load the model in `folder` and score its golden examples.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds model.binpb and, if it comes from a registry, source.json. May be a link: it is
+        followed once, so that both files are of the same version.
+
+    Raises
+    ------
+    ArtifactMissing
+        If there is no model.binpb.
+    ArtifactCorrupt
+        If the file is truncated, altered, or of a kind that this server cannot read.
+    GoldenMismatch
+        If an answer differs from the trainer's.
+    """
+    folder = folder.resolve()
+    path = folder / FILE_NAME
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ArtifactMissing(f"no model at {path}: {error.strerror}") from None
+    source = read_source(folder, content)
+    try:
+        artifact = _parse(content)
+        model = LoadedModel(
+            input_schema=_read_schema(artifact.input_schema),
+            classes=_read_classes(artifact),
+            estimator=_read_estimator(artifact),
+            provenance=artifact.provenance,
+            source=source,
+            load_time=datetime.now(UTC),
+        )
+        _check_golden_examples(artifact, model)
+    except ArtifactError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return model
+
+
+def _parse(content: bytes) -> model_artifact_pb2.ModelArtifact:
+    try:
+        return model_artifact_pb2.ModelArtifact.FromString(content)
+    except DecodeError:
+        raise ArtifactCorrupt(
+            "is no ModelArtifact; it was altered or only partly written"
+        ) from None
+
+
+def _read_schema(message: model_artifact_pb2.InputSchema) -> InputSchema:
+    features = []
+    for feature in message.features:
+        if feature.WhichOneof("kind") != "numeric":
+            raise ArtifactCorrupt(
+                f'feature "{feature.name}" is of a kind that this server does not know; '
+                "a newer server may"
+            )
+        features.append(Feature(feature.name, feature.nullable))
+    if not features or len({feature.name for feature in features}) != len(features):
+        raise ArtifactCorrupt("input_schema.features is empty or has a name twice")
+    return InputSchema(tuple(features))
+
+
+def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
+    integers = tuple(artifact.class_labels.integers.values)
+    labels = tuple(map(str, integers)) or tuple(artifact.class_labels.strings.values)
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise ArtifactCorrupt(
+            f"class_labels has to be two or more different labels, not {labels}"
+        )
+    has_threshold = artifact.HasField("threshold")
+    if has_threshold != (len(labels) == 2):
+        raise ArtifactCorrupt("threshold is to be set for two classes, and for no more")
+    return Classes(
+        labels=labels,
+        predictions=integers or tuple(range(len(labels))),
+        threshold=artifact.threshold if has_threshold else None,
+    )
+
+
+def _read_estimator(artifact: model_artifact_pb2.ModelArtifact) -> Estimator:
+    n_features = len(artifact.input_schema.features)
+    labels = artifact.class_labels
+    n_classes = len(labels.integers.values) or len(labels.strings.values)
+    match artifact.WhichOneof("estimator"):
+        case "logistic_regression":
+            return LogisticRegression.from_message(
+                artifact.logistic_regression, n_features, n_classes
+            )
+        case "lightgbm":
+            return LightgbmBooster(artifact.lightgbm.model_text, n_features, n_classes)
+        case _:
+            raise ArtifactCorrupt(
+                "has no estimator that this server knows; a newer server may"
+            )
+
+
+def _check_golden_examples(
+    artifact: model_artifact_pb2.ModelArtifact, model: LoadedModel
+) -> None:
+    """Score what the trainer scored; warms the estimator up besides."""
+    tolerance = _TOLERANCES[artifact.WhichOneof("estimator") or ""]
+    if not artifact.golden_examples:
+        raise ArtifactCorrupt(
+            "has no golden examples, so nothing shows that it is read correctly"
+        )
+    for number, example in enumerate(artifact.golden_examples):
+        try:
+            _check_golden_example(example, model, tolerance)
+        except InvalidInstance as error:
+            raise ArtifactCorrupt(f"golden example {number}: {error}") from None
+        except GoldenMismatch as error:
+            raise GoldenMismatch(f"golden example {number} {error}") from None
+
+
+def _check_golden_example(
+    example: model_artifact_pb2.GoldenExample, model: LoadedModel, tolerance: float
+) -> None:
+    row = model.input_schema.row_from_features(example.features)
+    probabilities = model.estimator.predict_probabilities(row)
+    expected = example.probabilities
+    agrees = len(probabilities) == len(expected) and all(
+        abs(p - e) <= tolerance for p, e in zip(probabilities, expected, strict=True)
+    )
+    if not agrees:
+        raise GoldenMismatch(
+            f"gives {list(probabilities)}, its trainer got {list(expected)}; allowed difference "
+            f"{tolerance}"
+        )
+    label = model.classes.labels[model.classes.decide(probabilities)]
+    if label != example.label:
+        raise GoldenMismatch(f'predicts "{label}", its trainer got "{example.label}"')

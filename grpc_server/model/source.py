@@ -1,0 +1,63 @@
+"""Where a model's file comes from: what `model_sync` writes beside it and the server reads."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from grpc_server.errors import ArtifactCorrupt
+
+SOURCE_FILE_NAME = "source.json"
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Origin of a model's file.
+
+    Parameters
+    ----------
+    registered_model : str
+        Name in the registry; empty if the file does not come from one.
+    version : str
+        Version in the registry, else derived from the digest.
+    run_id : str
+        Tracking run that registered it; may be empty.
+    sha256 : str
+        Digest of model.binpb in lower-case hexadecimal digits.
+    """
+
+    registered_model: str
+    version: str
+    run_id: str
+    sha256: str
+
+    def write(self, folder: Path) -> None:
+        """Write the source file into `folder`."""
+        (folder / SOURCE_FILE_NAME).write_text(
+            json.dumps(asdict(self), indent=2) + "\n"
+        )
+
+
+def read_source(folder: Path, artifact: bytes) -> ModelSource:
+    """Read where `artifact` comes from, and check its digest against what is written there.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        If the source file is unreadable, or the artifact is not the one it was written for.
+    """
+    actual = hashlib.sha256(artifact).hexdigest()
+    path = folder / SOURCE_FILE_NAME
+    if not path.exists():
+        return ModelSource("", f"sha256:{actual[:_SHOWN_DIGITS]}", "", actual)
+    try:
+        source = ModelSource(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ArtifactCorrupt(f"{path} cannot be read: {error}") from None
+    if source.sha256 != actual:
+        raise ArtifactCorrupt(
+            f"{folder} holds a model whose sha256 is {actual}, but {SOURCE_FILE_NAME} says "
+            f"{source.sha256}: it was altered or only partly written"
+        )
+    return source

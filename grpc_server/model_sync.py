@@ -1,0 +1,184 @@
+"""`python -m grpc_server.model_sync`: fetches a registered model's artifact from MLflow.
+
+A program of its own and the only one here that imports MLflow, so that the serving process never
+does. Everything it writes is complete before the link that the server reads is pointed at it.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpc_server.errors import RegistryError
+from grpc_server.model.source import ModelSource
+from prediction.artifact import FILE_NAME, REGISTRY_PATH, SHA256_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+VERSIONS_FOLDER = "versions"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUri:
+    """A parsed ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; one of the two is set."""
+
+    name: str
+    alias: str | None
+    version: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelUri":
+        """Parse a URI.
+
+        Raises
+        ------
+        RegistryError
+            If it has neither form.
+        """
+        match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", text)
+        if match is None:
+            raise RegistryError(
+                f"model URI {text!r} is not models:/NAME@ALIAS or models:/NAME/VERSION"
+            )
+        return cls(match[1], match[2], match[3])
+
+
+def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
+    """Fetch the version that `uri` names now, and point `model_dir` at it.
+
+    Parameters
+    ----------
+    uri : ModelUri
+        Model to fetch.
+    model_dir : Path
+        Link to point at the version's folder, which lies in ``versions`` beside the link.
+
+    Raises
+    ------
+    RegistryError
+        If the registry does not answer, or has no such model, alias or artifact, or if `model_dir`
+        is a folder that somebody else made.
+    """
+    if model_dir.exists() and not model_dir.is_symlink():
+        raise RegistryError(
+            f"--model-dir {model_dir} is a folder, not a link of model_sync; name another"
+        )
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    _check_store_exists()
+    try:
+        version = _resolve(MlflowClient(), uri)
+        source, folder = _fetch(version, model_dir.parent / VERSIONS_FOLDER)
+    except MlflowException as error:
+        raise RegistryError(
+            f"the registry at {_tracking_uri()}: {error.message}"
+        ) from None
+    _point(model_dir, folder)
+    return source
+
+
+def _tracking_uri() -> str:
+    import mlflow
+
+    uri: str = mlflow.get_tracking_uri()
+    return uri
+
+
+def _check_store_exists() -> None:
+    """Refuse a missing SQLite file: MLflow would make an empty one and say that it has no model."""
+    uri = _tracking_uri()
+    if (
+        uri.startswith("sqlite:///")
+        and not Path(uri.removeprefix("sqlite:///")).exists()
+    ):
+        raise RegistryError(
+            f"there is no registry at {uri}; set MLFLOW_TRACKING_URI or train a model first"
+        )
+
+
+def _resolve(client: "MlflowClient", uri: ModelUri) -> "ModelVersion":
+    if uri.alias is not None:
+        return client.get_model_version_by_alias(uri.name, uri.alias)
+    return client.get_model_version(uri.name, uri.version or "")
+
+
+def _fetch(version: "ModelVersion", versions: Path) -> tuple[ModelSource, Path]:
+    """Bring the version's artifact into a folder of its own, unless it is there already."""
+    from mlflow.artifacts import download_artifacts
+
+    expected = version.tags.get(SHA256_TAG)
+    if expected is None:
+        raise RegistryError(
+            f"version {version.version} of {version.name} has no tag {SHA256_TAG}: it was not "
+            "registered by the training flow"
+        )
+    source = ModelSource(
+        version.name, str(version.version), version.run_id or "", expected
+    )
+    folder = versions / f"{version.name}-{version.version}-{expected[:12]}"
+    if folder.exists():
+        return source, folder
+    versions.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=versions, prefix=".partial-") as scratch:
+        uri = f"models:/{version.name}/{version.version}/{REGISTRY_PATH}"
+        downloaded = Path(download_artifacts(artifact_uri=uri, dst_path=scratch))
+        _check_digest(downloaded, source)
+        complete = Path(scratch, "complete")
+        complete.mkdir()
+        shutil.move(downloaded, complete / FILE_NAME)
+        source.write(complete)
+        complete.replace(folder)
+    return source, folder
+
+
+def _check_digest(path: Path, source: ModelSource) -> None:
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    if actual != source.sha256:
+        raise RegistryError(
+            f"version {source.version} of {source.registered_model}: {REGISTRY_PATH} has sha256 "
+            f"{actual}, its tag says {source.sha256}; it was altered after registration"
+        )
+
+
+def _point(link: Path, folder: Path) -> None:
+    """Point `link` at `folder` in one step, so that a reader sees the old or the new."""
+    fresh = link.with_name(f".{link.name}-{os.getpid()}")
+    fresh.symlink_to(os.path.relpath(folder, link.parent))
+    fresh.replace(link)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the program and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m grpc_server.model_sync",
+        description="Fetch a registered model for the server, from MLFLOW_TRACKING_URI.",
+    )
+    parser.add_argument("model_uri", help="models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument(
+        "--model-dir", type=Path, required=True, help="link to point at the model"
+    )
+    given = parser.parse_args(arguments)
+    # MLflow's own default retries for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    try:
+        source = synchronize(ModelUri.parse(given.model_uri), given.model_dir)
+    except RegistryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{source.registered_model} version {source.version} is at {given.model_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

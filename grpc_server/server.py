@@ -1,0 +1,115 @@
+"""Puts the parts of one server together, and takes it through its life."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from grpc_server.errors import StartupError
+from grpc_server.health import SERVICE_NAME, Health
+from grpc_server.http_endpoint import HttpEndpoint, make_app
+from grpc_server.interceptor import EdgeInterceptor
+from grpc_server.metrics import Metrics
+from grpc_server.model import LoadedModel, ModelSlot
+from grpc_server.servicer import PredictionServicer
+from grpc_server.settings import Settings
+from prediction.v1 import prediction_service_pb2_grpc
+
+
+class PredictionServer:
+    """One server process: the gRPC port, the HTTP port and the model that answers.
+
+    Both ports are bound here, so that a port in use fails before anything else is done.
+
+    Raises
+    ------
+    StartupError
+        If a port cannot be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._settings = settings
+        self._slot = ModelSlot()
+        self._metrics = Metrics(registry)
+        self._health = Health()
+        self._http = HttpEndpoint(
+            settings.host,
+            settings.http_port,
+            make_app(registry, self._health.why_not_ready),
+        )
+        self._grpc = self._build_grpc_server()
+        self.port = self._bind(self._grpc)
+
+    @property
+    def http_port(self) -> int:
+        """Port of HTTP that was bound."""
+        return self._http.port
+
+    def start(self) -> None:
+        """Begin to answer: alive, and not ready until a model is served."""
+        self._grpc.start()
+        self._http.start()
+
+    def serve(self, model: LoadedModel) -> None:
+        """Let `model` answer from now on, and be ready."""
+        self._slot.put(model)
+        self._metrics.show_model(model)
+        self._health.set_ready()
+
+    def drain(self, wake: threading.Event) -> None:
+        """Report not ready and go on answering, so that balancers stop sending new calls.
+
+        Lasts the drain time, or until `wake` is set.
+        """
+        self._health.set_not_ready("draining before the server stops")
+        wake.wait(self._settings.drain_seconds)
+
+    def stop(self) -> None:
+        """Take no new calls, give those in flight the grace time, and free both ports."""
+        self._health.set_not_ready("stopping")
+        self._grpc.stop(self._settings.grace_seconds).wait()
+        self._http.stop()
+
+    def _build_grpc_server(self) -> grpc.Server:
+        settings = self._settings
+        server = grpc.server(
+            ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
+            interceptors=[EdgeInterceptor(self._metrics)],
+            options=[
+                # Else a second server on the same port takes half of the calls without an error.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+            ],
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionServicer(self._slot, self._metrics), server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        if settings.reflection:
+            names = (SERVICE_NAME, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        return server
+
+    def _bind(self, server: grpc.Server) -> int:
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            return server.add_insecure_port(address)
+        except RuntimeError:
+            self._http.stop()
+            raise StartupError(
+                f"cannot listen on {address}: it is in use or not an address of this machine; "
+                "choose another with --port or --host"
+            ) from None

@@ -1,0 +1,241 @@
+"""The server's settings: every name, type, default and help text, and where a value comes from.
+
+A value comes from its flag, else from the environment variable ``PREDICTION_<FIELD>``, else from
+its default. This module refuses to read the environment itself: it is handed in.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from grpc_server.errors import SettingsError
+
+ENV_PREFIX = "PREDICTION_"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"an integer in [{low}, {high}]") from None
+        if not low <= value <= high:
+            raise ValueError(f"an integer in [{low}, {high}]")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    allowed = "a number of seconds in [0, 3600]"
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not 0 <= value <= 3600:
+        raise ValueError(allowed)
+    return value
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in LOG_LEVELS:
+        raise ValueError("one of " + ", ".join(LOG_LEVELS))
+    return text.upper()
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("a path")
+    return Path(text)
+
+
+def _model_uri(text: str) -> str:
+    if not text.startswith("models:/"):
+        raise ValueError("models:/NAME@ALIAS or models:/NAME/VERSION")
+    return text
+
+
+def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one server process; the help of a field is in its metadata."""
+
+    model_dir: Path = _setting(
+        Path(".model/current"),
+        _path,
+        "folder that holds model.binpb; with --model-uri, the link that is pointed at it",
+    )
+    model_uri: str | None = _setting(
+        None,
+        _model_uri,
+        "registered model to fetch into --model-dir at start: models:/NAME@ALIAS or "
+        "models:/NAME/VERSION; MLFLOW_TRACKING_URI says from where",
+    )
+    host: str = _setting("0.0.0.0", str, "address to listen on")
+    port: int = _setting(50051, _integer(0, 65535), "port of gRPC; 0 takes a free one")
+    http_port: int = _setting(
+        8080, _integer(0, 65535), "port of /metrics and /health; 0 takes a free one"
+    )
+    workers: int = _setting(
+        4, _integer(1, 64), "threads that answer calls; 2 to 4 are best"
+    )
+    reflection: bool = _setting(
+        True, _boolean, "serve gRPC reflection, which grpcurl uses"
+    )
+    max_message_bytes: int = _setting(
+        16 * 1024 * 1024,
+        _integer(1024, 2**31 - 1),
+        "largest message to receive or send, in bytes",
+    )
+    drain_seconds: float = _setting(
+        5.0,
+        _seconds,
+        "seconds to go on answering while reporting not ready after SIGTERM; SIGINT skips them",
+    )
+    grace_seconds: float = _setting(
+        20.0, _seconds, "seconds that calls in flight then have to finish"
+    )
+    log_level: str = _setting(
+        "INFO", _log_level, "least level to log: " + ", ".join(LOG_LEVELS)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What a start of the program asks for.
+
+    Parameters
+    ----------
+    settings : Settings
+        Effective settings.
+    origins : mapping of str to str
+        Where each value comes from, by the setting's name: a flag, a variable or "default".
+    print_settings : bool
+        Whether to print them and exit.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    print_settings: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are ours: one line, told apart from faults."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see --help")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m grpc_server",
+        description="Serve one registered model over gRPC.",
+        epilog=f"Each flag is an environment variable too: --port is {ENV_PREFIX}PORT.",
+        allow_abbrev=False,
+    )
+    for item in fields(Settings):
+        help_text = f"{item.metadata['help']} (default: {item.default})"
+        if item.metadata["parse"] is _boolean:
+            parser.add_argument(
+                _flag(item.name),
+                action=argparse.BooleanOptionalAction,
+                default=None,
+                help=help_text,
+            )
+        else:
+            parser.add_argument(
+                _flag(item.name), metavar=item.name.upper(), help=help_text
+            )
+    parser.add_argument(
+        "--print-settings",
+        action="store_true",
+        help="print every setting, its value and where it comes from, and exit",
+    )
+    return parser
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    known = [ENV_PREFIX + item.name.upper() for item in fields(Settings)]
+    unknown = sorted(
+        name for name in environ if name.startswith(ENV_PREFIX) and name not in known
+    )
+    if unknown:
+        raise SettingsError(
+            f"environment variable {unknown[0]} is not a setting; known are {', '.join(known)}"
+        )
+
+
+def _parse(text: str, parse: Callable[[str], Any], origin: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{origin}: {text!r} is not {error}") from None
+
+
+def parse_command_line(
+    arguments: Sequence[str], environ: Mapping[str, str]
+) -> CommandLine:
+    """Read the settings from flags, environment and defaults, in this order.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Command line without the program's name.
+    environ : mapping of str to str
+        Environment; names with the prefix ``PREDICTION_`` are settings.
+
+    Raises
+    ------
+    SettingsError
+        If a flag or variable is unknown, or a value is not allowed.
+    """
+    given = vars(_build_parser().parse_args(arguments))
+    _check_names(environ)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in fields(Settings):
+        variable = ENV_PREFIX + item.name.upper()
+        raw = given[item.name]
+        if isinstance(raw, bool):
+            values[item.name], origins[item.name] = raw, _flag(item.name)
+        elif raw is not None:
+            origins[item.name] = _flag(item.name)
+            values[item.name] = _parse(raw, item.metadata["parse"], _flag(item.name))
+        elif variable in environ:
+            origins[item.name] = variable
+            values[item.name] = _parse(
+                environ[variable], item.metadata["parse"], variable
+            )
+        else:
+            values[item.name], origins[item.name] = item.default, "default"
+    return CommandLine(Settings(**values), origins, given["print_settings"])
+
+
+def describe(settings: Settings, origins: Mapping[str, str]) -> str:
+    """Return one line per setting: its name, value and origin."""
+    rows = [
+        (f.name, str(getattr(settings, f.name)), origins[f.name])
+        for f in fields(settings)
+    ]
+    name_width = max(len(name) for name, _, _ in rows)
+    value_width = max(len(value) for _, value, _ in rows)
+    return "\n".join(
+        f"{n:{name_width}}  {v:{value_width}}  {origin}" for n, v, origin in rows
+    )

@@ -1,0 +1,80 @@
+"""The one table from errors of the domain to gRPC statuses, with their machine-readable details."""
+
+import secrets
+from collections.abc import Mapping
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from grpc_server.errors import (
+    DeadlineExceeded,
+    DomainError,
+    InvalidInstance,
+    ModelUnavailable,
+)
+
+ERROR_DOMAIN = "prediction.v1"
+# Details travel in a header: beyond 8 KiB the caller sees RESOURCE_EXHAUSTED instead. The schema
+# bounds one violation to about 300 bytes.
+MAX_VIOLATIONS = 12
+
+STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
+    InvalidInstance: grpc.StatusCode.INVALID_ARGUMENT,
+    ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+_REASON_BY_ERROR: Mapping[type[DomainError], str] = {
+    InvalidInstance: "INVALID_INSTANCE",
+    ModelUnavailable: "MODEL_UNAVAILABLE",
+    DeadlineExceeded: "DEADLINE_EXCEEDED",
+}
+
+
+def to_status(error: DomainError) -> Status:
+    """Return the status that tells the caller of `error`."""
+    code = STATUS_BY_ERROR[type(error)]
+    details: list[Message] = [
+        ErrorInfo(reason=_REASON_BY_ERROR[type(error)], domain=ERROR_DOMAIN)
+    ]
+    if isinstance(error, InvalidInstance):
+        details.append(_bad_request(error))
+    return _status(code, str(error), details)
+
+
+def internal_status() -> tuple[Status, str]:
+    """Return a status that tells nothing of a fault but an id, and the id for the log."""
+    error_id = secrets.token_hex(8)
+    info = ErrorInfo(
+        reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"error_id": error_id}
+    )
+    message = f"internal error {error_id}: the server's log has the cause under this id"
+    return _status(grpc.StatusCode.INTERNAL, message, [info]), error_id
+
+
+def _bad_request(error: InvalidInstance) -> BadRequest:
+    shown = error.violations[:MAX_VIOLATIONS]
+    request = BadRequest(
+        field_violations=[
+            BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in shown
+        ]
+    )
+    more = len(error.violations) - len(shown)
+    if more:
+        request.field_violations.add(
+            field="*", description=f"{more} more fields do not fit"
+        )
+    return request
+
+
+def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> Status:
+    status = Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
