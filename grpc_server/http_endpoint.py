@@ -1,6 +1,7 @@
 """The HTTP port: /metrics for Prometheus, /health/live and /health/ready for people."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -23,9 +24,13 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
     def server_bind(self) -> None:
         """Bind without looking up a name."""
         self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        self.server_address = self.socket.getsockname()[:2]
         self.server_port = self.server_address[1]
         self.setup_environ()
+
+
+class _ThreadingServerV6(_ThreadingServer):
+    address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -91,14 +96,16 @@ class HttpEndpoint:
     """
 
     def __init__(self, host: str, port: int, app: "WSGIApplication") -> None:
+        kind = _ThreadingServerV6 if ":" in host else _ThreadingServer
         try:
-            self._server = make_server(host, port, app, _ThreadingServer, _QuietHandler)
+            self._server = make_server(host, port, app, kind, _QuietHandler)
         except OSError as error:
             raise StartupError(
                 f"cannot listen on {host}:{port}: {error.strerror}; choose another with --http-port"
             ) from None
+        # How often to look whether to stop, which bounds how long `stop` takes.
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="http", daemon=True
+            target=self._server.serve_forever, args=(0.1,), name="http", daemon=True
         )
 
     @property

@@ -1,5 +1,6 @@
 """Puts the parts of one server together, and takes it through its life."""
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -104,12 +105,31 @@ class PredictionServer:
         return server
 
     def _bind(self, server: grpc.Server) -> int:
-        address = f"{self._settings.host}:{self._settings.port}"
+        host, port = self._settings.host, self._settings.port
         try:
-            return server.add_insecure_port(address)
-        except RuntimeError:
+            _check_address(host, port)
+            return server.add_insecure_port(
+                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            )
+        except (OSError, RuntimeError) as error:
             self._http.stop()
+            reason = error.strerror if isinstance(error, OSError) else "it is in use"
             raise StartupError(
-                f"cannot listen on {address}: it is in use or not an address of this machine; "
-                "choose another with --port or --host"
+                f"cannot listen on {host}:{port}: {reason}; choose another with --port or --host"
             ) from None
+
+
+def _check_address(host: str, port: int) -> None:
+    """Bind and let go: grpcio itself says only that it failed, and writes to stderr besides.
+
+    Raises
+    ------
+    OSError
+        If the address is in use, or is not one of this machine.
+    """
+    family, kind, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    )[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)

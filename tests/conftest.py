@@ -1,24 +1,16 @@
-"""Fixtures of all tests: real models, real artifacts, a real server on free ports."""
+"""Fixtures of all tests."""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
-import grpc
-import lightgbm
-import numpy as np
 import pytest
-from sklearn.datasets import make_classification
 
-from grpc_server.model import load_model
-from grpc_server.server import PredictionServer
-from grpc_server.settings import Settings
-from prediction.artifact import FILE_NAME
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
-ROOT = Path(__file__).resolve().parent.parent
+from support import artifact_without_estimator, connect, running_server, write_artifact
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,25 +18,14 @@ def clean_environment() -> Iterator[None]:
     """Keep the machine's own settings, proxies and telemetry out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("PREDICTION_", "MLFLOW_", "METAFLOW_")) or "proxy" in name.lower():
+            if (
+                name.startswith(("PREDICTION_", "MLFLOW_", "METAFLOW_"))
+                or "proxy" in name.lower()
+            ):
                 patch.delenv(name)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("DO_NOT_TRACK", "true")
         yield
-
-
-def artifact_without_estimator(n_features: int, n_classes: int) -> ModelArtifact:
-    """Return an artifact of numeric features f0, f1, ... and classes 0, 1, ..."""
-    artifact = ModelArtifact()
-    for number in range(n_features):
-        feature = artifact.input_schema.features.add(name=f"f{number}")
-        feature.numeric.SetInParent()
-    artifact.class_labels.integers.values.extend(range(n_classes))
-    if n_classes == 2:
-        artifact.threshold = 0.5
-    artifact.provenance.metrics["holdout_roc_auc"] = 0.75
-    artifact.provenance.create_time.FromSeconds(1_700_000_000)
-    return artifact
 
 
 @pytest.fixture
@@ -58,83 +39,22 @@ def logistic_artifact() -> ModelArtifact:
     artifact.provenance.display_name = "Logistic Regression"
     # At the centre the log-odds are the intercept: 1 / (1 + exp(-0.5)).
     artifact.golden_examples.add(
-        features=[1.0, 3.0], probabilities=[0.3775406687981454, 0.6224593312018546], label="1"
+        features=[1.0, 3.0],
+        probabilities=[0.3775406687981454, 0.6224593312018546],
+        label="1",
     )
     return artifact
-
-
-def train_lightgbm(n_classes: int, n_features: int = 6) -> tuple[lightgbm.Booster, np.ndarray]:
-    """Train a small booster; return it with rows to predict, some values missing."""
-    X, y = make_classification(
-        n_samples=300,
-        n_features=n_features,
-        n_informative=n_features - 1,
-        n_redundant=0,
-        n_classes=n_classes,
-        random_state=0,
-    )
-    X[::7, 0] = np.nan
-    objective = {"objective": "binary"} if n_classes == 2 else {"objective": "multiclass"}
-    if n_classes > 2:
-        objective["num_class"] = str(n_classes)
-    parameters = {**objective, "num_threads": 1, "verbose": -1, "seed": 0, "num_leaves": 7}
-    return lightgbm.train(parameters, lightgbm.Dataset(X, y), num_boost_round=20), X
-
-
-def lightgbm_artifact(n_classes: int) -> tuple[ModelArtifact, np.ndarray, np.ndarray]:
-    """Return an artifact, rows, and the probabilities that LightGBM's Python package gives them."""
-    booster, rows = train_lightgbm(n_classes)
-    outputs = booster.predict(rows, num_threads=1)
-    expected = np.column_stack([1 - outputs, outputs]) if n_classes == 2 else outputs
-    artifact = artifact_without_estimator(rows.shape[1], n_classes)
-    artifact.input_schema.features[0].nullable = True
-    artifact.lightgbm.model_text = booster.model_to_string()
-    artifact.provenance.family = "lightgbm"
-    artifact.provenance.display_name = "LightGBM"
-    for row, probabilities in zip(rows[:8], expected[:8], strict=True):
-        artifact.golden_examples.add(
-            features=row, probabilities=probabilities, label=str(probabilities.argmax())
-        )
-    return artifact, rows, expected
-
-
-def write_artifact(folder: Path, artifact: ModelArtifact) -> Path:
-    """Write `artifact` where the server looks for it, and return the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE_NAME).write_bytes(artifact.SerializeToString())
-    return folder
-
-
-@contextmanager
-def running_server(model_dir: Path | None) -> Iterator[PredictionServer]:
-    """Run a server on free ports of the loopback address, with the model in `model_dir` if any."""
-    settings = Settings(host="127.0.0.1", port=0, http_port=0, drain_seconds=0.0)
-    server = PredictionServer(settings)
-    server.start()
-    try:
-        if model_dir is not None:
-            server.serve(load_model(model_dir))
-        yield server
-    finally:
-        server.stop()
-
-
-@contextmanager
-def connect(server: PredictionServer) -> Iterator[PredictionServiceStub]:
-    """Return a stub that talks to `server`."""
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        yield PredictionServiceStub(channel)
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[[ModelArtifact], PredictionServiceStub]]:
     """Return a function that serves an artifact and gives a stub; all stops after the test."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
 
         def start(artifact: ModelArtifact) -> PredictionServiceStub:
             folder = write_artifact(tmp_path / "model", artifact)
-            return stack.enter_context(connect(stack.enter_context(running_server(folder))))
+            return stack.enter_context(
+                connect(stack.enter_context(running_server(folder)))
+            )
 
         yield start

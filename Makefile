@@ -1,0 +1,118 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Any Python 3.11 to 3.13; used only to make the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+# Passed on: make train ARGS='--data table.csv --target label', make test ARGS='-k client'.
+ARGS ?=
+MODEL ?= tabular_classifier
+# make clean DATA=1 removes what was trained as well.
+DATA ?= 0
+
+# Absolute paths would break in a folder with a space in its name; every path here is relative.
+python := $(VENV)/bin/python
+installed := $(VENV)/.installed
+generated := clients/python/prediction
+messages := prediction/v1/prediction_service.proto prediction/artifact/v1/model_artifact.proto
+services := prediction/v1/prediction_service.proto
+code := clients flows grpc_server tests .ci
+
+# Neither MLflow nor what it brings along reports to anybody.
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= true
+
+.PHONY: help
+help:  ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+.PHONY: install
+install: $(installed)  ## Make the virtual environment with the locked versions
+
+$(installed): setup.cfg pyproject.toml clients/python/pyproject.toml constraints.txt .ci/preflight.py
+	$(PYTHON) .ci/preflight.py
+	$(PYTHON) -m venv $(VENV)
+	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable clients/python --editable '.[sync,training,dev]'
+	touch $@
+
+.PHONY: lock
+lock: $(installed)  ## Renew constraints.txt from setup.cfg, for every supported Python
+	$(python) -m pip install --quiet 'uv>=0.13,<0.14'
+	printf '%s\n' '-e clients/python' '-e .[sync,training,dev]' | $(python) -m uv pip compile - \
+	  --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-package prediction-client --no-emit-package prediction-server \
+	  --output-file constraints.txt
+
+.PHONY: proto
+proto: $(generated)/v1/prediction_service_pb2.py  ## Generate the Python code of the contracts
+
+$(generated)/v1/prediction_service_pb2.py: $(addprefix proto/,$(messages)) $(installed)
+	$(call generate,clients/python)
+	touch $@
+
+# $(call generate,FOLDER): write the generated code of all contracts below FOLDER.
+define generate
+PATH="$(VENV)/bin:$$PATH" $(python) -m grpc_tools.protoc -Iproto \
+  --python_out=$(1) --mypy_out=quiet:$(1) $(messages)
+PATH="$(VENV)/bin:$$PATH" $(python) -m grpc_tools.protoc -Iproto \
+  --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(services)
+endef
+
+.PHONY: drift
+drift: $(installed)  ## Fail if the committed generated code is not what the contracts give
+	rm -rf build/drift && mkdir -p build/drift
+	$(call generate,build/drift)
+	cd build/drift && find . -type f | sort | while read -r file; do \
+	  diff -u "../../clients/python/$$file" "$$file"; done
+
+.PHONY: format
+format: $(installed)  ## Format the code and the contracts
+	$(python) -m black --quiet $(code)
+	$(python) -m isort --quiet $(code)
+	$(VENV)/bin/buf format --write proto
+
+.PHONY: lint
+lint: $(installed)  ## Check format, style, types, import rules, spelling and the contracts
+	$(python) -m black --quiet --check $(code)
+	$(python) -m isort --quiet --check $(code)
+	$(python) -m flake8 $(code)
+	$(python) -m mypy
+	PYTHONPATH=flows:clients/python $(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/codespell
+	$(VENV)/bin/buf lint proto
+	$(VENV)/bin/buf format --diff --exit-code proto
+
+.PHONY: test
+test: $(installed)  ## Run the tests
+	$(python) -m pytest $(ARGS)
+
+.PHONY: train
+train: $(installed)  ## Run the training flow here; ARGS are its parameters
+	$(python) flows/train_flow.py run --model_name $(MODEL) $(ARGS)
+
+.PHONY: serve
+serve: $(installed)  ## Serve the champion of MODEL on port 50051, metrics on 8080
+	$(python) -m grpc_server --host 127.0.0.1 --model-uri models:/$(MODEL)@champion $(ARGS)
+
+.PHONY: demo
+demo: $(installed)  ## Train on the embedded data set, register, serve, predict
+	$(python) clients/demo.py
+
+.PHONY: bench
+bench: $(installed)  ## Measure the flow and the server on this machine
+	$(python) -m tests.benchmarks
+
+.PHONY: ci
+ci: lint drift test  ## What has to pass before a change lands
+
+.PHONY: clean
+clean:  ## Remove the environment and caches; DATA=1 also models, runs and mlflow.db
+	rm -rf $(VENV) build .model .mypy_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf prediction_server.egg-info clients/python/prediction_client.egg-info clients/python/build
+	if [[ "$(DATA)" == 1 ]]; then rm -rf .metaflow mlflow.db mlruns mlartifacts; \
+	  else echo 'kept: .metaflow, mlflow.db, mlruns (make clean DATA=1 removes them)'; fi

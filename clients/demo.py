@@ -1,0 +1,102 @@
+"""`make demo`: the main job from end to end, with the programs that its users run.
+
+Trains on the embedded data set, registers the winner in a local MLflow, starts the server, waits
+until it is ready, predicts through gRPC, and stops the server.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prediction import Model, PredictionClient
+
+MODEL_NAME = "tabular_classifier"
+READY_SECONDS = 60.0
+
+# The first row of the embedded data set, scikit-learn's breast_cancer: a malignant tumour.
+FEATURES = (
+    *(17.99, 10.38, 122.8, 1001.0, 0.1184, 0.2776, 0.3001, 0.1471, 0.2419, 0.07871),
+    *(1.095, 0.9053, 8.589, 153.4, 0.006399, 0.04904, 0.05373, 0.01587, 0.03003, 0.006193),
+    *(25.38, 17.33, 184.6, 2019.0, 0.1622, 0.6656, 0.7119, 0.2654, 0.4601, 0.1189),
+)
+
+NEXT_STEPS = f"""
+What to try next:
+  make train ARGS='--data table.csv --target label'      a table of your own
+  make serve                                             the champion on port 50051
+  .venv/bin/python -m prediction model                   what is served
+  .venv/bin/grpcurl -plaintext localhost:50051 list      the same, with a standard tool
+  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db   the registry, in a browser
+  .venv/bin/python flows/train_flow.py card view register       the report of the run
+The registered model is models:/{MODEL_NAME}@champion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server process and the port it listens on."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+
+def say(text: str) -> None:
+    """Print a heading of the demo, apart from what its programs print."""
+    print(f"\n=== {text}", flush=True)
+
+
+def train() -> None:
+    """Run the flow."""
+    command = [sys.executable, "flows/train_flow.py", "run", "--model_name", MODEL_NAME]
+    subprocess.run(command, check=True)
+
+
+@contextmanager
+def serve() -> Iterator[Server]:
+    """Run a server on free ports; stop it as Kubernetes does, and check that it stops well."""
+    command = [sys.executable, "-m", "grpc_server", "--model-uri", f"models:/{MODEL_NAME}@champion"]
+    command += ["--host", "127.0.0.1", "--port", "0", "--http-port", "0", "--drain-seconds", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        first_line = process.stdout.readline()
+        if not first_line:
+            raise SystemExit("error: the server did not start")
+        yield Server(process, json.loads(first_line)["port"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=READY_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"error: the server ended with exit code {process.returncode}")
+
+
+def predict(client: PredictionClient) -> None:
+    """Predict one row, by position and by name, and print the answers."""
+    model: Model = client.get_model()
+    print(f"model: {model.model}, version {model.model_version} of {model.registered_model}")
+    by_position = client.predict(FEATURES)
+    names = [feature.name for feature in model.features]
+    by_name = client.predict(dict(zip(names, FEATURES, strict=True)))
+    if by_position != by_name:
+        raise SystemExit(f"error: {by_position} by position, {by_name} by name")
+    print(f"the data set's first row: {by_name}")
+
+
+def main() -> None:
+    """Run the demo."""
+    say("1/3 Training and registering (Metaflow, MLflow)")
+    train()
+    say("2/3 Starting the server and waiting until it is ready")
+    with serve() as server, PredictionClient(f"127.0.0.1:{server.port}") as client:
+        client.wait_until_ready(timeout_seconds=READY_SECONDS)
+        say("3/3 Predicting through gRPC")
+        predict(client)
+    print("server stopped, exit code 0")
+    print(NEXT_STEPS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The program that fetches models, against a real MLflow store."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from grpc_server.errors import RegistryError
+from grpc_server.model import load_model
+from grpc_server.model_sync import ModelUri, main, synchronize
+from prediction.artifact import FILE_NAME, SHA256_TAG
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+
+from support import artifact_without_estimator, lightgbm_artifact
+
+pytestmark = pytest.mark.slow
+
+
+def register(
+    artifact: ModelArtifact, folder: Path, tags: dict[str, str] | None = None
+) -> str:
+    """Register `artifact` as a new version of the model "iris"; return the version."""
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+
+    path = folder / FILE_NAME
+    path.write_bytes(artifact.SerializeToString())
+    mlflow.set_experiment("test")
+    with mlflow.start_run():
+        model = mlflow.sklearn.log_model(
+            LogisticRegression().fit([[0.0], [1.0]], [0, 1]),
+            name="model",
+            pip_requirements=["scikit-learn"],
+            extra_files=[str(path)],
+        )
+    client = mlflow.MlflowClient()
+    (
+        client.create_registered_model("iris")
+        if not client.search_registered_models()
+        else None
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    version = client.create_model_version(
+        "iris", model.model_uri, model.run_id, tags=tags or {SHA256_TAG: digest}
+    )
+    return str(version.version)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with a LightGBM model as version 1, champion, and an untagged version 2."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("store")
+    previous = os.getcwd()
+    os.chdir(folder)
+    try:
+        mlflow.set_tracking_uri("sqlite:///mlflow.db")
+        register(lightgbm_artifact(2)[0], folder)
+        register(artifact_without_estimator(1, 2), folder, {"other": "tag"})
+        mlflow.MlflowClient().set_registered_model_alias("iris", "champion", "1")
+    finally:
+        os.chdir(previous)
+    return folder
+
+
+@pytest.fixture
+def registry(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A copy of the store, in use; its artifacts stay where they were."""
+    import mlflow
+
+    shutil.copy(store / "mlflow.db", tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    yield tmp_path
+    mlflow.set_tracking_uri("")
+
+
+def test_the_champion_is_fetched_and_loads(registry: Path) -> None:
+    link = registry / "model" / "current"
+
+    source = synchronize(ModelUri.parse("models:/iris@champion"), link)
+
+    assert link.is_symlink()
+    assert load_model(link).source == source
+    assert (source.registered_model, source.version) == ("iris", "1")
+    assert source.run_id
+
+
+def test_a_version_is_fetched_once(registry: Path) -> None:
+    link = registry / "model" / "current"
+    synchronize(ModelUri.parse("models:/iris/1"), link)
+    inode = (link / FILE_NAME).stat().st_ino
+
+    synchronize(ModelUri.parse("models:/iris@champion"), link)
+
+    assert (link / FILE_NAME).stat().st_ino == inode
+    assert [path.name[:6] for path in (link.parent / "versions").iterdir()] == [
+        "iris-1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("models:/iris@nobody", ["nobody", "not found"]),
+        ("models:/iris/9", ["iris", "version=9", "not found"]),
+        ("models:/tulip@champion", ["tulip", "not found"]),
+        ("models:/iris/2", ["version 2 of iris", "artifact_sha256", "training flow"]),
+    ],
+)
+def test_what_the_registry_lacks_is_named_and_nothing_changes(
+    uri: str, words: list[str], registry: Path
+) -> None:
+    link = registry / "model" / "current"
+
+    with pytest.raises(RegistryError) as caught:
+        synchronize(ModelUri.parse(uri), link)
+
+    message = str(caught.value)
+    assert all(word.lower() in message.lower() for word in words), message
+    assert not link.is_symlink()
+
+
+def test_an_artifact_altered_after_registration_is_refused(registry: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag("iris", "1", SHA256_TAG, "0" * 64)
+    link = registry / "model" / "current"
+
+    with pytest.raises(RegistryError, match="altered after registration"):
+        synchronize(ModelUri.parse("models:/iris/1"), link)
+
+    assert list((link.parent / "versions").iterdir()) == []
+
+
+def test_the_last_good_model_stays_when_a_later_fetch_fails(registry: Path) -> None:
+    link = registry / "model" / "current"
+    synchronize(ModelUri.parse("models:/iris@champion"), link)
+
+    with pytest.raises(RegistryError):
+        synchronize(ModelUri.parse("models:/iris/9"), link)
+
+    assert load_model(link).source.version == "1"
+
+
+def test_a_folder_of_somebody_else_is_left_alone(registry: Path) -> None:
+    with pytest.raises(RegistryError, match="is a folder, not a link"):
+        synchronize(ModelUri.parse("models:/iris/1"), registry)
+
+
+def test_a_missing_store_is_named_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/none.db")
+    try:
+        with pytest.raises(
+            RegistryError, match="there is no registry at sqlite:///.*none.db"
+        ):
+            synchronize(ModelUri.parse("models:/iris/1"), tmp_path / "current")
+    finally:
+        mlflow.set_tracking_uri("")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["iris", "models:/iris", "models:/iris@", "models:/a/b/c"]
+)
+def test_any_other_uri_is_refused(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([text, "--model-dir", "unused"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: model URI {text!r} is not models:/NAME@ALIAS")
+    assert len(error.splitlines()) == 1
+
+
+def test_the_program_says_what_it_fetched(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = registry / "current"
+
+    assert main(["models:/iris@champion", "--model-dir", str(link)]) == 0
+
+    assert capsys.readouterr().out == f"iris version 1 is at {link}\n"
