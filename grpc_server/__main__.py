@@ -9,9 +9,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
-from grpc_server.errors import DomainError, RegistryError, StartupError
+from grpc_server.errors import ArtifactError, RegistryError, StartupError
 from grpc_server.logs import configure_logging
-from grpc_server.model import LoadedModel, load_model
+from grpc_server.model_watch import ModelWatcher
 from grpc_server.server import PredictionServer
 from grpc_server.settings import CommandLine, Settings, describe, parse_command_line
 
@@ -53,49 +53,47 @@ def _run(command_line: CommandLine, environ: Mapping[str, str]) -> None:
     configure_logging(settings.log_level)
     signals = _Signals()
     server = PredictionServer(settings)
+    watcher = ModelWatcher(settings.model_dir, server.serve, server.count_load_failure)
     server.start()
     _log.info(
         "listening",
         extra={"fields": {"port": server.port, "http_port": server.http_port}},
     )
     try:
-        model = _fetch_and_load(settings, environ, signals.stop)
-        if model is not None:
-            server.serve(model)
-            _log.info("serving", extra={"fields": _summarize(model)})
-            signals.stop.wait()
-            _log.info("draining", extra={"fields": {"seconds": settings.drain_seconds}})
-            server.drain(signals.hurry)
+        _load_first(watcher, settings, environ, signals.stop)
+        watcher.start()
+        signals.stop.wait()
+        _log.info("draining", extra={"fields": {"seconds": settings.drain_seconds}})
+        server.drain(signals.hurry)
     finally:
+        watcher.stop()
         server.stop()
         _log.info("stopped")
 
 
-def _fetch_and_load(
-    settings: Settings, environ: Mapping[str, str], stop: threading.Event
-) -> LoadedModel | None:
-    """Return the model to serve, or None if a signal came first."""
-    if settings.model_uri is None:
-        return load_model(settings.model_dir)
+def _load_first(
+    watcher: ModelWatcher,
+    settings: Settings,
+    environ: Mapping[str, str],
+    stop: threading.Event,
+) -> None:
+    """Fetch and load the first model; without one there is nothing to do but, if told, wait."""
+    registry_error = None
+    if settings.model_uri is not None:
+        try:
+            _synchronize(settings.model_uri, settings, environ, stop)
+        except RegistryError as error:
+            registry_error = error
+            _log.warning("registry failed", extra={"fields": {"reason": str(error)}})
+    if stop.is_set():
+        return
     try:
-        if not _synchronize(settings.model_uri, settings, environ, stop):
-            return None
-    except RegistryError as error:
-        return _load_last_good(settings, error)
-    return load_model(settings.model_dir)
-
-
-def _load_last_good(settings: Settings, registry_error: RegistryError) -> LoadedModel:
-    """Serve what an earlier start fetched, rather than nothing."""
-    try:
-        model = load_model(settings.model_dir)
-    except DomainError:
-        raise registry_error from None
-    fields = {"reason": str(registry_error), "model_version": model.source.version}
-    _log.warning(
-        "registry failed, serving the last good model", extra={"fields": fields}
-    )
-    return model
+        # After a failed registry: what an earlier start fetched, rather than nothing.
+        watcher.load_now()
+    except ArtifactError as error:
+        if not settings.wait_for_model:
+            raise registry_error or error from None
+        _log.warning("waiting for a model", extra={"fields": {"reason": str(error)}})
 
 
 def _synchronize(
@@ -103,8 +101,8 @@ def _synchronize(
     settings: Settings,
     environ: Mapping[str, str],
     stop: threading.Event,
-) -> bool:
-    """Run `model_sync` as a process of its own; return False if a signal came first.
+) -> None:
+    """Run `model_sync` as a process of its own, until it is done or a signal comes.
 
     A process, so that MLflow's imports (seconds, hundreds of MiB) never are in this one.
     """
@@ -121,21 +119,10 @@ def _synchronize(
             if stop.is_set():
                 child.kill()
                 child.communicate()
-                return False
+                return
     if child.returncode:
         last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
         raise RegistryError(last_line.removeprefix("error: "))
-    return True
-
-
-def _summarize(model: LoadedModel) -> dict[str, object]:
-    return {
-        "model": model.display_name,
-        "registered_model": model.source.registered_model,
-        "model_version": model.source.version,
-        "n_features": len(model.input_schema.features),
-        "classes": model.classes.labels,
-    }
 
 
 if __name__ == "__main__":

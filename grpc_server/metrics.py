@@ -90,6 +90,16 @@ class Metrics:
             registry=registry,
         )
 
+        self._load_failures = Counter(
+            "prediction_model_load_failures",
+            "Models that were refused; the one before went on answering.",
+            registry=registry,
+        )
+
+    def count_load_failure(self) -> None:
+        """Count one model that was refused."""
+        self._load_failures.inc()
+
     def count_prediction(self, label: str) -> None:
         """Count one instance predicted as `label`; labels are as many as the model's classes."""
         self._instances.labels(label).inc()

@@ -6,17 +6,22 @@ does. Everything it writes is complete before the link that the server reads is 
 
 import argparse
 import hashlib
+import logging
 import os
+import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpc_server.errors import RegistryError
+from grpc_server.logs import configure_logging
 from grpc_server.model.source import ModelSource
 from prediction.artifact import FILE_NAME, REGISTRY_PATH, SHA256_TAG
 
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 VERSIONS_FOLDER = "versions"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +164,25 @@ def _point(link: Path, folder: Path) -> None:
     fresh.replace(link)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the program and return its exit code."""
+def follow(
+    uri: ModelUri, model_dir: Path, interval_seconds: float, stop: threading.Event
+) -> None:
+    """Synchronise again and again until `stop` is set; what fails is logged and tried again."""
+    served: ModelSource | None = None
+    while not stop.is_set():
+        try:
+            source = synchronize(uri, model_dir)
+        except RegistryError as error:
+            _log.error("registry failed", extra={"fields": {"reason": str(error)}})
+        else:
+            if source != served:
+                _log.info("fetched", extra={"fields": asdict(source)})
+            served = source
+        # Spread, so that the replicas of a deployment do not ask the registry all at once.
+        stop.wait(interval_seconds * random.uniform(0.8, 1.2))
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m grpc_server.model_sync",
         description="Fetch a registered model for the server, from MLFLOW_TRACKING_URI.",
@@ -167,12 +191,42 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--model-dir", type=Path, required=True, help="link to point at the model"
     )
+    parser.add_argument(
+        "--interval-seconds",
+        type=float,
+        metavar="SECONDS",
+        help="go on, and look for another version this often; without it, fetch once",
+    )
+    return parser
+
+
+def _follow_until_signalled(
+    uri: ModelUri, model_dir: Path, interval_seconds: float
+) -> None:
+    configure_logging("INFO")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    follow(uri, model_dir, interval_seconds, stop)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the program and return its exit code."""
+    parser = _build_parser()
     given = parser.parse_args(arguments)
+    if given.interval_seconds is not None and not 0 < given.interval_seconds <= 86_400:
+        parser.error(
+            f"--interval-seconds: {given.interval_seconds} is not in (0, 86400]"
+        )
     # MLflow's own default retries for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
-        source = synchronize(ModelUri.parse(given.model_uri), given.model_dir)
+        uri = ModelUri.parse(given.model_uri)
+        if given.interval_seconds is not None:
+            _follow_until_signalled(uri, given.model_dir, given.interval_seconds)
+            return 0
+        source = synchronize(uri, given.model_dir)
     except RegistryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -69,6 +69,10 @@ class PredictionServer:
         self._metrics.show_model(model)
         self._health.set_ready()
 
+    def count_load_failure(self) -> None:
+        """Count a model that was refused."""
+        self._metrics.count_load_failure()
+
     def drain(self, wake: threading.Event) -> None:
         """Report not ready and go on answering, so that balancers stop sending new calls.
 

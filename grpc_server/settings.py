@@ -84,6 +84,9 @@ class Settings:
         "registered model to fetch into --model-dir at start: models:/NAME@ALIAS or "
         "models:/NAME/VERSION; MLFLOW_TRACKING_URI says from where",
     )
+    wait_for_model: bool = _setting(
+        False, _boolean, "start without a model, not ready until --model-dir holds one"
+    )
     host: str = _setting("0.0.0.0", str, "address to listen on")
     port: int = _setting(50051, _integer(0, 65535), "port of gRPC; 0 takes a free one")
     http_port: int = _setting(

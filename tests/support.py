@@ -1,6 +1,7 @@
 """Real models, real artifacts and a real server, for tests to build on."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,3 +105,11 @@ def connect(server: PredictionServer) -> Iterator[PredictionServiceStub]:
     """Return a stub that talks to `server`."""
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield PredictionServiceStub(channel)
+
+
+def wait_for(condition: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
+    """Return once `condition` holds; what other threads do gives nothing else to wait on."""
+    end = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come to hold"
+        time.sleep(0.01)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import pytest
 
 from grpc_server.errors import RegistryError
 from grpc_server.model import load_model
-from grpc_server.model_sync import ModelUri, main, synchronize
+from grpc_server.model_sync import ModelUri, follow, main, synchronize
 from prediction.artifact import FILE_NAME, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 
-from support import artifact_without_estimator, lightgbm_artifact
+from support import artifact_without_estimator, lightgbm_artifact, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -186,6 +187,27 @@ def test_any_other_uri_is_refused(
     assert len(error.splitlines()) == 1
 
 
+def test_following_the_registry_brings_a_moved_alias_and_survives_failures(
+    registry: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    link = registry / "model" / "current"
+    stop = threading.Event()
+    arguments = (ModelUri.parse("models:/iris@candidate"), link, 0.05, stop)
+    thread = threading.Thread(target=follow, args=arguments)
+    with caplog.at_level("INFO", "grpc_server.model_sync"):
+        thread.start()
+        wait_for(lambda: "registry failed" in caplog.messages)
+        client.set_registered_model_alias("iris", "candidate", "1")
+        wait_for(lambda: "fetched" in caplog.messages)
+        stop.set()
+        thread.join()
+
+    assert load_model(link).source.version == "1"
+
+
 def test_the_program_says_what_it_fetched(
     registry: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,3 +216,20 @@ def test_the_program_says_what_it_fetched(
     assert main(["models:/iris@champion", "--model-dir", str(link)]) == 0
 
     assert capsys.readouterr().out == f"iris version 1 is at {link}\n"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "90000"])
+def test_an_interval_out_of_range_is_refused(
+    seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "models:/iris/1",
+        "--model-dir",
+        "unused",
+        "--interval-seconds",
+        seconds,
+    ]
+    with pytest.raises(SystemExit):
+        main(arguments)
+
+    assert "is not in (0, 86400]" in capsys.readouterr().err

@@ -150,8 +150,8 @@ def test_a_stop_under_load_loses_no_call(model_dir: Path) -> None:
 def test_the_serving_process_imports_no_training_library(model_dir: Path) -> None:
     """Start-up time and memory rest on it."""
     program = (
-        "import sys, grpc_server.__main__ as program; "
-        f"program.load_model(__import__('pathlib').Path({str(model_dir)!r})); "
+        "import pathlib, sys, grpc_server.__main__; from grpc_server.model import load_model; "
+        f"load_model(pathlib.Path({str(model_dir)!r})); "
         "heavy = {'lightgbm', 'metaflow', 'mlflow', 'numpy', 'pandas', 'scipy', 'sklearn'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -221,6 +221,20 @@ def test_a_port_in_use_ends_the_start_with_one_line(model_dir: Path) -> None:
     )
 
 
+def test_a_server_told_to_wait_is_ready_once_a_model_appears(
+    logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    write_artifact(tmp_path / "versions" / "1", logistic_artifact)
+
+    with running("--model-dir", str(link), "--wait-for-model") as process:
+        process.wait_for("waiting for a model")
+        link.symlink_to("versions/1")
+        process.wait_for("serving")
+        with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+            assert predict(channel) == "1"
+
+
 @pytest.mark.slow
 def test_an_empty_registry_ends_the_start_with_one_line(tmp_path: Path) -> None:
     arguments = [*FREE_PORTS, "--model-uri", "models:/iris@champion"]
@@ -253,7 +267,7 @@ def test_a_dead_registry_leaves_the_last_good_model_in_service(
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with running(*arguments) as process:
-            warning = process.wait_for("registry failed, serving the last good model")
+            warning = process.wait_for("registry failed")
             process.wait_for("serving")
             with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
                 assert predict(channel) == "1"

@@ -1,0 +1,113 @@
+"""Watches the model's folder, and lets a new model answer once it has passed its checks."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from grpc_server.errors import ArtifactError
+from grpc_server.model import LoadedModel, load_model
+from prediction.artifact import FILE_NAME
+
+_log = logging.getLogger(__name__)
+
+_Identity = tuple[int, int, int, int]
+
+
+def identify(model_dir: Path) -> _Identity | None:
+    """Return what tells one model's file from another, or None if there is no file.
+
+    A link that is pointed elsewhere gives another inode; a file that is written in place another
+    time or size.
+    """
+    try:
+        status = os.stat(model_dir / FILE_NAME)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class ModelWatcher:
+    """Looks at a folder every so often, in a thread of its own, from `start` to `stop`.
+
+    A file that cannot be served is logged and counted once, and the model that answers stays.
+
+    Parameters
+    ----------
+    model_dir : Path
+        Folder, or link to a folder, that holds the model's file.
+    serve : callable
+        Lets a model answer.
+    count_failure : callable
+        Counts a file that could not be served.
+    interval_seconds : float
+        Time between two looks, which cost one stat each.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        serve: Callable[[LoadedModel], None],
+        count_failure: Callable[[], None],
+        interval_seconds: float = 1.0,
+    ) -> None:
+        self._model_dir = model_dir
+        self._serve = serve
+        self._count_failure = count_failure
+        self._interval_seconds = interval_seconds
+        self._seen: _Identity | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="model-watch", daemon=True
+        )
+
+    def load_now(self) -> None:
+        """Load the model that is there and let it answer.
+
+        Raises
+        ------
+        ArtifactError
+            If there is none, or it cannot be served.
+        """
+        # Looked at before it is read: a file replaced in between is then seen as new.
+        self._seen = identify(self._model_dir)
+        model = load_model(self._model_dir)
+        self._serve(model)
+        _log.info("serving", extra={"fields": _summarize(model)})
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more; a load that is under way is finished first."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_seconds):
+            identity = identify(self._model_dir)
+            if identity is not None and identity != self._seen:
+                self._load_or_keep()
+
+    def _load_or_keep(self) -> None:
+        try:
+            self.load_now()
+        except ArtifactError as error:
+            self._count_failure()
+            _log.error(
+                "model refused, keeping what serves",
+                extra={"fields": {"reason": str(error)}},
+            )
+
+
+def _summarize(model: LoadedModel) -> dict[str, object]:
+    return {
+        "model": model.display_name,
+        "registered_model": model.source.registered_model,
+        "model_version": model.source.version,
+        "n_features": len(model.input_schema.features),
+        "classes": model.classes.labels,
+    }

@@ -1,0 +1,166 @@
+"""A model is swapped while the server answers, and a bad one changes nothing."""
+
+import functools
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from grpc_server.errors import ArtifactMissing
+from grpc_server.model import LoadedModel, load_model
+from grpc_server.model.source import ModelSource
+from grpc_server.model_watch import ModelWatcher
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+from prediction.v1.prediction_service_pb2 import GetModelRequest, PredictRequest
+from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
+
+from support import connect, lightgbm_artifact, running_server, wait_for, write_artifact
+
+INTERVAL_SECONDS = 0.01
+
+
+def write_version(folder: Path, artifact: ModelArtifact, version: str) -> Path:
+    """Write one version of a registered model, as model_sync lays it out."""
+    path = write_artifact(folder / "versions" / version, artifact) / "model.binpb"
+    ModelSource(
+        "iris", version, "", hashlib.sha256(path.read_bytes()).hexdigest()
+    ).write(path.parent)
+    return path.parent
+
+
+def point(link: Path, folder: Path) -> None:
+    fresh = link.with_name("fresh")
+    fresh.symlink_to(folder)
+    fresh.replace(link)
+
+
+def answers_as(stub: PredictionServiceStub, version: str) -> bool:
+    return stub.GetModel(GetModelRequest()).model_version == version
+
+
+class Log:
+    """What a watcher did."""
+
+    def __init__(self) -> None:
+        self.versions: list[str] = []
+        self.failures = 0
+
+    def serve(self, model: LoadedModel) -> None:
+        self.versions.append(model.source.version)
+
+    def count_failure(self) -> None:
+        self.failures += 1
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def watcher(tmp_path: Path, log: Log) -> Iterator[ModelWatcher]:
+    watcher = ModelWatcher(
+        tmp_path / "current", log.serve, log.count_failure, INTERVAL_SECONDS
+    )
+    yield watcher
+    watcher.stop()
+
+
+def test_a_moved_link_brings_the_new_model_and_a_moved_back_one_the_old(
+    watcher: ModelWatcher, log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    folders = [write_version(tmp_path, logistic_artifact, version) for version in "12"]
+    point(tmp_path / "current", folders[0])
+    watcher.load_now()
+    watcher.start()
+
+    point(tmp_path / "current", folders[1])
+    wait_for(lambda: log.versions == ["1", "2"])
+    point(tmp_path / "current", folders[0])
+
+    wait_for(lambda: log.versions == ["1", "2", "1"])
+    assert log.failures == 0
+
+
+def test_a_model_that_is_refused_is_counted_once_and_the_next_good_one_served(
+    watcher: ModelWatcher, log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    good = write_version(tmp_path, logistic_artifact, "1")
+    logistic_artifact.logistic_regression.intercepts[0] += 1
+    bad = write_version(tmp_path, logistic_artifact, "2")
+    point(tmp_path / "current", bad)
+    watcher.start()
+
+    wait_for(lambda: log.failures > 0)
+    point(tmp_path / "current", good)
+    wait_for(lambda: log.versions == ["1"])
+
+    assert log.failures == 1
+
+
+def test_a_file_written_in_place_is_seen(
+    watcher: ModelWatcher, log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    write_artifact(tmp_path / "current", logistic_artifact)
+    watcher.load_now()
+    watcher.start()
+
+    logistic_artifact.provenance.training_run_id = "another"
+    write_artifact(tmp_path / "current", logistic_artifact)
+
+    wait_for(lambda: len(set(log.versions)) == 2)
+
+
+def test_loading_now_needs_a_model(watcher: ModelWatcher) -> None:
+    with pytest.raises(ArtifactMissing):
+        watcher.load_now()
+
+
+def test_swaps_under_load_lose_no_call_and_mix_no_models(tmp_path: Path) -> None:
+    """Each answer is the answer of the one model that its version names."""
+    row = [0.0] * 6
+    folders = [
+        write_version(tmp_path, lightgbm_artifact(n_classes)[0], str(n_classes))
+        for n_classes in (2, 3)
+    ]
+    expected = {
+        f.name: list(load_model(f).estimator.predict_probabilities(row))
+        for f in folders
+    }
+    link = tmp_path / "current"
+    point(link, folders[0])
+    stop, answers, failures = threading.Event(), [], []
+
+    with running_server(None) as server, connect(server) as stub:
+        watcher = ModelWatcher(
+            link, server.serve, server.count_load_failure, INTERVAL_SECONDS
+        )
+        watcher.load_now()
+        watcher.start()
+
+        def call() -> None:
+            while not stop.is_set():
+                try:
+                    answers.append(
+                        stub.Predict(PredictRequest(features=row), timeout=30)
+                    )
+                except grpc.RpcError as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=call) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for folder in [*reversed(folders)] * 10:
+            point(link, folder)
+            wait_for(functools.partial(answers_as, stub, folder.name))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        watcher.stop()
+
+    assert failures == []
+    assert {answer.model_version for answer in answers} == {"2", "3"}
+    assert all(list(a.probabilities) == expected[a.model_version] for a in answers)
