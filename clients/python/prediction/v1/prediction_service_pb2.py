@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&prediction/v1/prediction_service.proto\x12\rprediction.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\x05\x12\r\n\x05label\x18\x03 \x01(\t\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\"\x11\n\x0fGetModelRequest\"\x92\x03\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10registered_model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12(\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x16.prediction.v1.Feature\x12\x0f\n\x07\x63lasses\x18\x06 \x03(\t\x12\x16\n\tthreshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12=\n\x07metrics\x18\x08 \x03(\x0b\x32,.prediction.v1.GetModelResponse.MetricsEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_threshold\"S\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.prediction.v1.FeatureKind\x12\x10\n\x08nullable\x18\x03 \x01(\x08*E\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_KIND_NUMERIC\x10\x01\x32\xaa\x01\n\x11PredictionService\x12H\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\x12K\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&prediction/v1/prediction_service.proto\x12\rprediction.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"q\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\x05\x12\r\n\x05label\x18\x03 \x01(\t\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\"\x11\n\x0fGetModelRequest\"\x92\x03\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10registered_model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12(\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x16.prediction.v1.Feature\x12\x0f\n\x07\x63lasses\x18\x06 \x03(\t\x12\x16\n\tthreshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12=\n\x07metrics\x18\x08 \x03(\x0b\x32,.prediction.v1.GetModelResponse.MetricsEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_threshold\"S\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.prediction.v1.FeatureKind\x12\x10\n\x08nullable\x18\x03 \x01(\x08*E\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_KIND_NUMERIC\x10\x01\x32\xcf\x01\n\x11PredictionService\x12]\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/predict:\x01*\x12[\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponse\"\x0e\x82\xd3\xe4\x93\x02\x08\x12\x06/modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,20 +36,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETMODELRESPONSE_METRICSENTRY']._loaded_options = None
   _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_FEATUREKIND']._serialized_start=821
-  _globals['_FEATUREKIND']._serialized_end=890
-  _globals['_PREDICTREQUEST']._serialized_start=120
-  _globals['_PREDICTREQUEST']._serialized_end=195
-  _globals['_PREDICTRESPONSE']._serialized_start=197
-  _globals['_PREDICTRESPONSE']._serialized_end=310
-  _globals['_GETMODELREQUEST']._serialized_start=312
-  _globals['_GETMODELREQUEST']._serialized_end=329
-  _globals['_GETMODELRESPONSE']._serialized_start=332
-  _globals['_GETMODELRESPONSE']._serialized_end=734
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=674
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=720
-  _globals['_FEATURE']._serialized_start=736
-  _globals['_FEATURE']._serialized_end=819
-  _globals['_PREDICTIONSERVICE']._serialized_start=893
-  _globals['_PREDICTIONSERVICE']._serialized_end=1063
+  _globals['_PREDICTIONSERVICE'].methods_by_name['Predict']._loaded_options = None
+  _globals['_PREDICTIONSERVICE'].methods_by_name['Predict']._serialized_options = b'\202\323\344\223\002\r\"\010/predict:\001*'
+  _globals['_PREDICTIONSERVICE'].methods_by_name['GetModel']._loaded_options = None
+  _globals['_PREDICTIONSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\010\022\006/model'
+  _globals['_FEATUREKIND']._serialized_start=851
+  _globals['_FEATUREKIND']._serialized_end=920
+  _globals['_PREDICTREQUEST']._serialized_start=150
+  _globals['_PREDICTREQUEST']._serialized_end=225
+  _globals['_PREDICTRESPONSE']._serialized_start=227
+  _globals['_PREDICTRESPONSE']._serialized_end=340
+  _globals['_GETMODELREQUEST']._serialized_start=342
+  _globals['_GETMODELREQUEST']._serialized_end=359
+  _globals['_GETMODELRESPONSE']._serialized_start=362
+  _globals['_GETMODELRESPONSE']._serialized_end=764
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=704
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=750
+  _globals['_FEATURE']._serialized_start=766
+  _globals['_FEATURE']._serialized_end=849
+  _globals['_PREDICTIONSERVICE']._serialized_start=923
+  _globals['_PREDICTIONSERVICE']._serialized_end=1130
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,253 @@
+"""The client: one channel, a deadline on every call, errors as exceptions of this package."""
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from prediction import _health
+from prediction._channel import (
+    MAX_ATTEMPTS_LIMIT,
+    SERVICE_NAME,
+    ChannelOption,
+    open_channel,
+)
+from prediction._errors import (
+    DeadlineExceededError,
+    OverloadedError,
+    PredictionError,
+    UnavailableError,
+)
+from prediction._messages import Instance, to_model, to_prediction, to_request
+from prediction._models import HealthStatus, Model, Prediction
+from prediction._statuses import to_exception
+from prediction.v1 import prediction_service_pb2 as pb
+from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+DEFAULT_MAX_ATTEMPTS = 4
+# gRPC takes some hundred years and more for none at all; beyond a day, the unit was another one.
+MAX_TIMEOUT_SECONDS = 86_400.0
+_POLL_SECONDS = 0.1
+
+_RequestT = TypeVar("_RequestT")
+_ResponseT = TypeVar("_ResponseT")
+
+
+class PredictionClient:
+    """Client of prediction.v1.PredictionService.
+
+    One client may be shared by any number of threads, and should be: its connections are. It
+    connects at its first call. Make it after a fork, never before.
+
+    Parameters
+    ----------
+    target : str
+        Where the servers are: ``host:port``, which DNS may resolve to many, or a name with one of
+        gRPC's schemes, such as ``unix:/run/prediction.sock``. Calls go to all servers in turn.
+    timeout_seconds : float, default=5.0
+        Time that a call may take with all its attempts, (0, 86400]. There is no call without limit.
+    credentials : grpc.ChannelCredentials or None, default=None
+        Such as ``grpc.ssl_channel_credentials()``. None sends in plain text.
+    max_attempts : int, default=4
+        Times that a call is tried, [1, 5], while servers answer UNAVAILABLE or are not reached.
+        No other error is tried again, and a question of health never is.
+    options : iterable of (str, str or int), default=()
+        gRPC channel arguments, over this client's own. Example: proxies are found as in every gRPC
+        client, in the environment, save for loopback; ``("grpc.enable_http_proxy", 0)`` uses none.
+
+    Raises
+    ------
+    ValueError
+        If the target, the timeout or the number of attempts is out of its range.
+
+    Notes
+    -----
+    A call on a closed client raises RuntimeError.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        credentials: grpc.ChannelCredentials | None = None,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        options: Iterable[ChannelOption] = (),
+    ) -> None:
+        self._target = target
+        self._timeout_seconds = _checked_timeout(timeout_seconds)
+        self._channel = open_channel(
+            target, credentials, _checked_attempts(max_attempts), options
+        )
+        self._stub = PredictionServiceStub(self._channel)
+        self._check_health = _health.health_check(self._channel)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._target!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; calls in flight in other threads fail with CANCELLED."""
+        self._channel.close()
+
+    def predict(
+        self, instance: Instance, *, timeout_seconds: float | None = None
+    ) -> Prediction:
+        """Predict the class of one instance.
+
+        Parameters
+        ----------
+        instance : sequence, mapping, ndarray of shape (n_features,) or Series
+            Numbers by position, in the order of `Model.features`; or by name, all of the model's
+            names and no other. A pandas Series goes by its names. None and NaN stand for a missing
+            value. Any real number or Decimal is taken as a double; a bool is not a number here.
+        timeout_seconds : float or None, default=None
+            Time for this call, (0, 86400]. None takes the client's.
+
+        Returns
+        -------
+        Prediction
+            The class, its label and the probability of each class.
+
+        Raises
+        ------
+        InvalidInstanceError
+            If the instance does not fit the model, or holds what cannot be sent.
+        TypeError
+            If `instance` is nothing that can be an instance, such as text or a set.
+        PredictionError
+            If the call fails for another reason; its subclasses tell which.
+        """
+        request = to_request(instance)
+        return to_prediction(self._call(self._stub.Predict, request, timeout_seconds))
+
+    def get_model(self, *, timeout_seconds: float | None = None) -> Model:
+        """Describe the model that answers: its input schema, classes, origin and quality.
+
+        Raises
+        ------
+        PredictionError
+            If the call fails; its subclasses tell why.
+        """
+        request = pb.GetModelRequest()
+        return to_model(self._call(self._stub.GetModel, request, timeout_seconds))
+
+    def health(
+        self, service: str = SERVICE_NAME, *, timeout_seconds: float | None = None
+    ) -> HealthStatus:
+        """Ask one server for the health of a service, once.
+
+        Parameters
+        ----------
+        service : str, default="prediction.v1.PredictionService"
+            The default asks whether a model is loaded, "" whether the process answers.
+        timeout_seconds : float or None, default=None
+            Time for this call, (0, 86400]. None takes the client's.
+
+        Returns
+        -------
+        HealthStatus
+            SERVICE_UNKNOWN if the server has no such service.
+
+        Raises
+        ------
+        PredictionError
+            If the server is not reached or does not tell.
+        """
+        request = _health.to_request(service)
+        try:
+            response = self._call(self._check_health, request, timeout_seconds)
+        except PredictionError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return HealthStatus.SERVICE_UNKNOWN
+            raise
+        return _health.to_health_status(response)
+
+    def is_ready(self, *, timeout_seconds: float | None = None) -> bool:
+        """Tell whether a server answers predictions now; False also if none is reached in time.
+
+        Raises
+        ------
+        PredictionError
+            If the answer tells neither, such as UNAUTHENTICATED, or UNIMPLEMENTED where the target
+            has no health service.
+        """
+        return self._why_not_ready(timeout_seconds) is None
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """Return as soon as a server answers predictions.
+
+        Parameters
+        ----------
+        timeout_seconds : float
+            Time to wait, (0, 86400].
+
+        Raises
+        ------
+        DeadlineExceededError
+            If no server is ready in time; the message tells what kept the last.
+        PredictionError
+            As in `is_ready`.
+        """
+        end = time.monotonic() + _checked_timeout(timeout_seconds)
+        while reason := self._why_not_ready(max(end - time.monotonic(), 0.001)):
+            if time.monotonic() + _POLL_SECONDS >= end:
+                raise DeadlineExceededError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"{self._target} was not ready within {timeout_seconds:g} s: {reason}",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _why_not_ready(self, timeout_seconds: float | None) -> str | None:
+        try:
+            status = self.health(timeout_seconds=timeout_seconds)
+        except (UnavailableError, DeadlineExceededError, OverloadedError) as error:
+            return str(error)
+        return None if status is HealthStatus.SERVING else f"its health is {status}"
+
+    def _call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_RequestT, _ResponseT]",
+        request: _RequestT,
+        timeout_seconds: float | None,
+    ) -> _ResponseT:
+        timeout = self._timeout_seconds
+        if timeout_seconds is not None:
+            timeout = _checked_timeout(timeout_seconds)
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise to_exception(error) from error
+        except ValueError as error:
+            # The one ValueError of a stub, which is none of the caller's values.
+            raise RuntimeError(f"{self!r} is closed") from error
+
+
+def _checked_timeout(seconds: float) -> float:
+    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(
+            f"timeout_seconds is {seconds}; it must be above 0 and at most a day, "
+            f"{MAX_TIMEOUT_SECONDS:.0f}"
+        )
+    return seconds
+
+
+def _checked_attempts(count: int) -> int:
+    if not 1 <= count <= MAX_ATTEMPTS_LIMIT:
+        raise ValueError(
+            f"max_attempts is {count}; gRPC takes 1 to {MAX_ATTEMPTS_LIMIT}"
+        )
+    return count

@@ -1,0 +1,137 @@
+"""What a call can raise; knows how errors read and pickle, not how they travel.
+
+PredictionError                  any failed call; also a code that has no class of its own
+ ├─ InvalidInstanceError         the instance does not fit the model; also a ValueError
+ ├─ UnavailableError             no server could be reached, or it is shutting down
+ │   └─ ModelUnavailableError    the server was reached, but has no model loaded
+ ├─ OverloadedError              the server is at its capacity
+ ├─ DeadlineExceededError        no answer in time
+ └─ ServerError                  a fault of the server, or no prediction server
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+_MAX_SHOWN_VIOLATIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of an instance that does not fit.
+
+    Attributes
+    ----------
+    field : str
+        Path in the request, such as ``features[3]`` or ``record["mean radius"]``.
+    description : str
+        The value that was given and what is allowed.
+    """
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}"
+
+
+class PredictionError(Exception):
+    """A call that failed.
+
+    Parameters
+    ----------
+    code : grpc.StatusCode
+        Kind of failure.
+    message : str
+        What happened, in words of the server or, where no answer came, of the transport.
+
+    Notes
+    -----
+    Where the failure came from a call, ``__cause__`` is the ``grpc.RpcError``.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}" if self.message else self.code.name
+
+
+class InvalidInstanceError(PredictionError, ValueError):
+    """The instance does not fit, found by the server or before anything was sent.
+
+    Parameters
+    ----------
+    code : grpc.StatusCode
+        INVALID_ARGUMENT.
+    message : str
+        What does not fit.
+    violations : iterable of FieldViolation, default=()
+        Each field that does not fit. Empty if the server did not tell.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        violations: Iterable[FieldViolation] = (),
+    ) -> None:
+        super().__init__(code, message)
+        self.violations = tuple(violations)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.violations)
+
+    def __str__(self) -> str:
+        # The server's message may be one of the violations: what it says is not said again.
+        untold = [str(v) for v in self.violations if str(v) not in self.message]
+        shown = untold[:_MAX_SHOWN_VIOLATIONS]
+        if len(untold) > len(shown):
+            shown.append(f"{len(untold) - len(shown)} more")
+        return "; ".join([super().__str__(), *shown])
+
+
+class UnavailableError(PredictionError):
+    """No server could be reached, or it is shutting down, at each of the attempts."""
+
+
+class ModelUnavailableError(UnavailableError):
+    """The server was reached, but has no model loaded, at each of the attempts."""
+
+
+class OverloadedError(PredictionError):
+    """The server is at its capacity; the client did not try again.
+
+    Parameters
+    ----------
+    code : grpc.StatusCode
+        RESOURCE_EXHAUSTED.
+    message : str
+        What is exhausted.
+    retry_after_seconds : float or None, default=None
+        Time after which the server asks to be called again, [0, inf). None if it did not tell.
+    """
+
+    def __init__(  # noqa: B042  pickled by __reduce__
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(code, message)
+        self.retry_after_seconds = retry_after_seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.code, self.message, self.retry_after_seconds)
+
+
+class DeadlineExceededError(PredictionError):
+    """No answer came in time."""
+
+
+class ServerError(PredictionError):
+    """A fault of the server, or UNIMPLEMENTED: the target is another kind of server."""
