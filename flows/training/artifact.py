@@ -1,0 +1,242 @@
+"""Writes a fitted pipeline as the message that the server reads, which states the formulas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.dataset import Schema
+from training.errors import ArtifactError
+from training.evaluation import BINARY_THRESHOLD, decide
+from training.families import (
+    CLASSIFIER,
+    COLUMNS,
+    FAMILIES,
+    IMPUTE,
+    LOGISTIC_REGRESSION,
+    NUMERIC,
+    PREPROCESS,
+    SCALE,
+)
+
+MAX_GOLDEN_EXAMPLES = 32
+# How close the message's own formula has to come to scikit-learn's answer.
+TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a model comes from; the fields are those of the message of this name."""
+
+    training_run_id: str
+    data_sha256: str
+    code_version: str
+    library_versions: dict[str, str]
+    metrics: dict[str, float]
+    create_time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredRows:
+    """Held-out rows with the probabilities of the trainer's own libraries.
+
+    Parameters
+    ----------
+    X : ndarray of float64, shape (n_rows, n_features)
+        Dense; NaN where missing.
+    probabilities : ndarray of float64, shape (n_rows, n_classes)
+        Probability of each class.
+    """
+
+    X: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+
+
+def encode(
+    pipeline: Pipeline,
+    schema: Schema,
+    family: str,
+    golden: ScoredRows,
+    provenance: Provenance,
+) -> pb.ModelArtifact:
+    """Write a fitted pipeline as an artifact.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Fitted by `training.families`, and unwrapped.
+    schema : Schema
+        Columns and classes that it was fitted on.
+    family : str
+        Name of its family.
+    golden : ScoredRows
+        Rows to check every reader with.
+    provenance : Provenance
+        Where the model comes from.
+
+    Raises
+    ------
+    ArtifactError
+        If the message does not answer as the pipeline does.
+    """
+    artifact = pb.ModelArtifact(
+        input_schema=_encode_schema(schema),
+        class_labels=_encode_labels(schema.class_labels),
+        threshold=BINARY_THRESHOLD if schema.is_binary else None,
+        provenance=_encode_provenance(provenance, family),
+        golden_examples=_encode_golden(golden, schema),
+    )
+    if family == LOGISTIC_REGRESSION.name:
+        message = _encode_logistic_regression(pipeline)
+        artifact.logistic_regression.CopyFrom(message)
+        _check(message, golden)
+    else:
+        artifact.lightgbm.model_text = pipeline.named_steps[
+            CLASSIFIER
+        ].booster_.model_to_string()
+    return artifact
+
+
+def choose_golden_rows(
+    y: NDArray[np.int64], has_missing: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Choose the rows to check readers with.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (n_rows,)
+        Codes of the labels.
+    has_missing : ndarray of bool, shape (n_rows,)
+        Whether a row has a missing value.
+
+    Returns
+    -------
+    ndarray of int64
+        Row numbers, ascending: evenly spread, with a row of each class and, if there is one, a row
+        with a missing value.
+    """
+    n_spread = min(MAX_GOLDEN_EXAMPLES, len(y))
+    spread = np.linspace(0, len(y) - 1, n_spread).round().astype(np.int64)
+    _, first_of_class = np.unique(y, return_index=True)
+    first_missing = np.flatnonzero(has_missing)[:1]
+    return np.unique(np.concatenate([spread, first_of_class, first_missing])).astype(
+        np.int64
+    )
+
+
+def _encode_schema(schema: Schema) -> pb.InputSchema:
+    return pb.InputSchema(
+        features=[
+            pb.Feature(name=name, nullable=nullable, numeric=pb.NumericFeature())
+            for name, nullable in zip(
+                schema.feature_names, schema.nullable, strict=True
+            )
+        ]
+    )
+
+
+def _encode_labels(labels: Sequence[int] | Sequence[str]) -> pb.ClassLabels:
+    if isinstance(labels[0], str):
+        return pb.ClassLabels(strings=pb.StringLabels(values=map(str, labels)))
+    return pb.ClassLabels(integers=pb.IntegerLabels(values=map(int, labels)))
+
+
+def _encode_provenance(provenance: Provenance, family: str) -> pb.Provenance:
+    message = pb.Provenance(
+        family=family,
+        display_name=FAMILIES[family].display_name,
+        training_run_id=provenance.training_run_id,
+        data_sha256=provenance.data_sha256,
+        code_version=provenance.code_version,
+        library_versions=provenance.library_versions,
+        metrics=provenance.metrics,
+    )
+    message.create_time.FromDatetime(provenance.create_time)
+    return message
+
+
+def _encode_golden(golden: ScoredRows, schema: Schema) -> list[pb.GoldenExample]:
+    predicted = decide(golden.probabilities)
+    return [
+        pb.GoldenExample(
+            features=row,
+            probabilities=probabilities,
+            label=str(schema.class_labels[code]),
+        )
+        for row, probabilities, code in zip(
+            golden.X, golden.probabilities, predicted, strict=True
+        )
+    ]
+
+
+def _encode_logistic_regression(pipeline: Pipeline) -> pb.LogisticRegression:
+    classifier = pipeline.named_steps[CLASSIFIER]
+    imputer, scaler = _find_transformers(pipeline)
+    # A column that does not vary in the training rows has scale 1 in scikit-learn.
+    coefficients = classifier.coef_ / scaler.scale_
+    return pb.LogisticRegression(
+        coefficients=coefficients.ravel(),
+        intercepts=classifier.intercept_,
+        centers=scaler.mean_ if scaler.with_mean else [],
+        imputed_values=[] if imputer is None else imputer.statistics_,
+    )
+
+
+def _find_transformers(pipeline: Pipeline) -> tuple[Any, StandardScaler]:
+    """Return the fitted imputer, None if there is none, and the fitted scaler."""
+    if COLUMNS in pipeline.named_steps:
+        fitted = pipeline.named_steps[COLUMNS].named_transformers_[NUMERIC]
+    else:
+        fitted = pipeline.named_steps[PREPROCESS]
+    if isinstance(fitted, Pipeline):
+        return fitted.named_steps[IMPUTE], fitted.named_steps[SCALE]
+    return None, fitted
+
+
+def _check(message: pb.LogisticRegression, golden: ScoredRows) -> None:
+    """Refuse to hand on what no reader could answer alike: too large terms that cancel."""
+    difference = float(
+        np.abs(evaluate_formula(message, golden.X) - golden.probabilities).max()
+    )
+    if not difference <= TOLERANCE:
+        raise ArtifactError(
+            f"the written model differs by {difference:.1e} from scikit-learn's, more than "
+            f"{TOLERANCE:.0e}; columns of extreme size are the usual cause, so rescale them"
+        )
+
+
+def evaluate_formula(
+    message: pb.LogisticRegression, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Evaluate the formula of the message.
+
+    Parameters
+    ----------
+    message : LogisticRegression
+        Linear model.
+    X : ndarray of float64, shape (n_rows, n_features)
+        Rows, NaN where missing.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_classes)
+        Probability of each class.
+    """
+    from scipy.special import expit, softmax
+
+    if message.imputed_values:
+        X = np.where(np.isnan(X), np.array(message.imputed_values), X)
+    if message.centers:
+        X = X - np.array(message.centers)
+    coefficients = np.array(message.coefficients).reshape(len(message.intercepts), -1)
+    z = X @ coefficients.T + np.array(message.intercepts)
+    if z.shape[1] > 1:
+        return np.asarray(softmax(z, axis=1))
+    p = expit(z[:, 0])
+    return np.column_stack([1 - p, p])

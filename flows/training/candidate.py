@@ -1,0 +1,193 @@
+"""The winner of a flow run: chosen, fitted, scored once on the hold-out, and written down."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
+from training.dataset import Schema
+from training.errors import SearchError
+from training.evaluation import evaluate
+from training.families import FAMILIES, Recipe, unwrap
+from training.matrix import Rows
+from training.model_selection import SearchResult, SearchSettings
+from training.preparation import FlowRun, Plan
+from training.provenance import find_library_versions
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A fitted model that asks to be registered.
+
+    Parameters
+    ----------
+    run : FlowRun
+        Where it comes from.
+    schema : Schema
+        Columns and classes.
+    scoring : str
+        Scorer that chose it.
+    winner : SearchResult
+        Search that it won.
+    cv_table : DataFrame
+        Every candidate of every family, a row each.
+    failures : mapping of str to str
+        Why a family has no candidate, by the family's name.
+    pipeline : Pipeline
+        Fitted on the training rows; predicts labels.
+    metrics : mapping of str to float
+        Metrics on the hold-out and the winner's score on the folds, by name.
+    artifact : bytes
+        What the server reads, serialised.
+    library_versions : mapping of str to str
+        Versions of the libraries that fitted it.
+    """
+
+    run: FlowRun
+    schema: Schema
+    scoring: str
+    winner: SearchResult
+    cv_table: pd.DataFrame
+    failures: Mapping[str, str]
+    pipeline: Pipeline
+    metrics: Mapping[str, float]
+    artifact: bytes
+    library_versions: Mapping[str, str]
+
+    @property
+    def artifact_sha256(self) -> str:
+        """Digest of the artifact in lower-case hexadecimal digits."""
+        return hashlib.sha256(self.artifact).hexdigest()
+
+
+def choose_winner(
+    results: Mapping[str, SearchResult], failures: Mapping[str, str]
+) -> SearchResult:
+    """Return the search with the best score; of equal scores the simpler family's.
+
+    Parameters
+    ----------
+    results : mapping of str to SearchResult
+        Searches that came to their end, by family.
+    failures : mapping of str to str
+        Why the others did not, by family.
+
+    Raises
+    ------
+    SearchError
+        If there is no result at all.
+    """
+    if not results:
+        reasons = "; ".join(
+            f"{family}: {reason}" for family, reason in failures.items()
+        )
+        raise SearchError(f"both searches failed. {reasons}")
+    in_order = [results[name] for name in FAMILIES if name in results]
+    return max(in_order, key=lambda result: result.best_score)
+
+
+def make_candidate(
+    plan: Plan,
+    results: Mapping[str, SearchResult],
+    failures: Mapping[str, str],
+    *,
+    train: Rows,
+    holdout: Rows,
+) -> Candidate:
+    """Fit the winner on all training rows and score it, once, on the hold-out.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run.
+    results, failures : mapping
+        As in `choose_winner`.
+    train, holdout : Rows
+        Rows that the plan refers to.
+
+    Raises
+    ------
+    SearchError
+        If every search failed.
+    ArtifactError
+        If the winner cannot be written down so that it answers the same when read.
+    """
+    schema, scoring = plan.schema, plan.settings.scoring
+    winner = choose_winner(results, failures)
+    pipeline = fit(winner, schema, plan.settings, train)
+    probabilities = pipeline.predict_proba(to_input(holdout.X, schema))
+    metrics = evaluate(holdout.y, probabilities, range(len(schema.class_labels)))
+    metrics[f"cv_best_{scoring}"] = winner.best_score
+    provenance = Provenance(
+        training_run_id=plan.run.run_id,
+        data_sha256=plan.run.data_sha256,
+        code_version=plan.run.code_version,
+        library_versions=find_library_versions(),
+        metrics=metrics,
+    )
+    golden = _choose_golden(holdout, probabilities)
+    artifact = encode(pipeline, schema, winner.family, golden, provenance)
+    return Candidate(
+        run=plan.run,
+        schema=schema,
+        scoring=scoring,
+        winner=winner,
+        cv_table=make_cv_table(results),
+        failures=dict(failures),
+        pipeline=pipeline,
+        metrics=metrics,
+        artifact=artifact.SerializeToString(deterministic=True),
+        library_versions=provenance.library_versions,
+    )
+
+
+def fit(
+    winner: SearchResult, schema: Schema, settings: SearchSettings, train: Rows
+) -> Pipeline:
+    """Return the winner's pipeline, fitted on labels as the user writes them."""
+    recipe = Recipe(
+        FAMILIES[winner.family], schema, settings.seed, settings.early_stopping_rounds
+    )
+    pipeline = recipe.make_final_pipeline(winner.best_params)
+    labels = np.asarray(schema.class_labels)[train.y]
+    return unwrap(pipeline.fit(to_input(train.X, schema), labels))
+
+
+def to_input(
+    X: "NDArray[np.float64] | csr_matrix", schema: Schema
+) -> "pd.DataFrame | csr_matrix":
+    """Return rows as a final pipeline takes them: a table with names, or a sparse matrix."""
+    if schema.is_sparse:
+        return X
+    return pd.DataFrame(X, columns=list(schema.feature_names))
+
+
+def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:
+    """Return every candidate of every family, a row each, times left out: they never repeat."""
+    tables = []
+    for family, result in results.items():
+        columns = {
+            key: values
+            for key, values in result.cv_results.items()
+            if key != "params" and not key.endswith("_time")
+        }
+        tables.append(pd.DataFrame({"family": family, **columns}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _choose_golden(holdout: Rows, probabilities: NDArray[np.float64]) -> ScoredRows:
+    X = holdout.X
+    if not isinstance(X, np.ndarray):
+        rows = choose_golden_rows(holdout.y, np.zeros(len(holdout.y), dtype=bool))
+        return ScoredRows(X[rows].toarray(), probabilities[rows])
+    rows = choose_golden_rows(holdout.y, np.isnan(X).any(axis=1))
+    return ScoredRows(np.asarray(X[rows]), probabilities[rows])

@@ -1,0 +1,67 @@
+"""Scores any registered model on the hold-out, or says why it cannot."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
+from sklearn.pipeline import Pipeline
+
+from training.candidate import to_input
+from training.dataset import Schema
+from training.matrix import Rows
+
+
+class NotComparable(Exception):
+    """A model cannot score these rows; the message says why."""
+
+
+class _Coded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
+    """A fitted model that answers with codes, which scorers take whatever the labels are."""
+
+    def __init__(self, model: Pipeline) -> None:
+        self.model = model
+        self.classes_ = np.arange(len(model.classes_))
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Predict codes."""
+        return np.searchsorted(self.model.classes_, self.model.predict(X))
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Predict the probability of each class."""
+        return np.asarray(self.model.predict_proba(X))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) -> float:
+    """Score a fitted model on held-out rows.
+
+    Parameters
+    ----------
+    model : Pipeline
+        Fitted; may be of another run.
+    holdout : Rows
+        Rows to score.
+    schema : Schema
+        Columns and classes of the rows.
+    scoring : str
+        Name of a scikit-learn scorer.
+
+    Raises
+    ------
+    NotComparable
+        If the model knows other classes or other columns.
+    """
+    try:
+        classes = tuple(model.classes_.tolist())
+        if classes != schema.class_labels:
+            raise NotComparable(f"its classes are {list(classes)}")
+        score = get_scorer(scoring)(
+            _Coded(model), to_input(holdout.X, schema), holdout.y
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NotComparable(str(error).strip().splitlines()[0]) from None
+    return float(score)

@@ -1,0 +1,307 @@
+"""Rows that the rest of training relies on: plain numbers, classes by position, a hold-out.
+
+Every check of content is here; who gets a `Dataset` need not check again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from training.errors import DataError
+from training.sources import RawTable, read_source, shorten_list
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+# Beyond it, a double has no digit for each integer.
+MAX_EXACT_INTEGER = 2**53
+INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns and classes of a data set.
+
+    Parameters
+    ----------
+    feature_names : tuple of str
+        Names in the order of the columns, unique.
+    nullable : tuple of bool
+        Whether a column has missing values, per feature.
+    class_labels : tuple of int or tuple of str
+        Labels in the order of their codes, sorted; two or more.
+    is_sparse : bool
+        Whether the rows are a sparse matrix, whose columns have no meaningful names.
+    """
+
+    feature_names: tuple[str, ...]
+    nullable: tuple[bool, ...]
+    class_labels: tuple[int, ...] | tuple[str, ...]
+    is_sparse: bool
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there are two classes."""
+        return len(self.class_labels) == 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """A data set that classifiers can learn from.
+
+    Parameters
+    ----------
+    name : str
+        Short name of its source.
+    sha256 : str
+        Digest of its source in lower-case hexadecimal digits.
+    schema : Schema
+        Its columns and classes.
+    X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
+        C-order; finite, or NaN where missing and nullable.
+    y : ndarray of int64, shape (n_rows,)
+        Position of each row's label in the class labels.
+    """
+
+    name: str
+    sha256: str
+    schema: Schema
+    X: "NDArray[np.float64] | csr_matrix"
+    y: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Row numbers of the two parts of a data set, ascending."""
+
+    train: NDArray[np.int64]
+    holdout: NDArray[np.int64]
+
+
+def load_dataset(source: str, target: str) -> Dataset:
+    """Load a data set and check that classifiers can learn from it.
+
+    Parameters
+    ----------
+    source : str
+        "breast_cancer" or a path, see `training.sources.read_source`.
+    target : str
+        Name of the label column.
+
+    Raises
+    ------
+    DataError
+        If a cell is no finite number or missing, a column is empty or constant, or the labels are
+        missing, fewer than two or no classes.
+    """
+    table = read_source(source, target)
+    y, class_labels = _encode_labels(table.labels)
+    if isinstance(table.features, pd.DataFrame):
+        names = tuple(map(str, table.features.columns))
+        X = _to_matrix(table.features)
+        nullable = tuple(bool(np.isnan(column).any()) for column in X.T)
+        schema = Schema(names, nullable, class_labels, is_sparse=False)
+        _check_dense_columns(X, names)
+    else:
+        X = _check_sparse(table)
+        names = tuple(f"f{number}" for number in range(X.shape[1]))
+        schema = Schema(names, (False,) * len(names), class_labels, is_sparse=True)
+    return Dataset(table.name, table.sha256, schema, X, y)
+
+
+def split_holdout(
+    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
+) -> Split:
+    """Draw the hold-out, with each class in its share.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Data set to split.
+    test_fraction : float
+        Share of the hold-out, (0, 1).
+    n_folds : int
+        Folds that the rest is to be searched with: each class needs as many rows. At least 2.
+    seed : int
+        Seed of the draw.
+
+    Raises
+    ------
+    DataError
+        If a class has too few rows for the hold-out and the folds.
+    """
+    from sklearn.model_selection import train_test_split
+
+    _check_split_parameters(test_fraction, n_folds)
+    rows = np.arange(len(dataset.y))
+    try:
+        train, holdout = train_test_split(
+            rows, test_size=test_fraction, random_state=seed, stratify=dataset.y
+        )
+    except ValueError as error:
+        raise DataError(
+            f"a hold-out of {test_fraction:g} cannot be drawn: {error}"
+        ) from None
+    split = Split(np.sort(train), np.sort(holdout))
+    _check_rows_per_class(dataset, split, n_folds)
+    return split
+
+
+def _check_split_parameters(test_fraction: float, n_folds: int) -> None:
+    if not 0 < test_fraction < 1:
+        raise DataError(
+            f"--test_fraction is {test_fraction:g}; it has to be between 0 and 1"
+        )
+    if n_folds < 2:
+        raise DataError(f"--folds is {n_folds}; it has to be 2 or more")
+
+
+def _check_rows_per_class(dataset: Dataset, split: Split, n_folds: int) -> None:
+    n_classes = len(dataset.schema.class_labels)
+    in_train = np.bincount(dataset.y[split.train], minlength=n_classes)
+    in_holdout = np.bincount(dataset.y[split.holdout], minlength=n_classes)
+    rarest = int(in_train.argmin())
+    label = dataset.schema.class_labels[rarest]
+    if in_train[rarest] < n_folds:
+        raise DataError(
+            f"class {label!r} has {in_train[rarest] + in_holdout[rarest]} rows, "
+            f"{in_train[rarest]} of them outside the hold-out, for {n_folds} folds; lower --folds "
+            "or --test_fraction, or bring more rows"
+        )
+    if not in_holdout.all():
+        absent = dataset.schema.class_labels[int(in_holdout.argmin())]
+        raise DataError(
+            f"class {absent!r} has no row in the hold-out; raise --test_fraction or bring more rows"
+        )
+
+
+def _encode_labels(
+    labels: pd.Series,
+) -> tuple[NDArray[np.int64], tuple[int, ...] | tuple[str, ...]]:
+    n_missing = int(labels.isna().sum())
+    if n_missing:
+        first = int(labels.isna().to_numpy().argmax()) + 1
+        raise DataError(
+            f"the label is missing in {n_missing} rows, the first is row {first}; drop or fill them"
+        )
+    values, y = np.unique(_normalize_labels(labels), return_inverse=True)
+    if len(values) < 2:
+        only = f"only the class {values[0]!s}" if len(values) else "no row"
+        raise DataError(f"the label column has {only}; two classes or more are needed")
+    return y.astype(np.int64), tuple(values.tolist())
+
+
+def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]:
+    """Return integers where the labels are integers, truth values or integral floats, else text."""
+    if pd.api.types.is_bool_dtype(labels) or pd.api.types.is_integer_dtype(labels):
+        return _check_int32(labels.to_numpy().astype(np.int64))
+    if pd.api.types.is_float_dtype(labels):
+        values = labels.to_numpy(dtype=np.float64)
+        broken = ~np.isfinite(values) | (values != np.floor(values))
+        if broken.any():
+            row = int(broken.argmax())
+            raise DataError(
+                f"the label of row {row + 1} is {values[row]:g}; labels are classes, so integers or "
+                "text. This system trains classifiers, not regressions"
+            )
+        return _check_int32(values.astype(np.int64))
+    if pd.api.types.is_datetime64_any_dtype(labels):
+        raise DataError("the label column holds dates; labels are integers or text")
+    return labels.astype(str).to_numpy(dtype=np.str_)
+
+
+def _check_int32(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    outside = (values < INT32.min) | (values > INT32.max)
+    if outside.any():
+        raise DataError(
+            f"the label {values[outside.argmax()]} is outside [{INT32.min}, {INT32.max}]; use text"
+        )
+    return values
+
+
+def _to_matrix(frame: pd.DataFrame) -> NDArray[np.float64]:
+    if frame.shape[1] == 0:
+        raise DataError("the table has no column beside the label")
+    if frame.shape[0] == 0:
+        raise DataError("the table has a header and no rows")
+    X = np.empty(frame.shape, dtype=np.float64)
+    for position, name in enumerate(frame.columns):
+        X[:, position] = _to_numbers(str(name), frame[name])
+    return X
+
+
+def _to_numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
+    """Return a column as doubles, NaN where missing, or name the cell that is no number."""
+    if pd.api.types.is_integer_dtype(column):
+        _check_digits(name, column)
+    elif not (
+        pd.api.types.is_bool_dtype(column) or pd.api.types.is_float_dtype(column)
+    ):
+        numbers = pd.to_numeric(column, errors="coerce")
+        broken = (numbers.isna() & column.notna()).to_numpy()
+        if broken.any() or pd.api.types.is_datetime64_any_dtype(column):
+            raise DataError(_name_text(name, column, broken))
+        return _to_numbers(name, numbers)
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isinf(values).any():
+        row = int(np.isinf(values).argmax())
+        raise DataError(f"column {name!r}, row {row + 1}: {values[row]} is not finite")
+    return values
+
+
+def _name_text(name: str, column: pd.Series, broken: NDArray[np.bool_]) -> str:
+    if not broken.any():
+        return f"column {name!r} holds dates; columns have to be numbers, so drop or convert it"
+    row = int(broken.argmax())
+    shown = str(column.iloc[row])[:40]
+    return (
+        f"column {name!r}, row {row + 1}: {shown!r} is not a number (one of {int(broken.sum())} such "
+        "cells); columns have to be numbers, so drop or convert it"
+    )
+
+
+def _check_digits(name: str, column: pd.Series) -> None:
+    """Refuse integers that a double would change silently."""
+    beyond = (column.abs() > MAX_EXACT_INTEGER).fillna(False).to_numpy(dtype=bool)
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise DataError(
+            f"column {name!r}, row {row + 1}: {column.iloc[row]} has more digits than a double "
+            f"holds (2**53); an identifier is no feature, so drop it"
+        )
+
+
+def _check_dense_columns(X: NDArray[np.float64], names: tuple[str, ...]) -> None:
+    empty = [names[i] for i in range(X.shape[1]) if np.isnan(X[:, i]).all()]
+    if empty:
+        raise DataError(
+            f"no row has a value in: {shorten_list(empty)}; drop these columns"
+        )
+    constant = [names[i] for i in _constant_columns(X)]
+    if constant:
+        raise DataError(
+            f"the same value is in every row of: {shorten_list(constant)}; drop these"
+        )
+
+
+def _constant_columns(X: NDArray[np.float64]) -> Iterator[int]:
+    for position in range(X.shape[1]):
+        column = X[:, position]
+        present = column[~np.isnan(column)]
+        # Missing in some rows and one value in the others still tells rows apart.
+        if len(present) == len(column) and (present == present[0]).all():
+            yield position
+
+
+def _check_sparse(table: RawTable) -> "csr_matrix":
+    X = table.features
+    assert not isinstance(X, pd.DataFrame)
+    if 0 in X.shape:
+        raise DataError("the file has no rows or no features")
+    if not np.isfinite(X.data).all():
+        raise DataError("the file has a value that is not finite")
+    return X.astype(np.float64)

@@ -1,0 +1,198 @@
+"""What is decided before anything is searched: the rows, the hold-out, the grids, the scoring."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.dataset import Dataset, Schema, Split, load_dataset, split_holdout
+from training.errors import SearchError
+from training.families import FAMILIES, Recipe
+from training.grids import ParamGrid, check_grid, parse_grids
+from training.matrix import Rows, RowsRef, store_rows
+from training.model_selection import SearchSettings, resolve_scoring
+from training.provenance import find_code_version
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """What is known of a flow run before anything is searched.
+
+    Parameters
+    ----------
+    run_id : str
+        Name of the flow and number of the run, such as "TrainFlow/1700000000000000".
+    start_time : datetime
+        When it began, with its time zone.
+    parameters : mapping of str to object
+        The flow's own parameters.
+    data_source : str
+        What --data said.
+    data_name : str
+        Short name of the data set.
+    data_sha256 : str
+        Digest of the data set in lower-case hexadecimal digits.
+    code_version : str
+        Git commit; may be empty.
+    """
+
+    run_id: str
+    start_time: datetime
+    parameters: Mapping[str, Any]
+    data_source: str
+    data_name: str
+    data_sha256: str
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks a flow run for.
+
+    Parameters
+    ----------
+    run_id : str
+        Name of the flow and number of the run.
+    parameters : mapping of str to object
+        The flow's parameters by name.
+    grids : mapping
+        Grids as the user wrote them, by family.
+    code_folder : Path
+        Folder of the flow's code.
+    """
+
+    run_id: str
+    parameters: Mapping[str, Any]
+    grids: Mapping[str, Any]
+    code_folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where rows are put.
+
+    Parameters
+    ----------
+    scratch : Path
+        Folder to write in.
+    put : callable
+        Keeps a file and returns its URL.
+    """
+
+    scratch: Path
+    put: Callable[[Path], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the later steps need; small, since rows are held by reference.
+
+    Parameters
+    ----------
+    run : FlowRun
+        What is known of the run.
+    schema : Schema
+        Columns and classes.
+    settings : SearchSettings
+        Folds and scoring of both searches.
+    grids : mapping of str to list of dict
+        Parameter grids by family.
+    train, holdout : RowsRef
+        Rows to learn from, and rows to score the winner on.
+    summary : str
+        What was read and decided, in words.
+    """
+
+    run: FlowRun
+    schema: Schema
+    settings: SearchSettings
+    grids: Mapping[str, ParamGrid]
+    train: RowsRef
+    holdout: RowsRef
+    summary: str
+
+
+def prepare(request: Request, store: Store) -> Plan:
+    """Load and split the data, and check all that a search would stumble over.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or learned from.
+    SearchError
+        If a grid or the scoring is no good.
+    """
+    parameters = request.parameters
+    grids = parse_grids(request.grids)
+    dataset = load_dataset(parameters["data"], parameters["target"])
+    settings = _make_settings(parameters, dataset.schema)
+    for family, param_grid in grids.items():
+        check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
+    split = split_holdout(
+        dataset, parameters["test_fraction"], settings.n_folds, settings.seed
+    )
+    return Plan(
+        run=_describe_run(request, dataset),
+        schema=dataset.schema,
+        settings=settings,
+        grids=grids,
+        train=_store_part(dataset, split.train, "train", store),
+        holdout=_store_part(dataset, split.holdout, "holdout", store),
+        summary=_summarize(dataset, split),
+    )
+
+
+def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSettings:
+    rounds = parameters["early_stopping_rounds"]
+    if rounds < 0:
+        raise SearchError(
+            f"--early_stopping_rounds is {rounds}; it has to be 0 (never) or more"
+        )
+    seed = parameters["seed"]
+    if not 0 <= seed < 2**31:
+        raise SearchError(f"--seed is {seed}; it has to be in [0, 2147483647]")
+    return SearchSettings(
+        scoring=resolve_scoring(parameters["scoring"], schema),
+        n_folds=parameters["folds"],
+        seed=seed,
+        early_stopping_rounds=rounds,
+    )
+
+
+def _describe_run(request: Request, dataset: Dataset) -> FlowRun:
+    return FlowRun(
+        run_id=request.run_id,
+        start_time=datetime.now(UTC),
+        parameters=dict(request.parameters),
+        data_source=request.parameters["data"],
+        data_name=dataset.name,
+        data_sha256=dataset.sha256,
+        code_version=find_code_version(request.code_folder),
+    )
+
+
+def _store_part(
+    dataset: Dataset, rows: NDArray[np.int64], name: str, store: Store
+) -> RowsRef:
+    part = Rows(dataset.X[rows], dataset.y[rows])
+    return store_rows(part, name, store.scratch, store.put)
+
+
+def _summarize(dataset: Dataset, split: Split) -> str:
+    schema = dataset.schema
+    counts = np.bincount(dataset.y).tolist()
+    classes = ", ".join(
+        f"{label} ({count})"
+        for label, count in zip(schema.class_labels, counts, strict=True)
+    )
+    n_nullable = sum(schema.nullable)
+    gaps = f"{n_nullable} features have missing values. " if n_nullable else ""
+    return (
+        f"{dataset.name}: {len(dataset.y)} rows, {len(schema.feature_names)} features, "
+        f"classes {classes}. {gaps}{len(split.train)} rows to learn from, {len(split.holdout)} "
+        f"locked away. sha256 {dataset.sha256[:12]}"
+    )

@@ -1,0 +1,181 @@
+"""Where rows come from: a file or the embedded data set; their content is checked elsewhere."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+EMBEDDED = "breast_cancer"
+MAX_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RawTable:
+    """Rows as they were read.
+
+    Parameters
+    ----------
+    name : str
+        Short name of the source.
+    features : DataFrame or csr_matrix of float64, shape (n_rows, n_features)
+        Everything but the label.
+    labels : Series
+        The label column, one per row.
+    sha256 : str
+        Digest of the file's bytes, of the embedded arrays' for the embedded data set.
+    """
+
+    name: str
+    features: "pd.DataFrame | csr_matrix"
+    labels: pd.Series
+    sha256: str
+
+
+def read_source(source: str, target: str) -> RawTable:
+    """Read the rows of a source.
+
+    Parameters
+    ----------
+    source : str
+        "breast_cancer", or the path of a .csv, .csv.gz, .parquet, .svmlight, .svm or .libsvm file.
+    target : str
+        Name of the label column; svmlight files have theirs in the format.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it is of another format or has no such column.
+    """
+    if source == EMBEDDED:
+        return _read_embedded()
+    path = Path(source)
+    reader = _find_reader(path)
+    if not path.is_file():
+        raise DataError(
+            f"there is no file {source}; --data takes a path or the embedded data set {EMBEDDED}"
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{source} is empty")
+    return reader(path, target)
+
+
+def _read_embedded() -> RawTable:
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer(as_frame=True)
+    digest = hashlib.sha256(
+        data.data.to_numpy().tobytes() + data.target.to_numpy().tobytes()
+    )
+    return RawTable(EMBEDDED, data.data, data.target, digest.hexdigest())
+
+
+def _find_reader(path: Path) -> Callable[[Path, str], RawTable]:
+    name = path.name.lower().removesuffix(".gz")
+    for suffixes, reader in _READERS.items():
+        if name.endswith(suffixes):
+            return reader
+    known = ", ".join(suffix for suffixes in _READERS for suffix in suffixes)
+    raise DataError(
+        f"{path} is not one of {known} (or .gz of a text format), nor {EMBEDDED}"
+    )
+
+
+def _read_csv(path: Path, target: str) -> RawTable:
+    try:
+        # Read once as text to see the header as it is: pandas renames the second of two columns.
+        header = list(
+            pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("")
+        )
+        _check_header(path, header)
+        # Only an empty cell is missing: a country code NA is none.
+        frame = pd.read_csv(
+            path,
+            keep_default_na=False,
+            na_values=["", "NaN", "nan"],
+            # The fast default may be off by the last bit.
+            float_precision="round_trip",
+        )
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is not a CSV table: {_first_line(error)}") from None
+    return _split_off_labels(path, frame, target)
+
+
+def _read_parquet(path: Path, target: str) -> RawTable:
+    import pyarrow
+
+    try:
+        frame = pd.read_parquet(path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is not a Parquet table: {_first_line(error)}"
+        ) from None
+    frame.columns = frame.columns.map(str)
+    _check_header(path, list(frame.columns))
+    return _split_off_labels(path, frame, target)
+
+
+def _read_svmlight(path: Path, target: str) -> RawTable:
+    from sklearn.datasets import load_svmlight_file
+
+    try:
+        X, y = load_svmlight_file(str(path))
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(
+            f"{path} is not an svmlight file: {_first_line(error)}"
+        ) from None
+    return RawTable(path.name, X, pd.Series(y), _digest(path))
+
+
+def _split_off_labels(path: Path, frame: pd.DataFrame, target: str) -> RawTable:
+    if target not in frame.columns:
+        raise DataError(
+            f"{path} has no column {target!r} for --target; its columns are "
+            f"{shorten_list(map(str, frame.columns))}"
+        )
+    labels = frame.pop(target)
+    return RawTable(path.name, frame, labels, _digest(path))
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    duplicates = sorted({name for name in header if header.count(name) > 1})
+    if duplicates:
+        raise DataError(
+            f"{path} has the column {duplicates[0]!r} more than once; rename one"
+        )
+    if "" in header:
+        raise DataError(
+            f"{path}: column {header.index('') + 1} has no name in the first line"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def shorten_list(names: "map[str] | list[str] | NDArray[np.str_]") -> str:
+    """Return the first few names and how many there are beside."""
+    names = list(names)
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(names[:MAX_SHOWN]) + more
+
+
+_READERS: dict[tuple[str, ...], Callable[[Path, str], RawTable]] = {
+    (".csv",): _read_csv,
+    (".parquet",): _read_parquet,
+    (".svmlight", ".svm", ".libsvm"): _read_svmlight,
+}

@@ -1,0 +1,355 @@
+"""MLflow: one run per flow run, one model version per run, and which version is champion.
+
+Everything is found again by the flow run's id, so that a step that is tried again adds nothing.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType
+from mlflow.types import Schema as MlflowSchema
+from mlflow.types import TensorSpec
+from sklearn.pipeline import Pipeline
+
+from prediction.artifact import FILE_NAME, SHA256_TAG
+from training.candidate import Candidate, to_input
+from training.comparison import NotComparable, score_model
+from training.errors import RegistryError
+from training.matrix import Rows
+from training.sources import EMBEDDED
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+FLOW_RUN_TAG = "metaflow_run_id"
+DECISION_TAG = "decision"
+PREVIOUS_CHAMPION_TAG = "previous_champion"
+MODEL_NAME_IN_RUN = "model"
+MAX_BATCH = 1000  # metrics that MLflow takes at once
+N_EXAMPLE_ROWS = 3
+
+# Types in our pipelines that skops does not trust by itself; reviewed: none runs code when loaded.
+TRUSTED_TYPES = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "numpy.dtype",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What became of a candidate.
+
+    Parameters
+    ----------
+    run_id : str
+        Tracking run.
+    version : str
+        Version of the registered model.
+    alias : str
+        "champion" or "challenger".
+    reason : str
+        Why, in words.
+    """
+
+    run_id: str
+    version: str
+    alias: str
+    reason: str
+
+
+@contextmanager
+def _registry_errors() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        reason = error.message.strip().splitlines()[0]
+        raise RegistryError(
+            f"MLflow at {mlflow.get_tracking_uri()}: {reason}"
+        ) from None
+
+
+def prepare_store(experiment: str) -> str:
+    """Make the store and the experiment if they are not there, and return the store's URI.
+
+    Called once before anything runs in parallel: two processes that make the same SQLite store at
+    once collide.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow is not reached.
+    """
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _registry_errors():
+        mlflow.set_experiment(experiment)
+    return str(mlflow.get_tracking_uri())
+
+
+def register(
+    candidate: Candidate, holdout: Rows, *, experiment: str, model_name: str
+) -> Registration:
+    """Log a candidate, register it as a version, and decide which version is champion.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Winner of the flow run.
+    holdout : Rows
+        Rows on which it meets the champion.
+    experiment : str
+        Experiment of the run.
+    model_name : str
+        Name of the registered model; made if it is not there.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow is not reached or refuses. A later call goes on where this one stopped.
+    """
+    prepare_store(experiment)
+    with _registry_errors():
+        client = MlflowClient()
+        version = _find_version(client, model_name, candidate)
+        if version is None:
+            version = _log_and_create(
+                client, candidate, holdout, experiment, model_name
+            )
+        alias, reason = _decide(client, version, candidate, holdout)
+    return Registration(str(version.run_id), str(version.version), alias, reason)
+
+
+def _log_and_create(
+    client: MlflowClient,
+    candidate: Candidate,
+    holdout: Rows,
+    experiment: str,
+    model_name: str,
+) -> ModelVersion:
+    run_id = _find_run(client, candidate, experiment)
+    tags = None if run_id else _tags(candidate)
+    with mlflow.start_run(
+        run_id=run_id, run_name=candidate.run.run_id, tags=tags
+    ) as run:
+        run_id = str(run.info.run_id)
+        _log_details(client, run_id, candidate)
+        model_uri = _find_model(client, run_id) or _log_model(candidate, holdout)
+    return _create_version(client, model_name, model_uri, run_id, candidate)
+
+
+def _find_run(
+    client: MlflowClient, candidate: Candidate, experiment: str
+) -> str | None:
+    experiment_id = client.get_experiment_by_name(experiment).experiment_id
+    query = f"tags.{FLOW_RUN_TAG} = '{candidate.run.run_id}'"
+    runs = client.search_runs([experiment_id], query, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _find_version(
+    client: MlflowClient, model_name: str, candidate: Candidate
+) -> ModelVersion | None:
+    query = f"name = '{model_name}' and tags.{FLOW_RUN_TAG} = '{candidate.run.run_id}'"
+    versions = client.search_model_versions(query)
+    return (
+        client.get_model_version(model_name, versions[0].version) if versions else None
+    )
+
+
+def _find_model(client: MlflowClient, run_id: str) -> str | None:
+    """Return the URI of a model that an earlier call logged to its end."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    ready = [model for model in models if model.status == "READY"]
+    return str(ready[0].model_uri) if ready else None
+
+
+def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> None:
+    """Log all but the model; logged again it is the same, since the time is the flow run's."""
+    time_ms = int(candidate.run.start_time.timestamp() * 1000)
+    metrics = [
+        Metric(name, value, time_ms, 0) for name, value in candidate.metrics.items()
+    ]
+    metrics += _candidate_metrics(candidate, time_ms)
+    params = [
+        Param(name, str(value)) for name, value in candidate.run.parameters.items()
+    ]
+    best_params = candidate.winner.best_params.items()
+    params += [Param(f"best_{name}", str(value)) for name, value in best_params]
+    for start in range(0, len(metrics), MAX_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
+    tags = [RunTag(name, value) for name, value in _tags(candidate).items()]
+    client.log_batch(run_id, params=params, tags=tags)
+    mlflow.log_text(candidate.cv_table.to_csv(index=False), "cv_results.csv")
+    mlflow.log_input(_dataset(candidate), context="training")
+
+
+def _candidate_metrics(candidate: Candidate, time_ms: int) -> list[Metric]:
+    """Return every candidate's mean score, with its number among its family's as the step."""
+    table = candidate.cv_table
+    return [
+        Metric(f"cv_{family}_{candidate.scoring}", float(score), time_ms, step)
+        for family, rows in table.groupby("family")
+        for step, score in enumerate(rows["mean_test_score"])
+    ]
+
+
+def _tags(candidate: Candidate) -> dict[str, str]:
+    failed = {
+        f"failed_{family}": reason for family, reason in candidate.failures.items()
+    }
+    return {
+        FLOW_RUN_TAG: candidate.run.run_id,
+        "family": candidate.winner.family,
+        "data_sha256": candidate.run.data_sha256,
+        "git_commit": candidate.run.code_version,
+        **failed,
+    }
+
+
+def _dataset(candidate: Candidate) -> Any:
+    """Return MLflow's record of the data's origin, which holds none of its rows."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
+
+    run = candidate.run
+    if run.data_source == EMBEDDED:
+        source = CodeDatasetSource(
+            tags={"function": "sklearn.datasets.load_breast_cancer"}
+        )
+    else:
+        source = resolve_dataset_source(run.data_source)
+    # MLflow takes digests of up to 36 characters; the whole one is a tag of the run.
+    digest = run.data_sha256[:36]
+    return MetaDataset(
+        source, name=run.data_name, digest=digest, schema=_inputs(candidate)
+    )
+
+
+def _inputs(candidate: Candidate) -> MlflowSchema:
+    schema = candidate.schema
+    if schema.is_sparse:
+        return MlflowSchema(
+            [TensorSpec(np.dtype(np.float64), (-1, len(schema.feature_names)))]
+        )
+    return MlflowSchema(
+        [ColSpec(DataType.double, name) for name in schema.feature_names]
+    )
+
+
+def _outputs(candidate: Candidate) -> MlflowSchema:
+    is_text = isinstance(candidate.schema.class_labels[0], str)
+    return MlflowSchema([ColSpec(DataType.string if is_text else DataType.long)])
+
+
+def _log_model(candidate: Candidate, holdout: Rows) -> str:
+    """Log the fitted pipeline, with the server's artifact beside it in the same model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, FILE_NAME)
+        path.write_bytes(candidate.artifact)
+        info = mlflow.sklearn.log_model(
+            candidate.pipeline,
+            name=MODEL_NAME_IN_RUN,
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            signature=ModelSignature(_inputs(candidate), _outputs(candidate)),
+            input_example=to_input(holdout.X[:N_EXAMPLE_ROWS], candidate.schema),
+            pip_requirements=_requirements(candidate),
+            extra_files=[str(path)],
+        )
+    if info.signature is None:
+        raise RegistryError("MLflow dropped the signature of the model")
+    return str(info.model_uri)
+
+
+def _requirements(candidate: Candidate) -> list[str]:
+    return [
+        f"{name}=={version}" for name, version in candidate.library_versions.items()
+    ]
+
+
+def _create_version(
+    client: MlflowClient,
+    model_name: str,
+    model_uri: str,
+    run_id: str,
+    candidate: Candidate,
+) -> ModelVersion:
+    try:
+        client.create_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    metrics = {name: f"{value:.6g}" for name, value in candidate.metrics.items()}
+    tags = {**_tags(candidate), SHA256_TAG: candidate.artifact_sha256, **metrics}
+    return client.create_model_version(model_name, model_uri, run_id, tags=tags)
+
+
+def _decide(
+    client: MlflowClient, version: ModelVersion, candidate: Candidate, holdout: Rows
+) -> tuple[str, str]:
+    """Give the version its alias, and write down why and what was champion before."""
+    if DECISION_TAG in version.tags:
+        alias, _, reason = version.tags[DECISION_TAG].partition(": ")
+        return alias, reason
+    name, number = version.name, version.version
+    champion = _find_champion(client, name)
+    alias, reason = _compare(champion, version, candidate, holdout)
+    client.set_registered_model_alias(name, alias, number)
+    if champion is not None:
+        client.set_model_version_tag(
+            name, number, PREVIOUS_CHAMPION_TAG, champion.version
+        )
+    client.set_model_version_tag(name, number, DECISION_TAG, f"{alias}: {reason}")
+    return alias, reason
+
+
+def _find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
+    number = client.get_registered_model(model_name).aliases.get(CHAMPION)
+    return None if number is None else client.get_model_version(model_name, number)
+
+
+def _compare(
+    champion: ModelVersion | None,
+    version: ModelVersion,
+    candidate: Candidate,
+    holdout: Rows,
+) -> tuple[str, str]:
+    # A call that was cut short may have made it champion already.
+    if champion is None or champion.version == version.version:
+        return CHAMPION, "no other version was champion"
+    schema, scoring = candidate.schema, candidate.scoring
+    try:
+        other_score = score_model(_load(champion), holdout, schema, scoring)
+    except NotComparable as error:
+        return CHALLENGER, (
+            f"version {champion.version} cannot score these rows: {error}. To promote by hand: "
+            f'MlflowClient().set_registered_model_alias("{version.name}", "{CHAMPION}", '
+            f'"{version.version}")'
+        )
+    score = score_model(candidate.pipeline, holdout, schema, scoring)
+    alias = CHAMPION if score > other_score else CHALLENGER
+    return (
+        alias,
+        f"{scoring} {score:.6g} on the hold-out, version {champion.version} has {other_score:.6g}",
+    )
+
+
+def _load(version: ModelVersion) -> Pipeline:
+    try:
+        return mlflow.sklearn.load_model(f"models:/{version.name}/{version.version}")
+    except Exception as error:  # of another program or version, it may fail in any way
+        raise NotComparable(f"it cannot be loaded ({type(error).__name__})") from None
