@@ -10,6 +10,8 @@ VENV ?= .venv
 # Passed on: make train ARGS='--data table.csv --target label', make test ARGS='-k client'.
 ARGS ?=
 MODEL ?= tabular_classifier
+# A commit or tag: make breaking looks at what came after it only, once a break has been decided on.
+SINCE ?=
 # make clean DATA=1 removes what was trained as well.
 DATA ?= 0
 
@@ -19,7 +21,7 @@ installed := $(VENV)/.installed
 generated := clients/python/prediction
 messages := prediction/v1/prediction_service.proto prediction/artifact/v1/model_artifact.proto
 services := prediction/v1/prediction_service.proto
-code := clients flows grpc_server tests .ci
+code := clients flows grpc_server k8s proto tests .ci
 
 # Neither MLflow nor what it brings along reports to anybody.
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -62,22 +64,35 @@ PATH="$(VENV)/bin:$$PATH" $(python) -m grpc_tools.protoc -Iproto \
   --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(services)
 endef
 
+.PHONY: openapi
+openapi: $(installed)  ## Generate the OpenAPI document of the HTTP routes
+	mkdir -p build
+	$(python) proto/openapi.py > build/openapi.yaml
+	mv build/openapi.yaml proto/openapi.yaml
+
 .PHONY: drift
-drift: $(installed)  ## Fail if the committed generated code is not what the contracts give
+drift: $(installed)  ## Fail if what is generated and committed is not what the contracts give
 	rm -rf build/drift && mkdir -p build/drift
 	$(call generate,build/drift)
 	cd build/drift && find . -type f | sort | while read -r file; do \
 	  diff -u "../../clients/python/$$file" "$$file"; done
+	$(python) proto/openapi.py | diff -u proto/openapi.yaml -
+
+# All commits rather than the last one: a break could be spread over two, or already be committed.
+.PHONY: breaking
+breaking: $(installed)  ## Fail if the contracts break what any commit since SINCE agreed on
+	git rev-list $(addsuffix ..,$(SINCE))HEAD -- proto/prediction | while read -r commit; do \
+	  $(VENV)/bin/buf breaking proto --against ".git#ref=$$commit,subdir=proto"; done
 
 .PHONY: format
 format: $(installed)  ## Format the code and the contracts
-	$(python) -m black --quiet $(code)
+	$(python) -m black --quiet --extend-exclude _pb2 $(code)
 	$(python) -m isort --quiet $(code)
 	$(VENV)/bin/buf format --write proto
 
 .PHONY: lint
 lint: $(installed)  ## Check format, style, types, import rules, spelling and the contracts
-	$(python) -m black --quiet --check $(code)
+	$(python) -m black --quiet --check --extend-exclude _pb2 $(code)
 	$(python) -m isort --quiet --check $(code)
 	$(python) -m flake8 $(code)
 	$(python) -m mypy
@@ -98,16 +113,20 @@ train: $(installed)  ## Run the training flow here; ARGS are its parameters
 serve: $(installed)  ## Serve the champion of MODEL on port 50051, metrics on 8080
 	$(python) -m grpc_server --host 127.0.0.1 --model-uri models:/$(MODEL)@champion $(ARGS)
 
+.PHONY: serve-rest
+serve-rest: $(installed)  ## The same with Envoy in front: JSON over HTTP on port 8000
+	$(python) k8s/components/envoy-json/serve_rest.py --model-uri models:/$(MODEL)@champion $(ARGS)
+
 .PHONY: demo
 demo: $(installed)  ## Train on the embedded data set, register, serve, predict
 	$(python) clients/demo.py
 
 .PHONY: bench
 bench: $(installed)  ## Measure the flow and the server on this machine
-	$(python) -m tests.benchmarks
+	PYTHONPATH=tests $(python) -m benchmarks
 
 .PHONY: ci
-ci: lint drift test  ## What has to pass before a change lands
+ci: lint breaking drift test  ## What has to pass before a change lands
 
 .PHONY: clean
 clean:  ## Remove the environment and caches; DATA=1 also models, runs and mlflow.db

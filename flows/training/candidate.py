@@ -189,5 +189,5 @@ def _choose_golden(holdout: Rows, probabilities: NDArray[np.float64]) -> ScoredR
     if not isinstance(X, np.ndarray):
         rows = choose_golden_rows(holdout.y, np.zeros(len(holdout.y), dtype=bool))
         return ScoredRows(X[rows].toarray(), probabilities[rows])
-    rows = choose_golden_rows(holdout.y, np.isnan(X).any(axis=1))
+    rows = choose_golden_rows(holdout.y, np.asarray(np.isnan(X).any(axis=1)))
     return ScoredRows(np.asarray(X[rows]), probabilities[rows])

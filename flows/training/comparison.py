@@ -26,7 +26,7 @@ class _Coded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Predict codes."""
-        return np.searchsorted(self.model.classes_, self.model.predict(X))
+        return np.asarray(np.searchsorted(self.model.classes_, self.model.predict(X)))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Predict the probability of each class."""

@@ -175,7 +175,7 @@ def _check_rows_per_class(dataset: Dataset, split: Split, n_folds: int) -> None:
     if not in_holdout.all():
         absent = dataset.schema.class_labels[int(in_holdout.argmin())]
         raise DataError(
-            f"class {absent!r} has no row in the hold-out; raise --test_fraction or bring more rows"
+            f"class {absent!r} has no row in the hold-out; raise --test_fraction or bring rows"
         )
 
 
@@ -186,7 +186,7 @@ def _encode_labels(
     if n_missing:
         first = int(labels.isna().to_numpy().argmax()) + 1
         raise DataError(
-            f"the label is missing in {n_missing} rows, the first is row {first}; drop or fill them"
+            f"the label is missing in {n_missing} rows, first in row {first}; drop or fill them"
         )
     values, y = np.unique(_normalize_labels(labels), return_inverse=True)
     if len(values) < 2:
@@ -196,7 +196,7 @@ def _encode_labels(
 
 
 def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]:
-    """Return integers where the labels are integers, truth values or integral floats, else text."""
+    """Return integers for integers, truth values and integral floats, else text."""
     if pd.api.types.is_bool_dtype(labels) or pd.api.types.is_integer_dtype(labels):
         return _check_int32(labels.to_numpy().astype(np.int64))
     if pd.api.types.is_float_dtype(labels):
@@ -205,7 +205,7 @@ def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]
         if broken.any():
             row = int(broken.argmax())
             raise DataError(
-                f"the label of row {row + 1} is {values[row]:g}; labels are classes, so integers or "
+                f"the label of row {row + 1} is {values[row]:g}; labels are classes, integers or "
                 "text. This system trains classifiers, not regressions"
             )
         return _check_int32(values.astype(np.int64))
@@ -259,8 +259,8 @@ def _name_text(name: str, column: pd.Series, broken: NDArray[np.bool_]) -> str:
     row = int(broken.argmax())
     shown = str(column.iloc[row])[:40]
     return (
-        f"column {name!r}, row {row + 1}: {shown!r} is not a number (one of {int(broken.sum())} such "
-        "cells); columns have to be numbers, so drop or convert it"
+        f"column {name!r}, row {row + 1}: {shown!r} is not a number (one of {int(broken.sum())} "
+        "such cells); columns have to be numbers, so drop or convert it"
     )
 
 

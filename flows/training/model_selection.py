@@ -62,14 +62,14 @@ class SearchResult:
         scikit-learn's `cv_results_`, with the classifier's own parameter names.
     best_index : int
         Position of the best candidate.
-    n_warnings : int
-        Fits that did not converge.
+    notes : tuple of str
+        What a user should know: fits that did not converge, candidates that failed.
     """
 
     family: str
     cv_results: dict[str, Any]
     best_index: int
-    n_warnings: int
+    notes: tuple[str, ...]
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def resolve_scoring(scoring: str, schema: Schema) -> str:
         scoring = "roc_auc_ovr"
     if scoring not in get_scorer_names():
         raise SearchError(
-            f"--scoring {scoring!r} is not a scorer of scikit-learn; classifiers take, for example, "
+            f"--scoring {scoring!r} is no scorer of scikit-learn; classifiers take, for example, "
             "roc_auc, accuracy, balanced_accuracy, average_precision, neg_log_loss, f1_macro"
         )
     n_classes = len(schema.class_labels)
@@ -194,17 +194,18 @@ class _Search:
         n_candidates = len(ParameterGrid(self.param_grid))
         report(f"{name}: {n_candidates} candidates on {n_folds} folds, {scoring}")
         search = self._make_search(n_jobs)
-        n_warnings = _fit(search, rows, name)
+        try:
+            notes = _fit(search, rows)
+        except SearchError as error:
+            raise SearchError(f"{name}: {error}") from None
         result = SearchResult(
             self.recipe.family.name,
             _with_own_names(search.cv_results_, self.recipe.parameter_prefix),
             int(search.best_index_),
-            n_warnings,
+            notes,
         )
-        if n_warnings:
-            report(
-                f"{name}: {n_warnings} fits did not converge; their scores may be too low"
-            )
+        for note in notes:
+            report(f"{name}: {note}")
         report(
             f"{name}: best {scoring} {result.best_score:.6g} with {result.best_params}"
         )
@@ -224,8 +225,8 @@ class _Search:
         )
 
 
-def _fit(search: GridSearchCV, rows: Rows, name: str) -> int:
-    """Run a search; return how many fits did not converge."""
+def _fit(search: GridSearchCV, rows: Rows) -> tuple[str, ...]:
+    """Run a search; return what a user should know of it."""
     try:
         # Threads: both families' solvers let go of the interpreter, and rows are not copied.
         with warnings.catch_warnings(record=True) as caught, parallel_config(
@@ -234,18 +235,23 @@ def _fit(search: GridSearchCV, rows: Rows, name: str) -> int:
             warnings.simplefilter("always")
             search.fit(rows.X, rows.y)
     except ValueError as error:
-        raise SearchError(f"{name}: {_last_line(str(error))}") from None
-    scores = search.cv_results_["mean_test_score"]
-    if not np.isfinite(scores).all():
-        position = int((~np.isfinite(scores)).argmax())
-        raise SearchError(
-            f"{name}: the candidate {search.cv_results_['params'][position]} has no score: "
-            f"{_reason(caught)}"
-        )
-    return sum(issubclass(item.category, ConvergenceWarning) for item in caught)
+        raise SearchError(_last_line(str(error))) from None
+    scored = np.isfinite(search.cv_results_["mean_test_score"])
+    if not scored.any():
+        raise SearchError(f"no candidate has a score: {_failure(caught)}")
+    n_not_converged = sum(
+        issubclass(item.category, ConvergenceWarning) for item in caught
+    )
+    notes = {
+        f"{n_not_converged} fits did not converge; their scores may be too low": n_not_converged,
+        f"{(~scored).sum()} candidates have no score: {_failure(caught)}": (
+            ~scored
+        ).sum(),
+    }
+    return tuple(note for note, count in notes.items() if count)
 
 
-def _reason(caught: list[warnings.WarningMessage]) -> str:
+def _failure(caught: list[warnings.WarningMessage]) -> str:
     messages = [
         str(item.message) for item in caught if item.category is FitFailedWarning
     ]

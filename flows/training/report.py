@@ -55,10 +55,14 @@ def draw(candidate: Candidate, holdout: Rows) -> list[Spec]:
 def plot_candidates(cv_table: pd.DataFrame, scoring: str) -> Spec:
     """Plot the mean score of every candidate, each family's sorted from best to worst."""
     values = [
-        {"family": FAMILIES[family].display_name, "rank": rank, "score": float(score)}
+        {
+            "family": FAMILIES[str(family)].display_name,
+            "rank": rank,
+            "score": float(score),
+        }
         for family, rows in cv_table.groupby("family")
         for rank, score in enumerate(
-            rows["mean_test_score"].sort_values(ascending=False), start=1
+            rows["mean_test_score"].dropna().sort_values(ascending=False), start=1
         )
     ]
     return _chart(

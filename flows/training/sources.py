@@ -1,6 +1,7 @@
 """Where rows come from: a file or the embedded data set; their content is checked elsewhere."""
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,14 +99,16 @@ def _read_csv(path: Path, target: str) -> RawTable:
         )
         _check_header(path, header)
         # Only an empty cell is missing: a country code NA is none.
-        frame = pd.read_csv(
-            path,
-            keep_default_na=False,
-            na_values=["", "NaN", "nan"],
-            # The fast default may be off by the last bit.
-            float_precision="round_trip",
-        )
-    except (ValueError, OSError, EOFError) as error:
+        with warnings.catch_warnings():
+            # A row with more cells than the header has would lose some.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                keep_default_na=False,
+                na_values=["", "NaN", "nan"],
+                index_col=False,
+            )
+    except (ValueError, OSError, EOFError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a CSV table: {_first_line(error)}") from None
     return _split_off_labels(path, frame, target)
 

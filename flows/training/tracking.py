@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def _log_and_create(
 def _find_run(
     client: MlflowClient, candidate: Candidate, experiment: str
 ) -> str | None:
-    experiment_id = client.get_experiment_by_name(experiment).experiment_id
+    experiment_id = mlflow.set_experiment(experiment).experiment_id
     query = f"tags.{FLOW_RUN_TAG} = '{candidate.run.run_id}'"
     runs = client.search_runs([experiment_id], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None
@@ -203,6 +204,7 @@ def _candidate_metrics(candidate: Candidate, time_ms: int) -> list[Metric]:
         Metric(f"cv_{family}_{candidate.scoring}", float(score), time_ms, step)
         for family, rows in table.groupby("family")
         for step, score in enumerate(rows["mean_test_score"])
+        if isfinite(score)
     ]
 
 
@@ -222,20 +224,24 @@ def _tags(candidate: Candidate) -> dict[str, str]:
 def _dataset(candidate: Candidate) -> Any:
     """Return MLflow's record of the data's origin, which holds none of its rows."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.dataset_source import DatasetSource
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
     run = candidate.run
+    source: DatasetSource
     if run.data_source == EMBEDDED:
         source = CodeDatasetSource(
             tags={"function": "sklearn.datasets.load_breast_cancer"}
         )
     else:
         source = resolve_dataset_source(run.data_source)
-    # MLflow takes digests of up to 36 characters; the whole one is a tag of the run.
-    digest = run.data_sha256[:36]
-    return MetaDataset(
-        source, name=run.data_name, digest=digest, schema=_inputs(candidate)
+    return MetaDataset(  # type: ignore[abstract]  # in its annotations only
+        source,
+        name=run.data_name,
+        # MLflow takes digests of up to 36 characters; the whole one is a tag of the run.
+        digest=run.data_sha256[:36],
+        schema=_inputs(candidate),
     )
 
 

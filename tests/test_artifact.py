@@ -1,0 +1,135 @@
+"""What training writes: complete, equal to its own formula, and refused where it is not."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from training_support import make_rows, train_candidate
+
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+from training.artifact import (
+    MAX_GOLDEN_EXAMPLES,
+    Provenance,
+    ScoredRows,
+    choose_golden_rows,
+    encode,
+)
+from training.dataset import Schema
+from training.errors import ArtifactError
+from training.provenance import find_code_version, find_library_versions
+
+PROVENANCE = Provenance(
+    "TrainFlow/1", "ab", "", {}, {}, datetime(2026, 1, 2, tzinfo=UTC)
+)
+
+
+@pytest.mark.parametrize("family", ["logistic_regression", "lightgbm"])
+def test_an_artifact_is_complete(family: str) -> None:
+    schema, train, holdout = make_rows(3, missing=True)
+    candidate = train_candidate(family, schema, train, holdout)
+
+    artifact = ModelArtifact.FromString(candidate.artifact)
+
+    assert [f.name for f in artifact.input_schema.features] == list(
+        schema.feature_names
+    )
+    assert [f.nullable for f in artifact.input_schema.features] == list(schema.nullable)
+    assert list(artifact.class_labels.strings.values) == list(schema.class_labels)
+    assert not artifact.HasField("threshold")
+    assert artifact.WhichOneof("estimator") == family
+    provenance = artifact.provenance
+    assert provenance.family == family
+    assert provenance.training_run_id == "TrainFlow/1"
+    assert provenance.data_sha256 == "ab" * 32
+    assert provenance.code_version == "c0ffee"
+    assert set(provenance.library_versions) >= {"lightgbm", "scikit-learn", "numpy"}
+    assert provenance.metrics["holdout_roc_auc"] == candidate.metrics["holdout_roc_auc"]
+    assert len(artifact.golden_examples) >= MAX_GOLDEN_EXAMPLES
+    assert {example.label for example in artifact.golden_examples} <= set(
+        schema.class_labels
+    )
+
+
+def test_two_classes_have_a_threshold_and_integer_labels() -> None:
+    schema, train, holdout = make_rows()
+
+    artifact = ModelArtifact.FromString(
+        train_candidate("lightgbm", schema, train, holdout).artifact
+    )
+
+    assert artifact.threshold == 0.5
+    assert list(artifact.class_labels.integers.values) == [0, 1]
+
+
+def test_golden_rows_are_spread_and_hold_every_class_and_a_missing_value() -> None:
+    y = np.zeros(1000, dtype=np.int64)
+    y[501], y[502] = 1, 2
+    has_missing = np.zeros(1000, dtype=bool)
+    has_missing[777] = True
+
+    rows = choose_golden_rows(y, has_missing)
+
+    assert {0, 501, 502, 777, 999} <= set(rows.tolist())
+    assert len(rows) == MAX_GOLDEN_EXAMPLES + 3
+    assert (np.diff(rows) > 0).all()
+
+
+def test_a_model_whose_terms_cancel_is_refused() -> None:
+    """Centring keeps a large mean exact; what is left are coefficients that no sum can hold."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 2)) * [1e-9, 1]
+    y = (X[:, 1] > 0).astype(int)
+    classifier = LogisticRegression(C=1e9, max_iter=5000).fit(X, y)
+    scaler = StandardScaler().fit(X)
+    pipeline = Pipeline([("preprocess", scaler), ("classifier", classifier)])
+    schema = Schema(("a", "b"), (False, False), (0, 1), is_sparse=False)
+    wrong = np.full((50, 2), 0.5)
+
+    with pytest.raises(ArtifactError, match="differs by .* from scikit-learn's"):
+        encode(
+            pipeline, schema, "logistic_regression", ScoredRows(X, wrong), PROVENANCE
+        )
+
+
+def test_a_large_mean_costs_no_digits() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2)) + [1e9, -1e6]
+    y = (X[:, 0] - 1e9 + rng.normal(size=200) > 0).astype(int)
+    pipeline = Pipeline(
+        [("preprocess", StandardScaler()), ("classifier", LogisticRegression())]
+    ).fit(X, y)
+    schema = Schema(("a", "b"), (False, False), (0, 1), is_sparse=False)
+    golden = ScoredRows(X, pipeline.predict_proba(X))
+
+    artifact = encode(pipeline, schema, "logistic_regression", golden, PROVENANCE)
+
+    assert len(artifact.golden_examples) == 200
+
+
+def test_the_code_version_is_the_commit_or_empty(tmp_path: Path) -> None:
+    assert find_code_version(tmp_path) == ""
+    assert find_code_version(tmp_path / "nowhere") == ""
+
+
+def test_the_code_version_tells_changes(tmp_path: Path) -> None:
+    import subprocess
+
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        (tmp_path / "file").write_text("1")
+        subprocess.run([*git, *arguments], check=True)
+    clean = find_code_version(tmp_path)
+    (tmp_path / "file").write_text("2")
+
+    assert len(clean) == 40
+    assert find_code_version(tmp_path) == f"{clean}-dirty"
+
+
+def test_library_versions_are_the_installed_ones() -> None:
+    import sklearn
+
+    assert find_library_versions()["scikit-learn"] == sklearn.__version__

@@ -1,0 +1,81 @@
+"""The joint between the halves: what training writes, the server reads and answers alike."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_support import make_rows, train_candidate
+
+from grpc_server.model import load_model
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+from prediction.v1.prediction_service_pb2 import PredictRequest
+from training.candidate import to_input
+from training.dataset import load_dataset, split_holdout
+from training.matrix import Rows
+from training.model_selection import SearchSettings
+
+from support import connect, running_server, write_artifact
+
+TOLERANCES = {"logistic_regression": 1e-12, "lightgbm": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["plain", "missing", "sparse"])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("family", TOLERANCES)
+def test_the_server_answers_as_the_trainer_s_libraries(
+    family: str, n_classes: int, kind: str, tmp_path: Path
+) -> None:
+    schema, train, holdout = make_rows(
+        n_classes, missing=kind == "missing", sparse=kind == "sparse"
+    )
+    candidate = train_candidate(family, schema, train, holdout)
+    expected = candidate.pipeline.predict_proba(to_input(holdout.X, schema))
+    labels = candidate.pipeline.predict(to_input(holdout.X, schema))
+
+    artifact = ModelArtifact.FromString(candidate.artifact)
+    model = load_model(write_artifact(tmp_path, artifact))
+
+    X = holdout.X.toarray() if kind == "sparse" else holdout.X
+    rows = [model.input_schema.row_from_features(row) for row in X.tolist()]
+    actual = np.array([model.estimator.predict_probabilities(row) for row in rows])
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[family])
+    decided = [
+        model.classes.labels[model.classes.decide(row)] for row in actual.tolist()
+    ]
+    assert decided == [str(label) for label in labels]
+
+
+@pytest.mark.parametrize("family", TOLERANCES)
+def test_early_stopping_is_in_the_artifact(family: str, tmp_path: Path) -> None:
+    schema, train, holdout = make_rows()
+    settings = SearchSettings("roc_auc", 3, 0, early_stopping_rounds=2)
+    candidate = train_candidate(family, schema, train, holdout, settings=settings)
+    expected = candidate.pipeline.predict_proba(to_input(holdout.X, schema))
+
+    model = load_model(
+        write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
+    )
+
+    actual = [model.estimator.predict_probabilities(row) for row in holdout.X.tolist()]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[family])
+
+
+@pytest.mark.parametrize("family", TOLERANCES)
+def test_every_row_of_the_embedded_data_set_is_answered_alike_over_the_wire(
+    family: str, tmp_path: Path
+) -> None:
+    dataset = load_dataset("breast_cancer", "target")
+    split = split_holdout(dataset, 0.2, 3, 0)
+    train, holdout = (
+        Rows(dataset.X[rows], dataset.y[rows]) for rows in (split.train, split.holdout)
+    )
+    candidate = train_candidate(family, dataset.schema, train, holdout)
+    expected = candidate.pipeline.predict_proba(to_input(dataset.X, dataset.schema))
+    folder = write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
+
+    with running_server(folder) as server, connect(server) as stub:
+        responses = [stub.Predict(PredictRequest(features=row)) for row in dataset.X]
+
+    actual = [response.probabilities for response in responses]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[family])
+    assert [r.prediction for r in responses] == expected.argmax(axis=1).tolist()

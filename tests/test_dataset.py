@@ -1,0 +1,254 @@
+"""Tables of all kinds: what is read is exact, what cannot be learned from is named."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import issparse
+from sklearn.datasets import dump_svmlight_file, load_breast_cancer
+
+from training.dataset import load_dataset, split_holdout
+from training.errors import DataError
+
+GOOD = "a,b,target\n1,2.5,0\n2,-1e-3,1\n3,7,0\n4,8,1\n"
+
+
+def write(folder: Path, text: str, name: str = "table.csv") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_embedded_data_set_is_scikit_learn_s() -> None:
+    expected = load_breast_cancer()
+
+    dataset = load_dataset("breast_cancer", "target")
+
+    assert np.array_equal(dataset.X, expected.data)
+    assert np.array_equal(dataset.y, expected.target)
+    assert dataset.schema.feature_names == tuple(expected.feature_names)
+    assert dataset.schema.class_labels == (0, 1)
+    assert dataset.sha256 == load_dataset("breast_cancer", "target").sha256
+
+
+def test_a_csv_table_is_read_to_the_last_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        rng.normal(size=(50, 3)) * 10.0 ** rng.integers(-200, 200, (50, 3))
+    )
+    frame.columns = ["x", "y z", "1"]
+    frame["target"] = rng.integers(0, 2, 50)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+
+    dataset = load_dataset(str(tmp_path / "table.csv"), "target")
+
+    assert np.array_equal(dataset.X, frame.drop(columns="target").to_numpy())
+    assert dataset.schema.feature_names == ("x", "y z", "1")
+
+
+def test_csv_gz_csv_and_parquet_hold_the_same(tmp_path: Path) -> None:
+    source = write(tmp_path, GOOD)
+    (tmp_path / "table.csv.gz").write_bytes(gzip.compress(GOOD.encode()))
+    pd.read_csv(source).to_parquet(tmp_path / "table.parquet")
+
+    datasets = [
+        load_dataset(str(tmp_path / name), "target")
+        for name in ("table.csv", "table.csv.gz", "table.parquet")
+    ]
+
+    for dataset in datasets:
+        assert dataset.X.tolist() == [[1, 2.5], [2, -1e-3], [3, 7], [4, 8]]
+        assert dataset.y.tolist() == [0, 1, 0, 1]
+        assert dataset.schema == datasets[0].schema
+    assert len({dataset.sha256 for dataset in datasets}) == 3
+
+
+@pytest.mark.parametrize("name", ["table.svmlight", "table.svm", "table.libsvm.gz"])
+def test_svmlight_stays_sparse(name: str, tmp_path: Path) -> None:
+    X = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 3]])
+    path = tmp_path / name.removesuffix(".gz")
+    dump_svmlight_file(X, [0, 1, 1], str(path))
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress(path.read_bytes()))
+
+    dataset = load_dataset(str(tmp_path / name), "target")
+
+    assert issparse(dataset.X) and dataset.X.format == "csr"
+    assert np.array_equal(dataset.X.toarray(), X)
+    assert dataset.schema.feature_names == ("f0", "f1", "f2")
+    assert dataset.schema.is_sparse
+
+
+def test_an_empty_cell_is_missing_and_makes_the_column_nullable(tmp_path: Path) -> None:
+    dataset = load_dataset(
+        write(tmp_path, "a,b,target\n1,,0\n2,3,1\n3,4,0\n"), "target"
+    )
+
+    assert np.isnan(dataset.X[0, 1])
+    assert dataset.schema.nullable == (False, True)
+
+
+def test_truth_values_are_numbers(tmp_path: Path) -> None:
+    dataset = load_dataset(write(tmp_path, "a,target\nTrue,0\nFalse,1\n"), "target")
+
+    assert dataset.X.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("7 -3 7", (-3, 7)),
+        ("1.0 0.0 1.0", (0, 1)),
+        ("True False True", (0, 1)),
+        ("yes no yes", ("no", "yes")),
+        ("b c a", ("a", "b", "c")),
+        ("2024-01-02 2024-01-01 2024-01-02", ("2024-01-01", "2024-01-02")),
+        ("NA DE NA", ("DE", "NA")),
+    ],
+)
+def test_labels_are_integers_or_text_in_order(
+    labels: str, expected: tuple[object, ...], tmp_path: Path
+) -> None:
+    rows = "".join(f"{number},{label}\n" for number, label in enumerate(labels.split()))
+
+    dataset = load_dataset(write(tmp_path, "a,target\n" + rows), "target")
+
+    assert dataset.schema.class_labels == expected
+    read = [str(dataset.schema.class_labels[code]) for code in dataset.y]
+    as_written = [
+        {"1.0": "1", "0.0": "0", "True": "1", "False": "0"}.get(x, x)
+        for x in labels.split()
+    ]
+    assert read == as_written
+
+
+BAD_TABLES = {
+    "no target": (
+        "a,b,c\n1,2,3\n",
+        "no column 'target' for --target; its columns are a, b, c",
+    ),
+    "column twice": ("a,a,target\n1,2,0\n2,3,1\n", "has the column 'a' more than once"),
+    "nameless column": ("a,,target\n1,2,0\n2,3,1\n", "column 2 has no name"),
+    "empty file": ("", "is empty"),
+    "header only": ("a,target\n", "the label column has no row"),
+    "only labels": ("target\n0\n1\n", "no column beside the label"),
+    "ragged": ("a,target\n1,2,3,4\n1,2\n", "is not a CSV table"),
+    "text": (
+        "a,target\n1,0\nred,1\n3,0\n",
+        "column 'a', row 2: 'red' is not a number (one of 1 such cells)",
+    ),
+    "all text": (
+        "a,target\nx,0\ny,1\n",
+        "column 'a', row 1: 'x' is not a number (one of 2",
+    ),
+    "infinite": ("a,target\n1,0\n-inf,1\n", "column 'a', row 2: -inf is not finite"),
+    "too many digits": (
+        "a,target\n9007199254740993,0\n1,1\n",
+        "column 'a', row 1: 9007199254740993 has more digits than a double",
+    ),
+    "constant": ("a,b,target\n1,5,0\n2,5,1\n", "the same value is in every row of: b"),
+    "empty column": ("a,b,target\n1,,0\n2,,1\n", "no row has a value in: b"),
+    "one class": ("a,target\n1,0\n2,0\n", "only the class 0; two classes or more"),
+    "missing label": ("a,target\n1,0\n2,\n3,1\n", "missing in 1 rows, first in row 2"),
+    "continuous label": ("a,target\n1,0.5\n2,1\n", "the label of row 1 is 0.5"),
+    "huge label": ("a,target\n1,3000000000\n2,1\n", "the label 3000000000 is outside"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_a_table_that_cannot_be_learned_from_is_named(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        load_dataset(write(tmp_path, text), "target")
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "there is no file"),
+        ("table.xlsx", b"x", "is not one of .csv, .parquet, .svmlight, .svm, .libsvm"),
+        ("table.parquet", b"PAR1 no", "is not a Parquet table"),
+        ("table.csv.gz", b"no gzip", "is not a CSV table"),
+        ("table.csv", b"\xff\xfe\x00a,target\n", "is not a CSV table"),
+        ("table.svmlight", b"a:b c\n", "is not an svmlight file"),
+        ("table.svmlight", b"1 1:nan\n0 1:2\n", "has a value that is not finite"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(tmp_path / name), "target")
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_columns_are_listed_in_part(tmp_path: Path) -> None:
+    header = ",".join(f"c{number}" for number in range(40))
+
+    with pytest.raises(DataError, match="c9 and 30 more"):
+        load_dataset(write(tmp_path, f"{header}\n{'1,' * 39}1\n"), "target")
+
+
+def test_dates_of_a_parquet_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    frame = pd.DataFrame(
+        {"day": pd.date_range("2024-01-01", periods=2), "target": [0, 1]}
+    )
+    frame.to_parquet(path)
+
+    with pytest.raises(DataError, match="column 'day' holds dates"):
+        load_dataset(str(path), "target")
+
+
+def test_the_hold_out_has_each_class_in_its_share() -> None:
+    dataset = load_dataset("breast_cancer", "target")
+
+    split = split_holdout(dataset, 0.25, 5, 0)
+
+    assert len(np.intersect1d(split.train, split.holdout)) == 0
+    assert len(split.train) + len(split.holdout) == len(dataset.y)
+    assert abs(dataset.y[split.holdout].mean() - dataset.y.mean()) < 0.01
+
+
+def test_the_hold_out_is_drawn_by_its_seed() -> None:
+    dataset = load_dataset("breast_cancer", "target")
+
+    draws = [
+        split_holdout(dataset, 0.2, 5, seed).holdout.tolist() for seed in (0, 0, 1)
+    ]
+
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "folds", "message"),
+    [
+        (0.0, 2, "--test_fraction is 0"),
+        (1.0, 2, "--test_fraction is 1"),
+        (0.5, 1, "--folds is 1"),
+        (0.25, 4, "class 1 has 4 rows, 3 of them outside the hold-out, for 4 folds"),
+        (0.01, 2, "a hold-out of 0.01 cannot be drawn"),
+        (0.1, 2, "class 1 has no row in the hold-out"),
+    ],
+)
+def test_too_few_rows_are_named(
+    fraction: float, folds: int, message: str, tmp_path: Path
+) -> None:
+    rows = "".join(f"{number},{int(number < 4)}\n" for number in range(30))
+    dataset = load_dataset(write(tmp_path, "a,target\n" + rows), "target")
+
+    with pytest.raises(DataError) as caught:
+        split_holdout(dataset, fraction, folds, 0)
+
+    assert message in str(caught.value)

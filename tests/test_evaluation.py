@@ -1,0 +1,84 @@
+"""Metrics on the hold-out, worked out by hand where that is short."""
+
+import json
+from math import log
+
+import numpy as np
+import pytest
+from training_support import make_rows, train_candidate
+
+from training.evaluation import decide, evaluate
+from training.report import draw, plot_roc, summarize
+
+Y = np.array([0, 0, 1, 1])
+P1 = np.array([0.1, 0.6, 0.5, 0.9])
+PROBABILITIES = np.column_stack([1 - P1, P1])
+
+
+def test_two_classes() -> None:
+    metrics = evaluate(Y, PROBABILITIES, [0, 1])
+
+    assert metrics["holdout_accuracy"] == 0.5
+    assert metrics["holdout_roc_auc"] == 0.75
+    assert metrics["holdout_log_loss"] == pytest.approx(-log(0.9 * 0.4 * 0.5 * 0.9) / 4)
+    assert metrics["holdout_brier_score"] == pytest.approx(
+        (0.01 + 0.36 + 0.25 + 0.01) / 4
+    )
+    assert metrics["holdout_average_precision"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+
+
+def test_more_classes() -> None:
+    y = np.array([0, 1, 2])
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
+
+    metrics = evaluate(y, probabilities, [0, 1, 2])
+
+    assert metrics["holdout_accuracy"] == metrics["holdout_roc_auc"] == 1
+    assert metrics["holdout_log_loss"] == pytest.approx(-log(0.8 * 0.5 * 0.7) / 3)
+    assert len(metrics) == 5
+
+
+def test_a_probability_at_the_threshold_is_the_first_class() -> None:
+    assert decide(PROBABILITIES).tolist() == [0, 1, 0, 1]
+
+
+def test_of_equal_probabilities_the_first_class_is_decided() -> None:
+    assert decide(np.array([[0.2, 0.4, 0.4]])).tolist() == [1]
+
+
+def test_the_roc_starts_and_ends_in_the_corners_and_stays_small() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 5000)
+    p = rng.random(5000)
+
+    values = plot_roc(y, np.column_stack([1 - p, p]), ("no", "yes"))["data"]["values"]
+
+    assert (values[0]["fpr"], values[0]["tpr"]) == (0, 0)
+    assert (values[-1]["fpr"], values[-1]["tpr"]) == (1, 1)
+    assert {value["class"] for value in values} == {"yes"}
+    assert len(values) <= 200
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_pictures_of_a_run_hold_their_data(n_classes: int) -> None:
+    schema, train, holdout = make_rows(n_classes)
+    candidate = train_candidate("lightgbm", schema, train, holdout)
+
+    candidates, roc, reliability = draw(candidate, holdout)
+
+    assert len(candidates["data"]["values"]) == 4
+    assert (
+        len({value["class"] for value in roc["data"]["values"]})
+        == (1, 3)[n_classes > 2]
+    )
+    assert sum(value["rows"] for value in reliability["data"]["values"]) == 60
+    assert len(json.dumps([candidates, roc, reliability], allow_nan=False)) < 100_000
+
+
+def test_the_summary_names_the_winner_its_score_and_the_hold_out() -> None:
+    schema, train, holdout = make_rows()
+
+    text = summarize(train_candidate("lightgbm", schema, train, holdout))
+
+    assert "The best is LightGBM with {" in text
+    assert "On the hold-out: accuracy 0." in text

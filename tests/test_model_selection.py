@@ -1,0 +1,301 @@
+"""The searches return what GridSearchCV returns, on folds that both families share."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from training_support import SETTINGS, make_rows
+
+from training.dataset import Schema
+from training.errors import SearchError
+from training.families import (
+    FAMILIES,
+    LIGHTGBM,
+    LOGISTIC_REGRESSION,
+    EarlyStoppingClassifier,
+    Recipe,
+    unwrap,
+)
+from training.grids import check_grid, parse_grids
+from training.model_selection import (
+    SearchSettings,
+    resolve_scoring,
+    search_lightgbm,
+    search_logistic_regression,
+    share_of_cores,
+)
+
+CV = StratifiedKFold(3, shuffle=True, random_state=0)
+
+
+def silent(line: str) -> None:
+    """Take a line of a report and say nothing."""
+
+
+def test_logistic_regression_is_scikit_learn_s_own_search() -> None:
+    schema, train, _ = make_rows()
+    grid: dict[str, list[Any]] = {"C": [0.01, 1.0], "class_weight": [None, "balanced"]}
+    expected = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        {f"logisticregression__{name}": values for name, values in grid.items()},
+        scoring="roc_auc",
+        cv=CV,
+    ).fit(train.X, train.y)
+
+    result = search_logistic_regression(train, schema, [grid], SETTINGS, report=silent)
+
+    for key in (
+        "mean_test_score",
+        "std_test_score",
+        "rank_test_score",
+        "split0_test_score",
+    ):
+        assert result.cv_results[key].tolist() == expected.cv_results_[key].tolist()
+    assert result.best_params == {
+        "C": 0.01,
+        "class_weight": None,
+    } or result.best_params == {
+        name.removeprefix("logisticregression__"): value
+        for name, value in expected.best_params_.items()
+    }
+    assert result.best_score == expected.best_score_
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_lightgbm_is_scikit_learn_s_own_search(n_jobs: int) -> None:
+    schema, train, _ = make_rows(missing=True)
+    grid: dict[str, list[Any]] = {"n_estimators": [5, 20], "num_leaves": [3, 7]}
+    expected = GridSearchCV(
+        LGBMClassifier(random_state=0, n_jobs=1, verbose=-1),
+        grid,
+        scoring="roc_auc",
+        cv=CV,
+    ).fit(train.X, train.y)
+
+    result = search_lightgbm(
+        train, schema, [grid], SETTINGS, n_jobs=n_jobs, report=silent
+    )
+
+    expected_scores = expected.cv_results_["mean_test_score"].tolist()
+    assert result.cv_results["mean_test_score"].tolist() == expected_scores
+    assert result.cv_results["params"] == expected.cv_results_["params"]
+    assert list(result.cv_results["param_num_leaves"]) == [3, 7, 3, 7]
+    assert result.best_index == expected.best_index_
+
+
+def test_a_report_says_what_is_searched_and_what_came_out() -> None:
+    schema, train, _ = make_rows()
+    lines: list[str] = []
+
+    search_lightgbm(
+        train, schema, [{"n_estimators": [5, 10]}], SETTINGS, report=lines.append
+    )
+
+    assert lines[0] == "LightGBM: 2 candidates on 3 folds, roc_auc"
+    assert lines[1].startswith("LightGBM: best roc_auc 0.")
+
+
+def test_fits_that_do_not_converge_are_counted_and_said() -> None:
+    schema, train, _ = make_rows()
+    lines: list[str] = []
+
+    result = search_logistic_regression(
+        train, schema, [{"max_iter": [1]}], SETTINGS, report=lines.append
+    )
+
+    assert result.notes == ("3 fits did not converge; their scores may be too low",)
+    assert lines[1] == f"Logistic Regression: {result.notes[0]}"
+
+
+def test_a_candidate_that_cannot_be_fitted_is_named_with_the_reason() -> None:
+    schema, train, _ = make_rows()
+
+    with pytest.raises(SearchError, match="LightGBM: .*num_leaves") as caught:
+        search_lightgbm(train, schema, [{"num_leaves": [1]}], SETTINGS, report=silent)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_one_bad_candidate_of_several_is_named_and_the_others_kept() -> None:
+    schema, train, _ = make_rows()
+    lines: list[str] = []
+
+    result = search_lightgbm(
+        train, schema, [{"num_leaves": [1, 3]}], SETTINGS, report=lines.append
+    )
+
+    assert np.isnan(result.cv_results["mean_test_score"]).tolist() == [True, False]
+    assert result.best_params == {"num_leaves": 3}
+    assert "1 candidates have no score" in lines[1] and "num_leaves" in lines[1]
+
+
+class Recording(LGBMClassifier):  # type: ignore[misc]  # untyped
+    """Keeps the rows that it was shown while fitting."""
+
+    def fit(self, X: Any, y: Any, **options: Any) -> "Recording":
+        self.fitted_on_, self.watched_ = X, options["eval_X"][0]
+        super().fit(X, y, **options)
+        return self
+
+
+def test_early_stopping_watches_rows_of_the_training_fold_only() -> None:
+    _, train, _ = make_rows()
+    for fold, scoring in CV.split(train.X, train.y):
+        classifier = EarlyStoppingClassifier(
+            Recording(n_estimators=50, verbose=-1), rounds=2
+        )
+
+        fitted = classifier.fit(train.X[fold], train.y[fold]).classifier_
+
+        shown = np.vstack([fitted.fitted_on_, fitted.watched_])
+        assert sorted(shown.tolist()) == sorted(train.X[fold].tolist())
+        assert not set(map(tuple, shown)) & set(map(tuple, train.X[scoring]))
+        assert len(fitted.watched_) == round(len(fold) * 0.1)
+
+
+def test_early_stopping_takes_fewer_trees_and_predicts_with_the_best() -> None:
+    schema, train, _ = make_rows()
+    recipe = Recipe(LIGHTGBM, schema, 0, early_stopping_rounds=2)
+    pipeline = recipe.make_search_pipeline()
+    pipeline.set_params(**{recipe.parameter_prefix + "n_estimators": 300})
+
+    classifier = unwrap(pipeline.fit(train.X, train.y)).named_steps["classifier"]
+
+    assert type(classifier) is LGBMClassifier
+    assert classifier.best_iteration_ < 300
+    assert np.array_equal(
+        classifier.predict_proba(train.X), pipeline.predict_proba(train.X)
+    )
+
+
+def test_the_final_pipeline_goes_by_the_names_of_its_columns() -> None:
+    import pandas as pd
+
+    schema, train, holdout = make_rows()
+    names = list(schema.feature_names)
+    for family in FAMILIES.values():
+        pipeline = Recipe(family, schema, 0).make_final_pipeline({})
+        table = pd.DataFrame(holdout.X, columns=names)
+
+        pipeline.fit(pd.DataFrame(train.X, columns=names), train.y)
+
+        assert np.array_equal(
+            pipeline.predict_proba(table[names[::-1]]), pipeline.predict_proba(table)
+        )
+
+
+def test_names_that_lightgbm_refuses_are_fine() -> None:
+    import pandas as pd
+
+    _, train, _ = make_rows()
+    names = ('a"b', "{c}", "[d]", "e:f", "g,h")
+    schema = Schema(names, (False,) * 5, (0, 1), is_sparse=False)
+    pipeline = Recipe(LIGHTGBM, schema, 0).make_final_pipeline({"n_estimators": 3})
+
+    pipeline.fit(pd.DataFrame(train.X, columns=list(names)), train.y)
+
+    assert pipeline.predict_proba(pd.DataFrame(train.X, columns=list(names))).shape == (
+        240,
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scoring", "n_classes", "expected"),
+    [
+        ("roc_auc", 2, "roc_auc"),
+        ("roc_auc", 3, "roc_auc_ovr"),
+        ("neg_log_loss", 3, "neg_log_loss"),
+        ("f1", 2, "f1"),
+        ("average_precision", 3, "average_precision"),
+    ],
+)
+def test_a_scoring_is_resolved_for_the_number_of_classes(
+    scoring: str, n_classes: int, expected: str
+) -> None:
+    assert resolve_scoring(scoring, make_rows(n_classes)[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("scoring", "n_classes", "message"),
+    [
+        ("auc", 2, "--scoring 'auc' is no scorer of scikit-learn; classifiers take"),
+        ("f1", 3, "--scoring f1 cannot score 3 classes: Target is multiclass"),
+    ],
+)
+def test_a_scoring_that_cannot_score_is_refused(
+    scoring: str, n_classes: int, message: str
+) -> None:
+    with pytest.raises(SearchError) as caught:
+        resolve_scoring(scoring, make_rows(n_classes)[0])
+
+    assert str(caught.value).startswith(message)
+
+
+def test_the_branches_share_the_cores() -> None:
+    assert share_of_cores() >= 1
+
+
+def test_grids_are_read_with_none_by_its_word() -> None:
+    grids = parse_grids(
+        {
+            "logistic_regression": {"class_weight": ["none", "balanced"]},
+            "lightgbm": [{}, {}],
+        }
+    )
+
+    assert grids == {
+        "logistic_regression": [{"class_weight": [None, "balanced"]}],
+        "lightgbm": [{}, {}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"xgboost": {}},
+            "unknown family 'xgboost'; known are logistic_regression, lightgbm",
+        ),
+        ({"lightgbm": {}}, "search.logistic_regression is missing"),
+        (
+            {"logistic_regression": {"C": []}, "lightgbm": {}},
+            "search.logistic_regression.C is []; it has to be a list of one value or more",
+        ),
+        (
+            {"logistic_regression": {"C": 1.0}, "lightgbm": {}},
+            "search.logistic_regression.C is 1.0; it has to be a list",
+        ),
+        (
+            {"logistic_regression": {}, "lightgbm": "fast"},
+            "search.lightgbm is 'fast'; it has to be a table of lists",
+        ),
+    ],
+    ids=["unknown family", "missing family", "empty list", "no list", "no table"],
+)
+def test_a_grid_that_cannot_be_read_is_named(
+    config: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SearchError) as caught:
+        parse_grids(config)
+
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["c", "random_state", "classifier__C"])
+def test_a_parameter_that_is_not_the_user_s_is_named(name: str) -> None:
+    recipe = Recipe(LOGISTIC_REGRESSION, make_rows()[0], 0)
+
+    with pytest.raises(
+        SearchError, match=f"'{name}' is not a parameter .* it has C, class_wei"
+    ):
+        check_grid(recipe, [{name: [1]}])
+
+
+def test_the_settings_of_both_searches_are_one_value() -> None:
+    assert SearchSettings("roc_auc", 3, 0) == SETTINGS

@@ -1,0 +1,307 @@
+"""Registration in a real MLflow store: once per flow run, whatever happens in between."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from skops.io import get_untrusted_types
+from training_support import make_rows, train_candidate
+
+from prediction.artifact import REGISTRY_PATH, SHA256_TAG
+from training import tracking
+from training.candidate import Candidate, to_input
+from training.errors import RegistryError
+from training.matrix import Rows
+from training.tracking import Registration, prepare_store, register
+
+NAMES = {"experiment": "exp", "model_name": "churn"}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A store with its tables made, which takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.search_experiments()
+    mlflow.set_tracking_uri("")
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def store(
+    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MlflowClient]:
+    """An empty store in a folder with a space in its name, which is the working folder."""
+    folder = tmp_path / "a store"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "mlflow.db").write_bytes(empty_store)
+    # Not by its short name: MLflow keeps one store per name and process.
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    yield MlflowClient()
+    mlflow.set_tracking_uri("")
+
+
+def make(family: str = "logistic_regression", **changes: Any) -> tuple[Candidate, Rows]:
+    kinds = {key: changes.pop(key) for key in ("missing", "sparse") if key in changes}
+    schema, train, holdout = make_rows(
+        changes.pop("n_classes", 2), seed=changes.pop("seed", 0), **kinds
+    )
+    return train_candidate(family, schema, train, holdout, **changes), holdout
+
+
+def aliases(client: MlflowClient) -> dict[str, str]:
+    named = client.get_registered_model("churn").aliases
+    return {alias: str(version) for alias, version in named.items()}
+
+
+def everything(client: MlflowClient) -> dict[str, Any]:
+    """Return all that a second registration could add to."""
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    histories = {
+        (run.info.run_id, key): len(client.get_metric_history(run.info.run_id, key))
+        for run in runs
+        for key in run.data.metrics
+    }
+    return {
+        "runs": len(runs),
+        "histories": histories,
+        "inputs": [len(run.inputs.dataset_inputs) for run in runs],
+        "models": [len(run.outputs.model_outputs) for run in runs if run.outputs],
+        "versions": len(client.search_model_versions("name = 'churn'")),
+        "aliases": aliases(client),
+    }
+
+
+def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
+    candidate, holdout = make()
+
+    outcome = register(candidate, holdout, **NAMES)
+
+    run = store.get_run(outcome.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["data"] == "table.csv"
+    assert run.data.params["best_C"] == str(candidate.winner.best_params["C"])
+    assert run.data.metrics.items() >= candidate.metrics.items()
+    history = store.get_metric_history(outcome.run_id, "cv_logistic_regression_roc_auc")
+    scores = candidate.cv_table["mean_test_score"].tolist()
+    assert [(m.step, m.value) for m in history] == list(enumerate(scores))
+    assert run.data.tags["metaflow_run_id"] == "TrainFlow/1"
+    assert run.data.tags["git_commit"] == "c0ffee"
+    assert run.data.tags["data_sha256"] == "ab" * 32
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("table", ("ab" * 32)[:36])
+    table = pd.read_csv(store.download_artifacts(outcome.run_id, "cv_results.csv"))
+    assert len(table) == len(candidate.cv_table)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"missing": True}, {"n_classes": 3}, {"sparse": True}],
+    ids=["plain", "missing", "three classes", "sparse"],
+)
+@pytest.mark.parametrize("family", ["logistic_regression", "lightgbm"])
+def test_the_registered_model_is_the_fitted_one(
+    family: str, kind: dict[str, Any], store: MlflowClient
+) -> None:
+    candidate, holdout = make(family, **kind)
+    X = to_input(holdout.X, candidate.schema)
+
+    register(candidate, holdout, **NAMES)
+
+    model = mlflow.sklearn.load_model("models:/churn@champion")
+    assert np.array_equal(model.predict_proba(X), candidate.pipeline.predict_proba(X))
+    pyfunc = mlflow.pyfunc.load_model("models:/churn@champion")
+    assert list(pyfunc.predict(X)) == list(candidate.pipeline.predict(X))
+    assert pyfunc.metadata.signature.inputs is not None
+    assert pyfunc.metadata.get_model_info().signature is not None
+    assert pyfunc.input_example is not None
+    requirements = Path(mlflow.pyfunc.get_model_dependencies("models:/churn@champion"))
+    assert "scikit-learn==" in requirements.read_text()
+
+
+def test_the_server_s_artifact_is_in_the_same_version(store: MlflowClient) -> None:
+    candidate, holdout = make("lightgbm")
+
+    outcome = register(candidate, holdout, **NAMES)
+
+    uri = f"models:/churn/{outcome.version}/{REGISTRY_PATH}"
+    content = Path(mlflow.artifacts.download_artifacts(uri)).read_bytes()
+    version = store.get_model_version("churn", outcome.version)
+    assert content == candidate.artifact
+    assert version.tags[SHA256_TAG] == hashlib.sha256(content).hexdigest()
+    assert version.tags["family"] == "lightgbm"
+    assert float(version.tags["holdout_roc_auc"]) > 0.5
+
+
+def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
+    import skops.io
+
+    untrusted: set[str] = set()
+    for family in ("logistic_regression", "lightgbm"):
+        for n_classes in (2, 3):
+            candidate, _ = make(family, missing=True, n_classes=n_classes)
+            skops.io.dump(candidate.pipeline, tmp_path / "model.skops")
+            untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
+
+    assert untrusted == set(tracking.TRUSTED_TYPES)
+
+
+def test_registering_again_adds_nothing(store: MlflowClient) -> None:
+    candidate, holdout = make()
+    first = register(candidate, holdout, **NAMES)
+    before = everything(store)
+
+    second = register(candidate, holdout, **NAMES)
+
+    assert second == first
+    assert everything(store) == before
+
+
+@pytest.mark.parametrize(
+    "step", ["_log_details", "_log_model", "_create_version", "_compare"]
+)
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+def test_what_was_cut_short_is_finished_and_nothing_is_there_twice(
+    step: str, done: bool, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate, holdout = make()
+    original = getattr(tracking, step)
+
+    def interrupt(*arguments: Any) -> Any:
+        if done:
+            original(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            register(candidate, holdout, **NAMES)
+
+    outcome = register(candidate, holdout, **NAMES)
+
+    assert (outcome.version, outcome.alias) == ("1", "champion")
+    state = everything(store)
+    assert (state["runs"], state["versions"]) == (1, 1)
+    assert state["inputs"] == [1]
+    assert store.get_run(outcome.run_id).info.status == "FINISHED"
+    assert set(state["histories"].values()) == {1, 4}
+
+
+def test_the_first_version_is_champion(store: MlflowClient) -> None:
+    outcome = register(*make(), **NAMES)
+
+    assert (outcome.alias, outcome.reason) == (
+        "champion",
+        "no other version was champion",
+    )
+    assert aliases(store) == {"champion": "1"}
+
+
+def test_an_equal_version_is_challenger(store: MlflowClient) -> None:
+    register(*make(), **NAMES)
+
+    outcome = register(*make(run_id="TrainFlow/2"), **NAMES)
+
+    assert outcome.alias == "challenger"
+    assert aliases(store) == {"champion": "1", "challenger": "2"}
+    version = store.get_model_version("churn", "2")
+    assert version.tags["previous_champion"] == "1"
+    assert version.tags["decision"] == f"challenger: {outcome.reason}"
+
+
+def test_a_better_version_is_champion(store: MlflowClient) -> None:
+    candidates = [
+        make(family, run_id=family) for family in ("logistic_regression", "lightgbm")
+    ]
+    worse, better = sorted(
+        candidates, key=lambda item: item[0].metrics["holdout_roc_auc"]
+    )
+    register(*worse, **NAMES)
+
+    outcome = register(*better, **NAMES)
+
+    assert outcome.alias == "champion"
+    assert (
+        outcome.reason.startswith("roc_auc 0.") and "version 1 has 0." in outcome.reason
+    )
+    assert aliases(store) == {"champion": "2"}
+
+
+def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
+    store: MlflowClient,
+) -> None:
+    register(*make(), **NAMES)
+
+    outcome = register(*make(n_classes=3, run_id="TrainFlow/2"), **NAMES)
+
+    assert outcome.alias == "challenger"
+    assert "version 1 cannot score these rows: its classes are [0, 1]" in outcome.reason
+    assert 'set_registered_model_alias("churn", "champion", "2")' in outcome.reason
+
+
+def test_a_champion_that_cannot_be_loaded_stays(store: MlflowClient) -> None:
+    first = register(*make(), **NAMES)
+    uri = store.get_model_version_download_uri("churn", first.version)
+    (Path(mlflow.artifacts.download_artifacts(uri)) / "model.skops").write_bytes(
+        b"no zip"
+    )
+
+    outcome = register(*make(run_id="TrainFlow/2"), **NAMES)
+
+    assert outcome.alias == "challenger"
+    assert "it cannot be loaded" in outcome.reason
+
+
+def test_a_branch_that_failed_is_in_the_tags(store: MlflowClient) -> None:
+    from dataclasses import replace
+
+    candidate, holdout = make()
+
+    outcome = register(
+        replace(candidate, failures={"lightgbm": "out of leaves"}), holdout, **NAMES
+    )
+
+    assert store.get_run(outcome.run_id).data.tags["failed_lightgbm"] == "out of leaves"
+
+
+def test_the_same_run_gives_the_same_outcome_in_another_store(
+    store: MlflowClient,
+) -> None:
+    outcomes = []
+    for folder in ("one", "two"):
+        os.mkdir(folder)
+        os.chdir(folder)
+        mlflow.set_tracking_uri(f"sqlite:///{os.getcwd()}/mlflow.db")
+        candidate, holdout = make()
+        outcome = register(candidate, holdout, **NAMES)
+        outcomes.append(
+            (Registration("", *(outcome.version, outcome.alias, outcome.reason)))
+        )
+        os.chdir("..")
+
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_registry_that_is_not_reached_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    try:
+        with pytest.raises(
+            RegistryError, match="MLflow at http://127.0.0.1:9"
+        ) as caught:
+            prepare_store("exp")
+    finally:
+        mlflow.set_tracking_uri("")
+
+    assert "\n" not in str(caught.value)

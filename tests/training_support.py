@@ -1,0 +1,114 @@
+"""Small data sets and settings for the tests of training."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.datasets import make_classification
+
+from training.candidate import Candidate, make_candidate
+from training.dataset import Schema
+from training.families import FAMILIES
+from training.grids import ParamGrid
+from training.matrix import FileRef, Rows, RowsRef
+from training.model_selection import (
+    SearchResult,
+    SearchSettings,
+    search_lightgbm,
+    search_logistic_regression,
+)
+from training.preparation import FlowRun, Plan
+
+SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
+GRIDS: Mapping[str, ParamGrid] = {
+    "logistic_regression": [{"C": [0.1, 1.0], "class_weight": [None, "balanced"]}],
+    "lightgbm": [{"n_estimators": [5, 20], "num_leaves": [3, 7]}],
+}
+LABELS = {2: (0, 1), 3: ("high", "low", "mid")}
+
+
+def make_rows(
+    n_classes: int = 2, *, missing: bool = False, sparse: bool = False, seed: int = 0
+) -> tuple[Schema, Rows, Rows]:
+    """Return a schema of five features, 240 rows to learn from and 60 to hold out."""
+    X, y = make_classification(
+        n_samples=300,
+        n_features=5,
+        n_informative=4,
+        n_redundant=0,
+        n_classes=n_classes,
+        random_state=seed,
+    )
+    # Columns of very different size, as real tables have.
+    X = np.where(np.abs(X) < 0.5, 0, X) if sparse else X + [0, 500, 0, 10, 0]
+    X = X * [1, 1e3, 1e-3, 1, 1]
+    if missing:
+        X[::5, 1] = np.nan
+    schema = Schema(
+        tuple(f"column {number}" for number in range(5)),
+        (False, missing, False, False, False),
+        LABELS[n_classes],
+        is_sparse=sparse,
+    )
+    held = slice(240, None)
+    parts = [Rows(X[:240], y[:240]), Rows(X[held], y[held])]
+    if sparse:
+        parts = [Rows(csr_matrix(part.X), part.y) for part in parts]
+    return schema, parts[0], parts[1]
+
+
+def make_plan(schema: Schema, **changes: Any) -> Plan:
+    """Return a plan whose rows are at hand, so that it need not refer to any."""
+    nowhere = RowsRef(FileRef("", ""), FileRef("", ""), (0, 0))
+    run: dict[str, Any] = {
+        "run_id": "TrainFlow/1",
+        "start_time": datetime(2026, 1, 2, tzinfo=UTC),
+        "parameters": {"data": "table.csv", "seed": 0},
+        "data_source": "breast_cancer",
+        "data_name": "table",
+        "data_sha256": "ab" * 32,
+        "code_version": "c0ffee",
+    }
+    settings = changes.pop("settings", SETTINGS)
+    return Plan(
+        FlowRun(**{**run, **changes}),
+        schema,
+        settings,
+        GRIDS,
+        nowhere,
+        nowhere,
+        summary="",
+    )
+
+
+def search_all(
+    schema: Schema, train: Rows, settings: SearchSettings
+) -> dict[str, SearchResult]:
+    """Run both searches."""
+    searches = {
+        "logistic_regression": search_logistic_regression,
+        "lightgbm": search_lightgbm,
+    }
+    return {
+        family: searches[family](
+            train, schema, GRIDS[family], settings, report=lambda line: None
+        )
+        for family in FAMILIES
+    }
+
+
+def train_candidate(
+    family: str, schema: Schema, train: Rows, holdout: Rows, **changes: Any
+) -> Candidate:
+    """Search one family and make its best a candidate."""
+    scoring = "roc_auc" if schema.is_binary else "roc_auc_ovr"
+    plan = make_plan(
+        schema, **{"settings": replace(SETTINGS, scoring=scoring), **changes}
+    )
+    results = search_all(schema, train, plan.settings)
+    return make_candidate(
+        plan, {family: results[family]}, {}, train=train, holdout=holdout
+    )
