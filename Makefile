@@ -14,6 +14,16 @@ MODEL ?= tabular_classifier
 SINCE ?=
 # make clean DATA=1 removes what was trained as well.
 DATA ?= 0
+# Registry and folder of the images. Without a registry they are loaded into kind, k3d or minikube.
+IMAGE_PREFIX ?= localhost
+# By default the revision, and for a changed tree a digest of the change as well.
+TAG ?=
+# Further flags of docker or podman, for what only this machine needs.
+IMAGE_BUILD_FLAGS ?=
+IMAGE_PUSH_FLAGS ?=
+OVERLAY ?= k8s/overlays/local
+# YES=1 answers the question whether the kubectl context is the right one.
+YES ?= 0
 
 # Absolute paths would break in a folder with a space in its name; every path here is relative.
 python := $(VENV)/bin/python
@@ -29,7 +39,7 @@ export DO_NOT_TRACK ?= true
 
 .PHONY: help
 help:  ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: install
 install: $(installed)  ## Make the virtual environment with the locked versions
@@ -67,7 +77,7 @@ endef
 .PHONY: openapi
 openapi: $(installed)  ## Generate the OpenAPI document of the HTTP routes
 	mkdir -p build
-	$(python) proto/openapi.py > build/openapi.yaml
+	$(python) proto/tools/openapi.py > build/openapi.yaml
 	mv build/openapi.yaml proto/openapi.yaml
 
 .PHONY: drift
@@ -76,7 +86,7 @@ drift: $(installed)  ## Fail if what is generated and committed is not what the 
 	$(call generate,build/drift)
 	cd build/drift && find . -type f | sort | while read -r file; do \
 	  diff -u "../../clients/python/$$file" "$$file"; done
-	$(python) proto/openapi.py | diff -u proto/openapi.yaml -
+	$(python) proto/tools/openapi.py | diff -u proto/openapi.yaml -
 
 # All commits rather than the last one: a break could be spread over two, or already be committed.
 .PHONY: breaking
@@ -123,13 +133,38 @@ demo: $(installed)  ## Train on the embedded data set, register, serve, predict
 
 .PHONY: bench
 bench: $(installed)  ## Measure the flow and the server on this machine
-	PYTHONPATH=tests $(python) -m benchmarks
+	PYTHONPATH=tests:flows $(python) -m benchmarks
+
+image_names = --prefix '$(IMAGE_PREFIX)' --tag '$(TAG)'
+
+.PHONY: images
+images:  ## Build both images with docker or podman, as IMAGE_PREFIX/NAME:TAG
+	$(PYTHON) k8s/images.py build $(image_names) --flags '$(IMAGE_BUILD_FLAGS)'
+
+.PHONY: push
+push:  ## Push both images to IMAGE_PREFIX, or load them into a local cluster
+	$(PYTHON) k8s/images.py push $(image_names) --flags '$(IMAGE_PUSH_FLAGS)'
+
+.PHONY: manifests
+manifests: $(installed)  ## Build every overlay and component, and check them; needs no cluster
+	$(python) -m pytest tests/test_manifests.py $(ARGS)
+
+.PHONY: all
+all:  ## Build, push and deploy OVERLAY to the current kubectl context
+	$(MAKE) --no-print-directory images
+	$(MAKE) --no-print-directory push
+	$(PYTHON) k8s/deploy.py apply --overlay $(OVERLAY) $(image_names) --yes $(YES)
+
+.PHONY: test-cluster
+test-cluster: $(installed)  ## Run the tests that need a cluster, on that of KUBECONFIG, and podman
+	$(python) -m pytest -m cluster $(ARGS)
 
 .PHONY: ci
 ci: lint breaking drift test  ## What has to pass before a change lands
 
 .PHONY: clean
-clean:  ## Remove the environment and caches; DATA=1 also models, runs and mlflow.db
+clean:  ## Remove what make made, in the cluster too; DATA=1 also models, runs and volumes
+	$(PYTHON) k8s/deploy.py delete --overlay $(OVERLAY) --yes $(YES) --data $(DATA)
 	rm -rf $(VENV) build .model .mypy_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf prediction_server.egg-info clients/python/prediction_client.egg-info clients/python/build

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,9 +94,6 @@ def running_envoy(folder: Path, grpc_port: int, http_port: int) -> Iterator[str]
         process.wait(timeout=30)
 
 
-def wait_for_answer(url: str) -> None:
-    """Return once something answers at `url`."""
-    end = time.monotonic() + 30
-    while subprocess.run(["curl", "--silent", "--output", "/dev/null", url]).returncode:
-        assert time.monotonic() < end, f"nothing answers at {url}"
-        time.sleep(0.05)
+def wait_until_well(url: str) -> None:
+    """Return once `url` is answered with a success."""
+    wait_for(lambda: not subprocess.run(["curl", "--silent", "--fail", url]).returncode)

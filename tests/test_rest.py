@@ -204,7 +204,10 @@ def test_a_bad_request_names_its_violations(url: str) -> None:
         ('{"features": [1, 2, 3, 4, "NaN"]}', "features[4]: nan is not allowed"),
         ('{"features": [1, 2, 3, 4, NaN]}', "Unexpected token"),
         ('{"features": [1, 2, 3, 4, 1e999]}', "exceeds the range of double"),
-        ('{"features": [1, 2, 3, 4, null]}', "features: 4 values came"),
+        # Without their nulls and brackets these would be five numbers.
+        ('{"features": [1, null, 2, 3, 4, 5]}', 'a missing one is "NaN"'),
+        ('{"features": [1, [2, 3], 4, 5]}', "features: takes numbers"),
+        ('{"features": [1], "features": [2, 3, 4, 5, null]}', "takes numbers"),
         ('{"record": [1, 2, 3, 4, 5]}', "cannot start list"),
         (
             '{"record": {"f0": null, "f1": 1, "f2": 1, "f3": 1, "f4": 1}}',

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import schemathesis
 import yaml
+from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
@@ -18,14 +19,12 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from google.api import annotations_pb2, http_pb2
-
 from openapi import Generator, UnknownToGenerator, compile_contract
 from rest_support import five_feature_artifact, running_envoy
 from support import ROOT, running_server, write_artifact
 
 DOCUMENT = ROOT / "proto" / "openapi.yaml"
-# Not unsupported_method: a method that HTTP itself does not know, QUERY, is a 400 of Envoy's parser.
+# Not unsupported_method: QUERY, a method that Envoy does not know, is a 400 of its parser.
 # Not negative_data_rejection: protobuf's JSON takes the text "1" for a number, and unknown fields.
 CHECKS = [
     not_a_server_error,
@@ -58,7 +57,7 @@ def url(
     suppress_health_check=list(HealthCheck),
 )
 def test_whatever_is_sent_the_answer_is_as_documented(
-    case: schemathesis.Case, url: str
+    case: schemathesis.Case[Any], url: str
 ) -> None:
     case.call_and_validate(base_url=url, checks=CHECKS, timeout=30)
 
@@ -97,7 +96,7 @@ def test_every_operation_of_the_contract_is_in_the_document() -> None:
 
 def test_the_committed_document_is_what_the_contract_gives() -> None:
     printed = subprocess.run(
-        [sys.executable, "proto/openapi.py"],
+        [sys.executable, "proto/tools/openapi.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,

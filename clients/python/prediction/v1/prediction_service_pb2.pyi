@@ -53,7 +53,7 @@ class PredictRequest(_message.Message):
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Features by position, in the order of GetModelResponse.features, and as many. Each is finite;
         NaN stands for a missing value where the feature is nullable. Any other value is an
-        INVALID_ARGUMENT. Absent if `record` is set.
+        INVALID_ARGUMENT. Absent if `record` is set. In JSON, NaN is the text "NaN", and null is refused.
         """
 
     @_builtins.property

@@ -34,6 +34,9 @@ class PredictionServiceStub:
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+
+    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    ignored.
     """
 
     def __init__(self, channel):
@@ -63,6 +66,9 @@ class PredictionServiceServicer:
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+
+    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    ignored.
     """
 
     def Predict(self, request, context):
@@ -109,6 +115,9 @@ class PredictionService:
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+
+    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    ignored.
     """
 
     @staticmethod

@@ -35,6 +35,9 @@ class PredictionServiceStub:
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+
+    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    ignored.
     """
 
     @_typing.overload
@@ -56,6 +59,9 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+
+    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    ignored.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -73,6 +79,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+
+    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    ignored.
     """
 
     @_abc_1.abstractmethod

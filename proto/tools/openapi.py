@@ -1,0 +1,299 @@
+"""`make openapi`: the OpenAPI document of the contract's HTTP routes, printed as YAML.
+
+Knows the part of google.api.http and of protobuf's JSON that the contract uses, and refuses the
+rest. The words are the comments of the contract; what they leave open is not made up here. It
+states what Envoy's transcoder does with the options of k8s/components/envoy-json/envoy.yaml.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import grpc_tools
+import yaml
+from google.api import annotations_pb2
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    FileDescriptorProto,
+    FileDescriptorSet,
+    MethodDescriptorProto,
+)
+from grpc_tools import protoc
+
+CONTRACT = "prediction/v1/prediction_service.proto"
+HEADER = f"# Generated from {CONTRACT} by make openapi; not to be edited.\n"
+
+_Schema = dict[str, Any]
+
+_SCHEMA_BY_SCALAR: Mapping[int, _Schema] = {
+    FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_DOUBLE: {"$ref": "#/components/schemas/Double"},
+    FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptorProto.TYPE_STRING: {"type": "string"},
+}
+_SCHEMA_BY_WELL_KNOWN: Mapping[str, _Schema] = {
+    ".google.protobuf.Struct": {"type": "object"},
+    ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+}
+_DOUBLE: _Schema = {
+    "description": "A number in double precision; what JSON has no number for is text.",
+    "oneOf": [
+        {"type": "number", "format": "double"},
+        {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]},
+    ],
+}
+_STATUS: _Schema = {
+    "description": "google.rpc.Status: what every error is told with.",
+    "type": "object",
+    "required": ["code", "message", "details"],
+    "properties": {
+        "code": {"description": "A google.rpc.Code.", "type": "integer"},
+        "message": {"type": "string"},
+        "details": {
+            "description": "google.rpc.ErrorInfo with the reason; for a request that does not fit "
+            "the model, google.rpc.BadRequest with the field_violations. None if the request did "
+            "not reach the server.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["@type"],
+                "properties": {"@type": {"type": "string"}},
+            },
+        },
+    },
+}
+_ERRORS: Mapping[str, str] = {
+    "400": "The request is no JSON, not of this schema or does not fit the model.",
+    "408": "The request did not come within 15 seconds.",
+    "413": "The request is larger than 1 MiB.",
+    "500": "A fault of the server.",
+    "503": "No model is loaded yet, or the server cannot be reached. Try again.",
+    "504": "The answer did not come within 10 seconds.",
+}
+
+
+class UnknownToGenerator(Exception):
+    """The contract uses something that this generator has no rule for."""
+
+
+def compile_contract(root: Path, contract: str = CONTRACT) -> FileDescriptorProto:
+    """Return the descriptor of `contract`, a path below `root`, with its comments."""
+    own = Path(grpc_tools.__file__).parent / "_proto"
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "contract.binpb"
+        arguments = [f"-I{root}", f"-I{own}", f"--descriptor_set_out={output}"]
+        if protoc.main(["protoc", *arguments, "--include_source_info", contract]):
+            raise UnknownToGenerator(f"protoc does not take {contract}")
+        (file,) = FileDescriptorSet.FromString(output.read_bytes()).file
+    return file
+
+
+class Generator:
+    """Builds the document of one file with one service."""
+
+    def __init__(self, file: FileDescriptorProto) -> None:
+        self._file = file
+        self._comment_by_path = {
+            tuple(location.path): location.leading_comments
+            for location in file.source_code_info.location
+        }
+        self._message_by_name = {
+            f".{file.package}.{message.name}": message for message in file.message_type
+        }
+        inputs = {m.input_type for service in file.service for m in service.method}
+        self._requests = {name for root in inputs for name in self._reachable(root)}
+
+    def document(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        (service,) = self._file.service
+        paths: dict[str, Any] = {}
+        for position, method in enumerate(service.method):
+            verb, path = _route(method)
+            comment = self._comment(6, 0, 2, position)
+            paths.setdefault(path, {})[verb] = self._operation(method, verb, comment)
+        return {
+            "openapi": "3.1.0",
+            "info": {
+                "title": service.name,
+                "version": self._file.package.rpartition(".")[2],
+                "description": self._comment(6, 0),
+            },
+            "servers": [{"url": "http://localhost:8000"}],
+            "paths": paths,
+            "components": {
+                "responses": dict(_error_responses()),
+                "schemas": dict(self._schemas()),
+            },
+        }
+
+    def _comment(self, *path: int) -> str:
+        """Return the comment at `path`, as descriptor.proto's SourceCodeInfo numbers them."""
+        lines = self._comment_by_path.get(path, "").strip().split("\n")
+        return "\n".join(line.removeprefix(" ") for line in lines)
+
+    def _operation(
+        self, method: MethodDescriptorProto, verb: str, comment: str
+    ) -> dict[str, Any]:
+        operation: dict[str, Any] = {"operationId": method.name, "description": comment}
+        if verb == "post":
+            operation["requestBody"] = {
+                "required": True,
+                **_json(self._reference(method.input_type)),
+            }
+        elif self._message_by_name[method.input_type].field:
+            raise UnknownToGenerator(f"{method.name} takes fields in its query")
+        answer = self._reference(method.output_type)
+        operation["responses"] = {"200": {"description": "OK", **_json(answer)}}
+        for status in _ERRORS:
+            error = {"$ref": f"#/components/responses/{status}"}
+            operation["responses"][status] = error
+        return operation
+
+    def _reference(self, name: str) -> _Schema:
+        return {"$ref": f"#/components/schemas/{name.rpartition('.')[2]}"}
+
+    def _reachable(self, name: str) -> Iterator[str]:
+        """Yield the messages of this file that `name` is made of, itself included."""
+        yield name
+        for field in self._message_by_name[name].field:
+            if field.type_name in self._message_by_name:
+                yield from self._reachable(field.type_name)
+
+    def _schemas(self) -> Iterator[tuple[str, _Schema]]:
+        for position, message in enumerate(self._file.message_type):
+            if not message.field:
+                continue  # a request without a body
+            yield message.name, self._object(message, position)
+        for position, enum in enumerate(self._file.enum_type):
+            yield enum.name, self._enumeration(enum, position)
+        yield "Double", _DOUBLE
+        yield "Status", _STATUS
+
+    def _enumeration(self, enum: EnumDescriptorProto, position: int) -> _Schema:
+        values = [value.name for value in enum.value]
+        lines = [self._comment(5, position), ""]
+        for number, name in enumerate(values):
+            lines.append(f"- {name}: {self._comment(5, position, 2, number)}")
+        return {"description": "\n".join(lines), "type": "string", "enum": values}
+
+    def _object(self, message: DescriptorProto, position: int) -> _Schema:
+        if message.oneof_decl and not all(f.proto3_optional for f in _choices(message)):
+            raise UnknownToGenerator(f"{message.name} has a oneof")
+        schema: _Schema = {
+            "description": self._comment(4, position),
+            "type": "object",
+        }
+        name = f".{self._file.package}.{message.name}"
+        # The transcoder prints each field of an answer that has a default value.
+        always = [field.name for field in message.field if _has_no_presence(field)]
+        if always and name not in self._requests:
+            schema["required"] = always
+        schema["properties"] = {
+            field.name: {
+                "description": self._comment(4, position, 2, number),
+                **self._field(field, message),
+            }
+            for number, field in enumerate(message.field)
+        }
+        return schema
+
+    def _field(self, field: FieldDescriptorProto, message: DescriptorProto) -> _Schema:
+        entry = _map_entry(field, message)
+        if entry is not None:
+            _, value = entry.field
+            return {
+                "type": "object",
+                "additionalProperties": self._value(value),
+            }
+        schema = self._value(field)
+        if field.label == FieldDescriptorProto.LABEL_REPEATED:
+            return {"type": "array", "items": schema}
+        return schema
+
+    def _value(self, field: FieldDescriptorProto) -> _Schema:
+        if field.type in _SCHEMA_BY_SCALAR:
+            return _SCHEMA_BY_SCALAR[field.type]
+        if field.type_name in _SCHEMA_BY_WELL_KNOWN:
+            return _SCHEMA_BY_WELL_KNOWN[field.type_name]
+        enums = {f".{self._file.package}.{enum.name}" for enum in self._file.enum_type}
+        if field.type_name in enums or field.type_name in self._message_by_name:
+            return self._reference(field.type_name)
+        kind = field.type_name or FieldDescriptorProto.Type.Name(field.type)
+        raise UnknownToGenerator(f"field {field.name} is of type {kind}")
+
+
+def _route(method: MethodDescriptorProto) -> tuple[str, str]:
+    """Return the verb and path of `method`."""
+    if method.client_streaming or method.server_streaming:
+        raise UnknownToGenerator(f"{method.name} is a stream")
+    rule = method.options.Extensions[annotations_pb2.http]
+    verb = rule.WhichOneof("pattern")
+    if (verb, rule.body) not in (("get", ""), ("post", "*")):
+        raise UnknownToGenerator(f'{method.name} is neither get nor post with body "*"')
+    path: str = getattr(rule, verb)
+    if rule.additional_bindings or rule.response_body or "{" in path or ":" in path:
+        raise UnknownToGenerator(
+            f"{method.name} has more in its rule than a plain path"
+        )
+    return verb, path
+
+
+def _json(schema: _Schema) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _error_responses() -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, description in _ERRORS.items():
+        schema = {"$ref": "#/components/schemas/Status"}
+        yield status, {"description": description, **_json(schema)}
+
+
+def _choices(message: DescriptorProto) -> list[FieldDescriptorProto]:
+    return [field for field in message.field if field.HasField("oneof_index")]
+
+
+def _has_no_presence(field: FieldDescriptorProto) -> bool:
+    if field.label == FieldDescriptorProto.LABEL_REPEATED:
+        return True
+    return field.type != FieldDescriptorProto.TYPE_MESSAGE and not field.proto3_optional
+
+
+def _map_entry(
+    field: FieldDescriptorProto, message: DescriptorProto
+) -> DescriptorProto | None:
+    """Return the entries' type if `field` is a map: maps are lists of pairs in a descriptor."""
+    for nested in message.nested_type:
+        if field.type_name.endswith(f".{message.name}.{nested.name}"):
+            return nested if nested.options.map_entry else None
+    return None
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as it is, and nothing as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the document of the contract below the folder that is named, or else of ours."""
+    root = Path(arguments[0]) if arguments else Path(__file__).parents[1]
+    document = Generator(compile_contract(root)).document()
+    body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)
+    sys.stdout.write(HEADER + body)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
