@@ -15,7 +15,10 @@ def find_problems():  # type: ignore[no-untyped-def]  # has to parse on any Pyth
             "Python 3.11, 3.12 or 3.13 is needed, %s is %d.%d; name another with "
             "`make PYTHON=python3.12 ...`" % ((sys.executable,) + sys.version_info[:2])
         )
-    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+    if (
+        importlib.util.find_spec("venv") is None
+        or importlib.util.find_spec("ensurepip") is None
+    ):
         problems.append(
             "Python's venv module is missing; Debian and Ubuntu: apt-get install python3-venv"
         )

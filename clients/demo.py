@@ -20,7 +20,18 @@ READY_SECONDS = 60.0
 # The first row of the embedded data set, scikit-learn's breast_cancer: a malignant tumour.
 FEATURES = (
     *(17.99, 10.38, 122.8, 1001.0, 0.1184, 0.2776, 0.3001, 0.1471, 0.2419, 0.07871),
-    *(1.095, 0.9053, 8.589, 153.4, 0.006399, 0.04904, 0.05373, 0.01587, 0.03003, 0.006193),
+    *(
+        1.095,
+        0.9053,
+        8.589,
+        153.4,
+        0.006399,
+        0.04904,
+        0.05373,
+        0.01587,
+        0.03003,
+        0.006193,
+    ),
     *(25.38, 17.33, 184.6, 2019.0, 0.1622, 0.6656, 0.7119, 0.2654, 0.4601, 0.1189),
 )
 
@@ -57,8 +68,23 @@ def train() -> None:
 @contextmanager
 def serve() -> Iterator[Server]:
     """Run a server on free ports; stop it as Kubernetes does, and check that it stops well."""
-    command = [sys.executable, "-m", "grpc_server", "--model-uri", f"models:/{MODEL_NAME}@champion"]
-    command += ["--host", "127.0.0.1", "--port", "0", "--http-port", "0", "--drain-seconds", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_server",
+        "--model-uri",
+        f"models:/{MODEL_NAME}@champion",
+    ]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--http-port",
+        "0",
+        "--drain-seconds",
+        "0",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -76,7 +102,9 @@ def serve() -> Iterator[Server]:
 def predict(client: PredictionClient) -> None:
     """Predict one row, by position and by name, and print the answers."""
     model: Model = client.get_model()
-    print(f"model: {model.model}, version {model.model_version} of {model.registered_model}")
+    print(
+        f"model: {model.model}, version {model.model_version} of {model.registered_model}"
+    )
     by_position = client.predict(FEATURES)
     names = [feature.name for feature in model.features]
     by_name = client.predict(dict(zip(names, FEATURES, strict=True)))

@@ -109,7 +109,12 @@ def _synchronize(
     command = [sys.executable, "-m", "grpc_server.model_sync", model_uri]
     command += ["--model-dir", str(settings.model_dir)]
     child = subprocess.Popen(
-        command, env=dict(environ), stderr=subprocess.PIPE, text=True
+        command,
+        env=dict(environ),
+        # What it says of success, the log says too.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while True:
         try:

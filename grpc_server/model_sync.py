@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from grpc_server.errors import RegistryError
 from grpc_server.logs import configure_logging
@@ -104,10 +105,9 @@ def _tracking_uri() -> str:
 def _check_store_exists() -> None:
     """Refuse a missing SQLite file: MLflow would make an empty one and say that it has no model."""
     uri = _tracking_uri()
-    if (
-        uri.startswith("sqlite:///")
-        and not Path(uri.removeprefix("sqlite:///")).exists()
-    ):
+    path = uri.removeprefix("sqlite:///")
+    # MLflow writes its own default, the working folder's mlflow.db, with escapes.
+    if path != uri and not any(Path(name).exists() for name in (path, unquote(path))):
         raise RegistryError(
             f"there is no registry at {uri}; set MLFLOW_TRACKING_URI or train a model first"
         )

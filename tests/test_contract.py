@@ -35,7 +35,7 @@ def test_the_server_answers_as_the_trainer_s_libraries(
     artifact = ModelArtifact.FromString(candidate.artifact)
     model = load_model(write_artifact(tmp_path, artifact))
 
-    X = holdout.X.toarray() if kind == "sparse" else holdout.X
+    X = holdout.X if isinstance(holdout.X, np.ndarray) else holdout.X.toarray()
     rows = [model.input_schema.row_from_features(row) for row in X.tolist()]
     actual = np.array([model.estimator.predict_probabilities(row) for row in rows])
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[family])

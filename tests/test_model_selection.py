@@ -134,10 +134,10 @@ def test_one_bad_candidate_of_several_is_named_and_the_others_kept() -> None:
     assert "1 candidates have no score" in lines[1] and "num_leaves" in lines[1]
 
 
-class Recording(LGBMClassifier):  # type: ignore[misc]  # untyped
+class Recording(LGBMClassifier):
     """Keeps the rows that it was shown while fitting."""
 
-    def fit(self, X: Any, y: Any, **options: Any) -> "Recording":
+    def fit(self, X: Any, y: Any, **options: Any) -> Any:  # type: ignore[override]
         self.fitted_on_, self.watched_ = X, options["eval_X"][0]
         super().fit(X, y, **options)
         return self

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Run
 from skops.io import get_untrusted_types
 from training_support import make_rows, train_candidate
 
@@ -19,9 +20,9 @@ from training import tracking
 from training.candidate import Candidate, to_input
 from training.errors import RegistryError
 from training.matrix import Rows
-from training.tracking import Registration, prepare_store, register
+from training.registration import Registration
+from training.tracking import prepare_store, register
 
-NAMES = {"experiment": "exp", "model_name": "churn"}
 pytestmark = pytest.mark.slow
 
 
@@ -58,6 +59,14 @@ def make(family: str = "logistic_regression", **changes: Any) -> tuple[Candidate
     return train_candidate(family, schema, train, holdout, **changes), holdout
 
 
+def enroll(candidate: Candidate, holdout: Rows) -> Registration:
+    return register(candidate, holdout, experiment="exp", model_name="churn")
+
+
+def datasets(run: Run) -> list[DatasetInput]:
+    return [] if run.inputs is None else run.inputs.dataset_inputs
+
+
 def aliases(client: MlflowClient) -> dict[str, str]:
     named = client.get_registered_model("churn").aliases
     return {alias: str(version) for alias, version in named.items()}
@@ -74,7 +83,7 @@ def everything(client: MlflowClient) -> dict[str, Any]:
     return {
         "runs": len(runs),
         "histories": histories,
-        "inputs": [len(run.inputs.dataset_inputs) for run in runs],
+        "inputs": [len(datasets(run)) for run in runs],
         "models": [len(run.outputs.model_outputs) for run in runs if run.outputs],
         "versions": len(client.search_model_versions("name = 'churn'")),
         "aliases": aliases(client),
@@ -84,7 +93,7 @@ def everything(client: MlflowClient) -> dict[str, Any]:
 def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
     candidate, holdout = make()
 
-    outcome = register(candidate, holdout, **NAMES)
+    outcome = enroll(candidate, holdout)
 
     run = store.get_run(outcome.run_id)
     assert run.info.status == "FINISHED"
@@ -97,7 +106,7 @@ def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
     assert run.data.tags["metaflow_run_id"] == "TrainFlow/1"
     assert run.data.tags["git_commit"] == "c0ffee"
     assert run.data.tags["data_sha256"] == "ab" * 32
-    (dataset,) = run.inputs.dataset_inputs
+    (dataset,) = datasets(run)
     assert (dataset.dataset.name, dataset.dataset.digest) == ("table", ("ab" * 32)[:36])
     table = pd.read_csv(store.download_artifacts(outcome.run_id, "cv_results.csv"))
     assert len(table) == len(candidate.cv_table)
@@ -115,7 +124,7 @@ def test_the_registered_model_is_the_fitted_one(
     candidate, holdout = make(family, **kind)
     X = to_input(holdout.X, candidate.schema)
 
-    register(candidate, holdout, **NAMES)
+    enroll(candidate, holdout)
 
     model = mlflow.sklearn.load_model("models:/churn@champion")
     assert np.array_equal(model.predict_proba(X), candidate.pipeline.predict_proba(X))
@@ -131,7 +140,7 @@ def test_the_registered_model_is_the_fitted_one(
 def test_the_server_s_artifact_is_in_the_same_version(store: MlflowClient) -> None:
     candidate, holdout = make("lightgbm")
 
-    outcome = register(candidate, holdout, **NAMES)
+    outcome = enroll(candidate, holdout)
 
     uri = f"models:/churn/{outcome.version}/{REGISTRY_PATH}"
     content = Path(mlflow.artifacts.download_artifacts(uri)).read_bytes()
@@ -157,10 +166,10 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
 
 def test_registering_again_adds_nothing(store: MlflowClient) -> None:
     candidate, holdout = make()
-    first = register(candidate, holdout, **NAMES)
+    first = enroll(candidate, holdout)
     before = everything(store)
 
-    second = register(candidate, holdout, **NAMES)
+    second = enroll(candidate, holdout)
 
     assert second == first
     assert everything(store) == before
@@ -184,9 +193,9 @@ def test_what_was_cut_short_is_finished_and_nothing_is_there_twice(
     with monkeypatch.context() as patch:
         patch.setattr(tracking, step, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            register(candidate, holdout, **NAMES)
+            enroll(candidate, holdout)
 
-    outcome = register(candidate, holdout, **NAMES)
+    outcome = enroll(candidate, holdout)
 
     assert (outcome.version, outcome.alias) == ("1", "champion")
     state = everything(store)
@@ -197,7 +206,7 @@ def test_what_was_cut_short_is_finished_and_nothing_is_there_twice(
 
 
 def test_the_first_version_is_champion(store: MlflowClient) -> None:
-    outcome = register(*make(), **NAMES)
+    outcome = enroll(*make())
 
     assert (outcome.alias, outcome.reason) == (
         "champion",
@@ -207,9 +216,9 @@ def test_the_first_version_is_champion(store: MlflowClient) -> None:
 
 
 def test_an_equal_version_is_challenger(store: MlflowClient) -> None:
-    register(*make(), **NAMES)
+    enroll(*make())
 
-    outcome = register(*make(run_id="TrainFlow/2"), **NAMES)
+    outcome = enroll(*make(run_id="TrainFlow/2"))
 
     assert outcome.alias == "challenger"
     assert aliases(store) == {"champion": "1", "challenger": "2"}
@@ -225,9 +234,9 @@ def test_a_better_version_is_champion(store: MlflowClient) -> None:
     worse, better = sorted(
         candidates, key=lambda item: item[0].metrics["holdout_roc_auc"]
     )
-    register(*worse, **NAMES)
+    enroll(*worse)
 
-    outcome = register(*better, **NAMES)
+    outcome = enroll(*better)
 
     assert outcome.alias == "champion"
     assert (
@@ -239,9 +248,9 @@ def test_a_better_version_is_champion(store: MlflowClient) -> None:
 def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
     store: MlflowClient,
 ) -> None:
-    register(*make(), **NAMES)
+    enroll(*make())
 
-    outcome = register(*make(n_classes=3, run_id="TrainFlow/2"), **NAMES)
+    outcome = enroll(*make(n_classes=3, run_id="TrainFlow/2"))
 
     assert outcome.alias == "challenger"
     assert "version 1 cannot score these rows: its classes are [0, 1]" in outcome.reason
@@ -249,13 +258,13 @@ def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
 
 
 def test_a_champion_that_cannot_be_loaded_stays(store: MlflowClient) -> None:
-    first = register(*make(), **NAMES)
+    first = enroll(*make())
     uri = store.get_model_version_download_uri("churn", first.version)
     (Path(mlflow.artifacts.download_artifacts(uri)) / "model.skops").write_bytes(
         b"no zip"
     )
 
-    outcome = register(*make(run_id="TrainFlow/2"), **NAMES)
+    outcome = enroll(*make(run_id="TrainFlow/2"))
 
     assert outcome.alias == "challenger"
     assert "it cannot be loaded" in outcome.reason
@@ -266,8 +275,8 @@ def test_a_branch_that_failed_is_in_the_tags(store: MlflowClient) -> None:
 
     candidate, holdout = make()
 
-    outcome = register(
-        replace(candidate, failures={"lightgbm": "out of leaves"}), holdout, **NAMES
+    outcome = enroll(
+        replace(candidate, failures={"lightgbm": "out of leaves"}), holdout
     )
 
     assert store.get_run(outcome.run_id).data.tags["failed_lightgbm"] == "out of leaves"
@@ -282,7 +291,7 @@ def test_the_same_run_gives_the_same_outcome_in_another_store(
         os.chdir(folder)
         mlflow.set_tracking_uri(f"sqlite:///{os.getcwd()}/mlflow.db")
         candidate, holdout = make()
-        outcome = register(candidate, holdout, **NAMES)
+        outcome = enroll(candidate, holdout)
         outcomes.append(
             (Registration("", *(outcome.version, outcome.alias, outcome.reason)))
         )

@@ -27,7 +27,10 @@ GRIDS: Mapping[str, ParamGrid] = {
     "logistic_regression": [{"C": [0.1, 1.0], "class_weight": [None, "balanced"]}],
     "lightgbm": [{"n_estimators": [5, 20], "num_leaves": [3, 7]}],
 }
-LABELS = {2: (0, 1), 3: ("high", "low", "mid")}
+LABELS: Mapping[int, tuple[int, ...] | tuple[str, ...]] = {
+    2: (0, 1),
+    3: ("high", "low", "mid"),
+}
 
 
 def make_rows(

@@ -7,7 +7,6 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,9 @@ from training.candidate import Candidate, to_input
 from training.comparison import NotComparable, score_model
 from training.errors import RegistryError
 from training.matrix import Rows
+from training.registration import CHALLENGER, CHAMPION, Registration
 from training.sources import EMBEDDED
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 FLOW_RUN_TAG = "metaflow_run_id"
 DECISION_TAG = "decision"
 PREVIOUS_CHAMPION_TAG = "previous_champion"
@@ -46,28 +45,6 @@ TRUSTED_TYPES = (
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What became of a candidate.
-
-    Parameters
-    ----------
-    run_id : str
-        Tracking run.
-    version : str
-        Version of the registered model.
-    alias : str
-        "champion" or "challenger".
-    reason : str
-        Why, in words.
-    """
-
-    run_id: str
-    version: str
-    alias: str
-    reason: str
 
 
 @contextmanager

@@ -1,0 +1,122 @@
+"""The flow on the embedded data set: as a command, and its own work with everything imported."""
+
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from benchmarks.tables import print_table
+
+from prediction.artifact import FILE_NAME
+from training.candidate import make_candidate
+from training.matrix import Rows, open_rows
+from training.model_selection import (
+    SearchResult,
+    search_lightgbm,
+    search_logistic_regression,
+)
+from training.preparation import Plan, Request, Store, prepare
+from training.tracking import prepare_store, register
+
+from support import ROOT
+
+PARAMETERS = {
+    "data": "breast_cancer",
+    "target": "target",
+    "test_fraction": 0.2,
+    "folds": 5,
+    "seed": 0,
+    "scoring": "roc_auc",
+    "early_stopping_rounds": 0,
+}
+SEARCHES: Mapping[str, Callable[..., SearchResult]] = {
+    "logistic_regression": search_logistic_regression,
+    "lightgbm": search_lightgbm,
+}
+
+
+class Stopwatch:
+    """Keeps the wall time of calls by name, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def time(
+        self, name: str, function: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> Any:
+        """Call a function and keep how long it took."""
+        begin = time.perf_counter()
+        result = function(*arguments, **options)
+        self.seconds[name] = time.perf_counter() - begin
+        return result
+
+
+def report(work: Path) -> dict[str, Path]:
+    """Print the times of the flow; return a folder with a model for each family."""
+    watch = Stopwatch()
+    watch.time("as a command, with its imports", run_command, work)
+    model_dirs = watch.time("all steps, nothing to import", run_steps, work, watch)
+    rows = [(name, f"{seconds:.2f}") for name, seconds in watch.seconds.items()]
+    print_table(f"The flow on {PARAMETERS['data']}", ("part", "seconds"), rows)
+    return dict(model_dirs)
+
+
+def run_command(work: Path) -> None:
+    """Run the flow as its user does."""
+    command = [sys.executable, str(ROOT / "flows" / "train_flow.py"), "run"]
+    subprocess.run(command, cwd=work, check=True, capture_output=True)
+
+
+def run_steps(work: Path, watch: Stopwatch) -> dict[str, Path]:
+    """Do in one process what the flow's steps do, the searches side by side."""
+    os.chdir(work)
+    mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
+    grids = tomllib.loads((ROOT / "flows" / "search.toml").read_text())
+    request = Request("TrainFlow/0", PARAMETERS, grids, ROOT)
+    plan = watch.time("start", prepare, request, Store(work, str))
+    prepare_store("bench")
+    train, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
+    results = watch.time("both searches", search_both, plan, train, watch)
+    rows = {"train": train, "holdout": holdout}
+    candidate = watch.time("select_best", make_candidate, plan, results, {}, **rows)
+    names = {"experiment": "bench", "model_name": "bench"}
+    watch.time("register", register, candidate, holdout, **names)
+    return write_models(work, plan, results, rows)
+
+
+def search_both(plan: Plan, train: Rows, watch: Stopwatch) -> dict[str, SearchResult]:
+    """Run both searches at once."""
+
+    def search(family: str) -> SearchResult:
+        arguments = (train, plan.schema, plan.grids[family], plan.settings)
+        result: SearchResult = watch.time(
+            f"search_{family}", SEARCHES[family], *arguments, report=lambda line: None
+        )
+        return result
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(SEARCHES, pool.map(search, SEARCHES), strict=True))
+
+
+def write_models(
+    work: Path,
+    plan: Plan,
+    results: Mapping[str, SearchResult],
+    rows: Mapping[str, Rows],
+) -> dict[str, Path]:
+    """Write the best model of each family, winner or not."""
+    folders = {}
+    for family, result in results.items():
+        candidate = make_candidate(
+            plan, {family: result}, {}, train=rows["train"], holdout=rows["holdout"]
+        )
+        folders[family] = work / family
+        folders[family].mkdir()
+        (folders[family] / FILE_NAME).write_bytes(candidate.artifact)
+    return folders

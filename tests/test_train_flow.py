@@ -1,0 +1,316 @@
+"""The flow as its users run it, from the table to the registered model and what serves it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from grpc_server.model import load_model
+from prediction import PredictionClient
+
+from support import ROOT, running_server
+
+pytestmark = pytest.mark.slow
+
+FLOW = str(ROOT / "flows" / "train_flow.py")
+SMALL_GRIDS = """
+[logistic_regression]
+C = [0.1, 1.0]
+[lightgbm]
+n_estimators = [10, 20]
+num_leaves = [7]
+"""
+# LightGBM needs two leaves at least.
+BROKEN_LIGHTGBM = SMALL_GRIDS.replace("num_leaves = [7]", "num_leaves = [1]")
+BOTH_BROKEN = BROKEN_LIGHTGBM.replace("C = [0.1, 1.0]", "C = [-1.0]")
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def run_flow(folder: Path, *arguments: str, grids: str | None = None) -> Completed:
+    """Run the flow in `folder`, as root without a name if that is who runs the tests."""
+    options = []
+    if grids is not None:
+        (folder / "grids.toml").write_text(grids)
+        options = ["--config", "search", "grids.toml"]
+    nameless = {"USER", "USERNAME", "LOGNAME", "SUDO_USER"}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in nameless
+    }
+    return subprocess.run(
+        [sys.executable, FLOW, *options, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def tracking(folder: Path, code: str) -> str:
+    """Ask the store in `folder`, in a process that has it as its working folder."""
+    program = f"import json, mlflow; client = mlflow.MlflowClient(); {code}"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout
+
+
+def fetch(folder: Path, name: str) -> Path:
+    """Fetch the champion as the server does; return the folder to serve."""
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_server.model_sync",
+        f"models:/{name}@champion",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [*command, "--model-dir", "model/current"],
+        cwd=folder,
+        env=environment,
+        check=True,
+    )
+    return folder / "model" / "current"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Completed]:
+    """A run on the embedded data set with the grids of the project, in a folder with a space."""
+    folder = tmp_path_factory.mktemp("a folder")
+    result = run_flow(folder, "run")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder, result
+
+
+def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
+    _, result = trained
+
+    for words in (
+        "breast_cancer: 569 rows, 30 features, classes 0 (212), 1 (357)",
+        "455 rows to learn from, 114 locked away",
+        "Logistic Regression: 12 candidates on 5 folds, roc_auc",
+        "LightGBM: 24 candidates on 5 folds, roc_auc",
+        "On the hold-out: accuracy 0.9",
+        "tabular_classifier version 1 is champion",
+        "python -m grpc_server --model-uri models:/tabular_classifier@champion",
+    ):
+        assert words in result.stdout
+    assert "Warning" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_the_registered_model_is_served_with_the_trainer_s_probabilities(
+    trained: tuple[Path, Completed],
+) -> None:
+    """Every row of the data set through the server, against the mlflow.sklearn model."""
+    folder, _ = trained
+    code = (
+        "from sklearn.datasets import load_breast_cancer; "
+        "X = load_breast_cancer(as_frame=True).data; "
+        "model = mlflow.sklearn.load_model('models:/tabular_classifier@champion'); "
+        "print(json.dumps([X.to_numpy().tolist(), model.predict_proba(X).tolist()]))"
+    )
+    rows, expected = json.loads(tracking(folder, code))
+
+    model_dir = fetch(folder, "tabular_classifier")
+    is_exact = load_model(model_dir).provenance.family == "lightgbm"
+    with running_server(model_dir) as server:
+        with PredictionClient(f"127.0.0.1:{server.port}") as client:
+            actual = [client.predict(row).probabilities for row in rows]
+
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=0 if is_exact else 1e-12)
+
+
+def test_rows_travel_by_reference(trained: tuple[Path, Completed]) -> None:
+    """No artifact is as large as the rows are."""
+    folder, _ = trained
+    stored = {path.name: path for path in folder.glob(".metaflow/TrainFlow/files/*/*")}
+
+    artifacts = list(folder.glob(".metaflow/TrainFlow/data/*/*"))
+
+    assert set(stored) == {
+        "train-X.npy",
+        "train-y.npy",
+        "holdout-X.npy",
+        "holdout-y.npy",
+    }
+    assert np.load(stored["train-X.npy"]).shape == (455, 30)
+    assert artifacts
+    assert max(path.stat().st_size for path in artifacts) < 40_000
+
+
+def test_the_report_has_pictures(trained: tuple[Path, Completed]) -> None:
+    folder, _ = trained
+
+    result = run_flow(folder, "card", "get", "select_best", "card.html")
+
+    assert result.returncode == 0, result.stderr
+    card = (folder / "card.html").read_text()
+    assert "ROC on the hold-out" in card or "vega" in card.lower()
+
+
+def test_the_same_run_again_gives_the_same_metrics_and_changes_no_champion(
+    trained: tuple[Path, Completed],
+) -> None:
+    folder, _ = trained
+
+    result = run_flow(folder, "run")
+
+    assert "tabular_classifier version 2 is challenger" in result.stdout
+    metrics = tracking(
+        folder,
+        "print(json.dumps([[run.data.metrics, run.data.tags['family'], run.data.params] "
+        "for run in mlflow.search_runs(experiment_names=['tabular_classifier'], "
+        "output_format='list')]))",
+    )
+    first, second = json.loads(metrics)
+    assert first == second
+    assert first[0]["holdout_roc_auc"] > 0.98
+    aliases = tracking(
+        folder,
+        "print(client.get_registered_model('tabular_classifier').aliases['champion'])",
+    )
+    assert aliases.strip() == "1"
+
+
+@pytest.fixture
+def five_features(tmp_path: Path) -> str:
+    """A table of five numbers and a label, as the predecessor's clients send."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(120, 5)), columns=list("abcde"))
+    frame["sick"] = np.where(frame["a"] + frame["e"] > 0, 1, 0)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    return "table.csv"
+
+
+def test_a_branch_that_fails_does_not_lose_the_other(
+    tmp_path: Path, five_features: str
+) -> None:
+    arguments = ("--data", five_features, "--target", "sick", "--model_name", "five")
+
+    result = run_flow(tmp_path, "run", *arguments, grids=BROKEN_LIGHTGBM)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "LightGBM has no candidate: LightGBM: " in result.stdout
+    assert "num_leaves" in result.stdout
+    assert "five version 1 is champion" in result.stdout
+    with running_server(fetch(tmp_path, "five")) as server:
+        with PredictionClient(f"127.0.0.1:{server.port}") as client:
+            answer = client.predict([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (answer.model, answer.prediction) == ("Logistic Regression", 1)
+    tags = tracking(
+        tmp_path,
+        "print(mlflow.search_runs(experiment_names=['tabular_classifier'], "
+        "output_format='list')[0].data.tags)",
+    )
+    assert "failed_lightgbm" in tags
+
+
+def one_line(result: Completed) -> str:
+    """Return the line under the heading of a user's mistake; there has to be no traceback."""
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "Traceback" not in output
+    lines = [re.sub(r"^.*\(pid \d+\)\] *", "", line) for line in output.splitlines()]
+    return lines[lines.index("The run stops here:") + 1].strip()
+
+
+def nothing_registered(folder: Path) -> bool:
+    return not (folder / "mlflow.db").exists() or "[]" in tracking(
+        folder, "print(list(client.search_registered_models()))"
+    )
+
+
+def test_when_both_branches_fail_both_reasons_are_told(
+    tmp_path: Path, five_features: str
+) -> None:
+    result = run_flow(
+        tmp_path, "run", "--data", five_features, "--target", "sick", grids=BOTH_BROKEN
+    )
+
+    message = one_line(result)
+    assert message.startswith("both searches failed. logistic_regression: ")
+    assert "'C'" in message and "num_leaves" in message
+    assert nothing_registered(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--data", "none.csv"],
+            "there is no file none.csv; --data takes a path or the embedded",
+        ),
+        (
+            ["--data", "table.csv", "--target", "ill"],
+            "table.csv has no column 'ill' for --target; its columns are a, b, c, d, e, sick",
+        ),
+        (["--scoring", "auc"], "--scoring 'auc' is no scorer of scikit-learn"),
+    ],
+    ids=["no file", "no column", "no scorer"],
+)
+def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+    arguments: list[str], message: str, tmp_path: Path, five_features: str
+) -> None:
+    result = run_flow(tmp_path, "run", *arguments)
+
+    assert one_line(result).startswith(message)
+    assert nothing_registered(tmp_path)
+
+
+def test_the_package_for_pods_holds_training_and_nothing_of_the_server(
+    tmp_path: Path,
+) -> None:
+    result = run_flow(tmp_path, "package", "list")
+
+    assert result.returncode == 0, result.stderr
+    listed = result.stdout + result.stderr
+    packaged = {path.name for path in (ROOT / "flows" / "training").glob("*.py")}
+    assert all(f"flows/training/{name}" in listed for name in packaged)
+    assert "flows/run_files.py" in listed
+    assert "grpc_server" not in listed
+
+
+def test_the_flow_imports_nothing_heavy_at_its_top(tmp_path: Path) -> None:
+    """Every task imports the file; a heavy import there is paid for in each of them."""
+    program = (
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT / 'flows')!r}); "
+        f"runpy.run_path({FLOW!r}); "
+        "print(sorted({'lightgbm', 'mlflow', 'numpy', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout == "[]\n"
+
+
+def test_the_help_explains_every_parameter(tmp_path: Path) -> None:
+    result = run_flow(tmp_path, "run", "--help")
+
+    for name in (
+        "data",
+        "target",
+        "test_fraction",
+        "folds",
+        "seed",
+        "scoring",
+        "model_name",
+    ):
+        assert f"--{name}" in result.stdout
