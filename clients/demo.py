@@ -18,22 +18,13 @@ MODEL_NAME = "tabular_classifier"
 READY_SECONDS = 60.0
 
 # The first row of the embedded data set, scikit-learn's breast_cancer: a malignant tumour.
+# fmt: off
 FEATURES = (
     *(17.99, 10.38, 122.8, 1001.0, 0.1184, 0.2776, 0.3001, 0.1471, 0.2419, 0.07871),
-    *(
-        1.095,
-        0.9053,
-        8.589,
-        153.4,
-        0.006399,
-        0.04904,
-        0.05373,
-        0.01587,
-        0.03003,
-        0.006193,
-    ),
+    *(1.095, 0.9053, 8.589, 153.4, 0.006399, 0.04904, 0.05373, 0.01587, 0.03003, 0.006193),
     *(25.38, 17.33, 184.6, 2019.0, 0.1622, 0.6656, 0.7119, 0.2654, 0.4601, 0.1189),
 )
+# fmt: on
 
 NEXT_STEPS = f"""
 What to try next:
@@ -42,7 +33,7 @@ What to try next:
   .venv/bin/python -m prediction model                   what is served
   .venv/bin/grpcurl -plaintext localhost:50051 list      the same, with a standard tool
   .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db   the registry, in a browser
-  .venv/bin/python flows/train_flow.py card view register       the report of the run
+  .venv/bin/python flows/train_flow.py card view select_best    the report of the run
 The registered model is models:/{MODEL_NAME}@champion."""
 
 

@@ -23,6 +23,8 @@ class _ThreadingServer(ThreadingMixIn, WSGIServer):
 
     def server_bind(self) -> None:
         """Bind without looking up a name."""
+        # Else a restart has to wait a minute for the connections of the process before.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()[:2]
         self.server_port = self.server_address[1]

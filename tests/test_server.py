@@ -404,6 +404,17 @@ def test_a_port_in_use_is_an_error(server: PredictionServer) -> None:
         PredictionServer(settings)
 
 
+def test_ports_can_be_had_again_at_once() -> None:
+    """Connections that the process before has closed linger for a minute."""
+    with running_server(None) as server:
+        port = server.http_port
+        assert get(server, "/metrics")[0] == 200
+
+    again = PredictionServer(Settings(host="127.0.0.1", port=0, http_port=port))
+
+    again.stop()
+
+
 def test_an_address_of_another_machine_is_an_error() -> None:
     with pytest.raises(
         StartupError, match="cannot listen on 192.0.2.1:0: Cannot assign"
