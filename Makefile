@@ -48,13 +48,13 @@ $(installed): setup.cfg pyproject.toml clients/python/pyproject.toml constraints
 	$(PYTHON) .ci/preflight.py
 	$(PYTHON) -m venv $(VENV)
 	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable clients/python --editable '.[sync,training,dev]'
+	  --editable clients/python --editable '.[sync,training,cluster,tracking,dev]'
 	touch $@
 
 .PHONY: lock
 lock: $(installed)  ## Renew constraints.txt from setup.cfg, for every supported Python
 	$(python) -m pip install --quiet 'uv>=0.13,<0.14'
-	printf '%s\n' '-e clients/python' '-e .[sync,training,dev]' | $(python) -m uv pip compile - \
+	printf '%s\n' '-e clients/python' '-e .[sync,training,cluster,tracking,dev]' | $(python) -m uv pip compile - \
 	  --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-package prediction-client --no-emit-package prediction-server \
 	  --output-file constraints.txt
@@ -135,25 +135,29 @@ demo: $(installed)  ## Train on the embedded data set, register, serve, predict
 bench: $(installed)  ## Measure the flow and the server on this machine
 	PYTHONPATH=tests:flows $(python) -m benchmarks
 
-image_names = --prefix '$(IMAGE_PREFIX)' --tag '$(TAG)'
+image_names = --prefix='$(IMAGE_PREFIX)' --tag='$(TAG)'
 
 .PHONY: images
 images:  ## Build both images with docker or podman, as IMAGE_PREFIX/NAME:TAG
-	$(PYTHON) k8s/images.py build $(image_names) --flags '$(IMAGE_BUILD_FLAGS)'
+	$(PYTHON) k8s/images.py build $(image_names) --flags='$(IMAGE_BUILD_FLAGS)'
 
 .PHONY: push
 push:  ## Push both images to IMAGE_PREFIX, or load them into a local cluster
-	$(PYTHON) k8s/images.py push $(image_names) --flags '$(IMAGE_PUSH_FLAGS)'
+	$(PYTHON) k8s/images.py push $(image_names) --flags='$(IMAGE_PUSH_FLAGS)'
 
 .PHONY: manifests
 manifests: $(installed)  ## Build every overlay and component, and check them; needs no cluster
 	$(python) -m pytest tests/test_manifests.py $(ARGS)
 
+.PHONY: deploy
+deploy:  ## Deploy OVERLAY with pushed images to the current kubectl context
+	$(PYTHON) k8s/deploy.py apply --overlay='$(OVERLAY)' $(image_names) --yes='$(YES)'
+
+# The tag is settled once, so that a file that is saved meanwhile does not give another.
 .PHONY: all
 all:  ## Build, push and deploy OVERLAY to the current kubectl context
-	$(MAKE) --no-print-directory images
-	$(MAKE) --no-print-directory push
-	$(PYTHON) k8s/deploy.py apply --overlay $(OVERLAY) $(image_names) --yes $(YES)
+	$(MAKE) --no-print-directory -j1 images push deploy \
+	  TAG='$(or $(TAG),$(shell $(PYTHON) k8s/images.py tag))'
 
 .PHONY: test-cluster
 test-cluster: $(installed)  ## Run the tests that need a cluster, on that of KUBECONFIG, and podman
@@ -164,7 +168,7 @@ ci: lint breaking drift test  ## What has to pass before a change lands
 
 .PHONY: clean
 clean:  ## Remove what make made, in the cluster too; DATA=1 also models, runs and volumes
-	$(PYTHON) k8s/deploy.py delete --overlay $(OVERLAY) --yes $(YES) --data $(DATA)
+	$(PYTHON) k8s/deploy.py delete --overlay='$(OVERLAY)' --yes='$(YES)' --data='$(DATA)'
 	rm -rf $(VENV) build .model .mypy_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf prediction_server.egg-info clients/python/prediction_client.egg-info clients/python/build

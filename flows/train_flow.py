@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from metaflow import Config, FlowSpec, Parameter, card, catch, current, step
+from metaflow import Config, FlowSpec, Parameter, card, catch, current, resources, step
 from metaflow.cards import Markdown, VegaChart
 from metaflow.exception import MetaflowException
 
@@ -58,6 +58,18 @@ def sort_out(searches: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
     return results, failures
 
 
+def find_code_version_here(context: Any) -> str:
+    """Return the git commit of this folder, empty if there is no git."""
+    from training.provenance import find_code_version
+
+    return find_code_version(FLOW_FOLDER)
+
+
+def count_branches_here() -> int:
+    """Return how many branches share this machine: in a cluster each has a pod of its own."""
+    return 1 if "METAFLOW_KUBERNETES_WORKLOAD" in os.environ else 2
+
+
 class TrainFlow(FlowSpec):
     """
     Train a tabular classifier and register it in MLflow.
@@ -74,6 +86,12 @@ class TrainFlow(FlowSpec):
         default=str(FLOW_FOLDER / "search.toml"),
         parser="tomllib.loads",
         help="TOML file with the grid of each family",
+    )
+    cluster = Config(
+        "cluster",
+        default=str(FLOW_FOLDER / "cluster.toml"),
+        parser="tomllib.loads",
+        help="TOML file with what each step asks of a cluster; without one it does nothing",
     )
     data = Parameter(
         "data",
@@ -105,6 +123,12 @@ class TrainFlow(FlowSpec):
         help="stop LightGBM after so many rounds without a better loss on a slice of the training "
         "fold; 0 never stops",
     )
+    code_version = Parameter(
+        "code_version",
+        # Found where the run is launched: a pod has the code, but not its history.
+        default=find_code_version_here,
+        help="version of the code that the model is marked with; by default the git commit",
+    )
     experiment = Parameter(
         "experiment", default="tabular_classifier", help="MLflow experiment of the run"
     )
@@ -112,6 +136,7 @@ class TrainFlow(FlowSpec):
         "model_name", default="tabular_classifier", help="registered model of the run"
     )
 
+    @resources(cpu=cluster.start.cpu, memory=cluster.start.memory)
     @step
     def start(self) -> None:
         """Load the table, lock the hold-out away, check all that a search would stumble over."""
@@ -121,7 +146,7 @@ class TrainFlow(FlowSpec):
         run_id = f"{current.flow_name}/{current.run_id}"
         parameters = {name: getattr(self, name) for name in PARAMETERS}
         with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-            request = Request(run_id, parameters, self.search, FLOW_FOLDER)
+            request = Request(run_id, parameters, self.search, self.code_version)
             self.plan = prepare(request, Store(Path(scratch), RunFiles(self).put))
             print(self.plan.summary)
             print(
@@ -130,6 +155,10 @@ class TrainFlow(FlowSpec):
         self.next(self.search_logistic_regression, self.search_lightgbm)
 
     @catch(var="failure", print_exception=False)
+    @resources(
+        cpu=cluster.search_logistic_regression.cpu,
+        memory=cluster.search_logistic_regression.memory,
+    )
     @step
     def search_logistic_regression(self) -> None:
         """Cross-validate the candidates of logistic regression."""
@@ -139,6 +168,7 @@ class TrainFlow(FlowSpec):
         self.next(self.select_best)
 
     @catch(var="failure", print_exception=False)
+    @resources(cpu=cluster.search_lightgbm.cpu, memory=cluster.search_lightgbm.memory)
     @step
     def search_lightgbm(self) -> None:
         """Cross-validate the candidates of LightGBM."""
@@ -148,6 +178,7 @@ class TrainFlow(FlowSpec):
         self.next(self.select_best)
 
     @card(type="blank")
+    @resources(cpu=cluster.select_best.cpu, memory=cluster.select_best.memory)
     @step
     def select_best(self, inputs: Any) -> None:
         """Fit the better family's best candidate and score it, once, on the hold-out."""
@@ -168,6 +199,7 @@ class TrainFlow(FlowSpec):
         self._show(holdout)
         self.next(self.register)
 
+    @resources(cpu=cluster.register.cpu, memory=cluster.register.memory)
     @step
     def register(self) -> None:
         """Log the winner in MLflow, register it, and decide which version is champion."""
@@ -183,6 +215,7 @@ class TrainFlow(FlowSpec):
             )
         self.next(self.end)
 
+    @resources(cpu=cluster.end.cpu, memory=cluster.end.memory)
     @step
     def end(self) -> None:
         """Say what came out."""
@@ -204,7 +237,7 @@ class TrainFlow(FlowSpec):
                 self.plan.schema,
                 self.plan.grids[family],
                 self.plan.settings,
-                n_jobs=share_of_cores(),
+                n_jobs=share_of_cores(count_branches_here()),
             )
 
     def _open(self, ref: Any) -> Any:

@@ -62,7 +62,11 @@ def test_every_make_target_is_in_the_help() -> None:
     targets = set(re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE))
 
     output = subprocess.run(
-        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert {line.split()[0] for line in output.stdout.splitlines()} == targets
@@ -139,7 +143,7 @@ def test_the_makefile_checks_the_system_first(tmp_path: Path) -> None:
     environment = {**os.environ, "VENV": str(tmp_path / "new")}
 
     plan = subprocess.run(
-        ["make", "--dry-run", "-e", "install"],
+        ["make", "--no-print-directory", "--dry-run", "-e", "install"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -53,6 +53,18 @@ def run_flow(folder: Path, *arguments: str, grids: str | None = None) -> Complet
     )
 
 
+def spoken(result: Completed) -> str:
+    """Return what a run printed, without what some interpreters add to it.
+
+    Python 3.13.0 to 3.13.2 complain of any gzip file whose buffer is gone before it, such as
+    Metaflow's: https://github.com/python/cpython/issues/129726
+    """
+    complaint = (
+        r"Exception ignored in: <gzip .*\n(Traceback .*\n(  .*\n)+ValueError: .*\n)"
+    )
+    return re.sub(complaint, "", result.stdout + result.stderr)
+
+
 def tracking(folder: Path, code: str) -> str:
     """Ask the store in `folder`, in a process that has it as its working folder."""
     program = f"import json, mlflow; client = mlflow.MlflowClient(); {code}"
@@ -106,8 +118,8 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "python -m grpc_server --model-uri models:/tabular_classifier@champion",
     ):
         assert words in result.stdout
-    assert "Warning" not in result.stdout + result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
+    assert "Warning" not in spoken(result)
+    assert "Traceback" not in spoken(result)
 
 
 def test_the_registered_model_is_served_with_the_trainer_s_probabilities(
@@ -219,7 +231,7 @@ def test_a_branch_that_fails_does_not_lose_the_other(
 
 def one_line(result: Completed) -> str:
     """Return the line under the heading of a user's mistake; there has to be no traceback."""
-    output = result.stdout + result.stderr
+    output = spoken(result)
     assert result.returncode != 0
     assert "Traceback" not in output
     lines = [re.sub(r"^.*\(pid \d+\)\] *", "", line) for line in output.splitlines()]

@@ -3,14 +3,13 @@
 The result has the shape of scikit-learn's `cv_results_`, so that what finds it may change.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import parallel_config
+from joblib import cpu_count, parallel_config
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import get_scorer, get_scorer_names
@@ -21,9 +20,6 @@ from training.errors import SearchError
 from training.families import LIGHTGBM, LOGISTIC_REGRESSION, Recipe
 from training.grids import ParamGrid, check_grid
 from training.matrix import Rows
-
-# The branches run side by side and share the machine.
-N_BRANCHES = 2
 
 Report = Callable[[str], None]
 
@@ -83,9 +79,12 @@ class SearchResult:
         return float(self.cv_results["mean_test_score"][self.best_index])
 
 
-def share_of_cores() -> int:
-    """Return the fits that one branch runs at once."""
-    return max(1, len(os.sched_getaffinity(0)) // N_BRANCHES)
+def share_of_cores(n_branches: int) -> int:
+    """Return the fits that one of `n_branches` on this machine runs at once.
+
+    Counts the cores that the process may use: by its affinity and by its control group's quota.
+    """
+    return max(1, int(cpu_count()) // n_branches)
 
 
 def resolve_scoring(scoring: str, schema: Schema) -> str:

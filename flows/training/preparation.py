@@ -15,7 +15,6 @@ from training.families import FAMILIES, Recipe
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
-from training.provenance import find_code_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +60,14 @@ class Request:
         The flow's parameters by name.
     grids : mapping
         Grids as the user wrote them, by family.
-    code_folder : Path
-        Folder of the flow's code.
+    code_version : str
+        Version of the code; may be empty.
     """
 
     run_id: str
     parameters: Mapping[str, Any]
     grids: Mapping[str, Any]
-    code_folder: Path
+    code_version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +170,7 @@ def _describe_run(request: Request, dataset: Dataset) -> FlowRun:
         data_source=request.parameters["data"],
         data_name=dataset.name,
         data_sha256=dataset.sha256,
-        code_version=find_code_version(request.code_folder),
+        code_version=request.code_version,
     )
 
 

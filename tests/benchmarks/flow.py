@@ -78,7 +78,7 @@ def run_steps(work: Path, watch: Stopwatch) -> dict[str, Path]:
     os.chdir(work)
     mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
     grids = tomllib.loads((ROOT / "flows" / "search.toml").read_text())
-    request = Request("TrainFlow/0", PARAMETERS, grids, ROOT)
+    request = Request("TrainFlow/0", PARAMETERS, grids, "")
     plan = watch.time("start", prepare, request, Store(work, str))
     prepare_store("bench")
     train, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
