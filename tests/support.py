@@ -1,6 +1,7 @@
 """Real models, real artifacts and a real server, for tests to build on."""
 
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,3 +114,12 @@ def wait_for(condition: Callable[[], bool], timeout_seconds: float = 30.0) -> No
     while not condition():
         assert time.monotonic() < end, "the condition did not come to hold"
         time.sleep(0.01)
+
+
+def answers(page: str) -> bool:
+    """Tell whether an HTTP page answers well."""
+    try:
+        with urllib.request.urlopen(page) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False

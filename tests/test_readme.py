@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from support import ROOT, wait_for
+from support import ROOT, answers, wait_for
 
 README = (ROOT / "README.md").read_text()
 # Run by a test of its own; and what the tests are run by.
@@ -80,14 +79,6 @@ def started(command: str, ready_page: str, folder: Path) -> Iterator[None]:
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
-
-
-def answers(page: str) -> bool:
-    try:
-        with urllib.request.urlopen(page) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -1,7 +1,11 @@
 """Registration in a real MLflow store: once per flow run, whatever happens in between."""
 
+import functools
 import hashlib
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,8 @@ from training.errors import RegistryError
 from training.matrix import Rows
 from training.registration import Registration
 from training.tracking import prepare_store, register
+
+from support import answers, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +55,39 @@ def store(
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     yield MlflowClient()
     mlflow.set_tracking_uri("")
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: MlflowClient) -> Iterator[MlflowClient]:
+    """A tracking server over HTTP that keeps artifacts itself, as in a cluster."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--workers",
+        "1",
+        "--port",
+        str(port),
+    ]
+    command += [
+        "--backend-store-uri",
+        "sqlite:///mlflow.db",
+        "--artifacts-destination",
+        "kept",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    try:
+        wait_for(functools.partial(answers, f"http://127.0.0.1:{port}/health"), 60)
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+        yield MlflowClient()
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def make(family: str = "logistic_regression", **changes: Any) -> tuple[Candidate, Rows]:
@@ -162,6 +201,25 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
             untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
 
     assert untrusted == set(tracking.TRUSTED_TYPES)
+
+
+def test_a_server_keeps_the_same(
+    server: MlflowClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    candidate, holdout = make()
+
+    first = enroll(candidate, holdout)
+    second = enroll(candidate, holdout)
+
+    assert second == first == Registration(first.run_id, "1", "champion", first.reason)
+    model = mlflow.sklearn.load_model("models:/churn@champion")
+    assert len(model.classes_) == 2
+    uri = f"models:/churn/1/{REGISTRY_PATH}"
+    assert (
+        Path(mlflow.artifacts.download_artifacts(uri)).read_bytes()
+        == candidate.artifact
+    )
+    assert "View run" not in capfd.readouterr().out
 
 
 def test_registering_again_adds_nothing(store: MlflowClient) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType
@@ -71,6 +72,8 @@ def prepare_store(experiment: str) -> str:
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Else it prints two lines of links for every run.
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # type: ignore[no-untyped-call]
     with _registry_errors():
         mlflow.set_experiment(experiment)
     return str(mlflow.get_tracking_uri())
@@ -123,8 +126,8 @@ def _log_and_create(
     ) as run:
         run_id = str(run.info.run_id)
         _log_details(client, run_id, candidate)
-        model_uri = _find_model(client, run_id) or _log_model(candidate, holdout)
-    return _create_version(client, model_name, model_uri, run_id, candidate)
+        model_id = _find_model(client, run_id) or _log_model(candidate, holdout)
+    return _create_version(client, model_name, model_id, run_id, candidate)
 
 
 def _find_run(
@@ -147,11 +150,11 @@ def _find_version(
 
 
 def _find_model(client: MlflowClient, run_id: str) -> str | None:
-    """Return the URI of a model that an earlier call logged to its end."""
+    """Return the id of a model that an earlier call logged to its end."""
     experiment_id = client.get_run(run_id).info.experiment_id
     models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     ready = [model for model in models if model.status == "READY"]
-    return str(ready[0].model_uri) if ready else None
+    return str(ready[0].model_id) if ready else None
 
 
 def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> None:
@@ -255,7 +258,7 @@ def _log_model(candidate: Candidate, holdout: Rows) -> str:
         )
     if info.signature is None:
         raise RegistryError("MLflow dropped the signature of the model")
-    return str(info.model_uri)
+    return str(info.model_id)
 
 
 def _requirements(candidate: Candidate) -> list[str]:
@@ -267,7 +270,7 @@ def _requirements(candidate: Candidate) -> list[str]:
 def _create_version(
     client: MlflowClient,
     model_name: str,
-    model_uri: str,
+    model_id: str,
     run_id: str,
     candidate: Candidate,
 ) -> ModelVersion:
@@ -278,7 +281,9 @@ def _create_version(
             raise
     metrics = {name: f"{value:.6g}" for name, value in candidate.metrics.items()}
     tags = {**_tags(candidate), SHA256_TAG: candidate.artifact_sha256, **metrics}
-    return client.create_model_version(model_name, model_uri, run_id, tags=tags)
+    return client.create_model_version(
+        model_name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
+    )
 
 
 def _decide(
