@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,14 @@ class UserError(MetaflowException):
     """A mistake that the user can mend: Metaflow prints its message without a traceback."""
 
     headline = "The run stops here"
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read what a configuration file holds."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"a file of --config is no TOML: {error}") from None
 
 
 @contextmanager
@@ -84,13 +93,13 @@ class TrainFlow(FlowSpec):
     search = Config(
         "search",
         default=str(FLOW_FOLDER / "search.toml"),
-        parser="tomllib.loads",
+        parser=parse_toml,
         help="TOML file with the grid of each family",
     )
     cluster = Config(
         "cluster",
         default=str(FLOW_FOLDER / "cluster.toml"),
-        parser="tomllib.loads",
+        parser=parse_toml,
         help="TOML file with what each step asks of a cluster; without one it does nothing",
     )
     data = Parameter(
@@ -141,7 +150,7 @@ class TrainFlow(FlowSpec):
     def start(self) -> None:
         """Load the table, lock the hold-out away, check all that a search would stumble over."""
         from training.preparation import Request, Store, prepare
-        from training.tracking import prepare_store
+        from training.tracking_store import prepare_store
 
         run_id = f"{current.flow_name}/{current.run_id}"
         parameters = {name: getattr(self, name) for name in PARAMETERS}
@@ -150,7 +159,8 @@ class TrainFlow(FlowSpec):
             self.plan = prepare(request, Store(Path(scratch), RunFiles(self).put))
             print(self.plan.summary)
             print(
-                f"MLflow: {prepare_store(self.experiment)}, experiment {self.experiment}"
+                f"MLflow: {prepare_store(self.experiment, self.model_name)}, "
+                f"experiment {self.experiment}"
             )
         self.next(self.search_logistic_regression, self.search_lightgbm)
 

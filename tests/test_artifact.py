@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from training_support import make_rows, train_candidate
+from training_support import make_plan, make_rows, train_candidate
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training.artifact import (
@@ -18,8 +18,12 @@ from training.artifact import (
     choose_golden_rows,
     encode,
 )
+from training.candidate import make_candidate
 from training.dataset import Schema
-from training.errors import ArtifactError
+from training.errors import ArtifactError, SearchError
+from training.families import LIGHTGBM, Recipe
+from training.grids import ParamGrid
+from training.model_selection import SearchSettings, search_lightgbm
 from training.provenance import find_code_version, find_library_versions
 
 PROVENANCE = Provenance(
@@ -133,3 +137,30 @@ def test_library_versions_are_the_installed_ones() -> None:
     import sklearn
 
     assert find_library_versions()["scikit-learn"] == sklearn.__version__
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "objective"), [(2, "cross_entropy_lambda"), (3, "multiclassova")]
+)
+def test_an_objective_without_probabilities_is_named(
+    n_classes: int, objective: str
+) -> None:
+    schema, train, holdout = make_rows(n_classes)
+    settings = SearchSettings("accuracy", 3, 0)
+    grid: ParamGrid = [{"objective": [objective], "n_estimators": [20]}]
+    result = search_lightgbm(train, schema, grid, settings, report=lambda line: None)
+    plan = make_plan(schema, settings=settings)
+
+    with pytest.raises(SearchError, match=f"{objective}.*answers no probabilities"):
+        make_candidate(plan, {"lightgbm": result}, {}, train=train, holdout=holdout)
+
+
+def test_a_text_that_answers_otherwise_is_refused() -> None:
+    schema, train, holdout = make_rows()
+    X = np.asarray(holdout.X)
+    pipeline = Recipe(LIGHTGBM, schema, 0).make_search_pipeline()
+    pipeline.fit(train.X, train.y)
+    wrong = ScoredRows(X, np.full((len(X), 2), 0.5))
+
+    with pytest.raises(ArtifactError, match="does not give back the probabilities"):
+        encode(pipeline, schema, "lightgbm", wrong, PROVENANCE)

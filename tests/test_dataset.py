@@ -252,3 +252,74 @@ def test_too_few_rows_are_named(
         split_holdout(dataset, fraction, folds, 0)
 
     assert message in str(caught.value)
+
+
+def test_a_label_beyond_every_integer_type_is_not_wrapped_around(
+    tmp_path: Path,
+) -> None:
+    """Cast to int64, this one would be -1."""
+    labels = np.array([0, 2**64 - 1] * 10, dtype=np.uint64)
+    frame = pd.DataFrame({"a": np.arange(20), "target": labels})
+    frame.to_parquet(tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match="the label 18446744073709551615 is outside"):
+        load_dataset(str(tmp_path / "table.parquet"), "target")
+
+
+def test_a_huge_label_is_shown_as_it_is(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(20), "target": [0.0, 1e300] * 10})
+    frame.to_parquet(tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match=r"the label 1e\+300 is outside"):
+        load_dataset(str(tmp_path / "table.parquet"), "target")
+
+
+def test_durations_are_refused_since_their_unit_is_the_file_s(tmp_path: Path) -> None:
+    durations = pd.to_timedelta(np.arange(20), unit="s")
+    frame = pd.DataFrame({"a": durations, "target": [0, 1] * 10})
+    frame.to_parquet(tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match="column 'a' holds dates or durations"):
+        load_dataset(str(tmp_path / "table.parquet"), "target")
+
+
+def test_a_long_integer_in_a_column_with_gaps_is_named(tmp_path: Path) -> None:
+    """A gap makes pandas read doubles, which lose the last digit."""
+    lines = ["a,target", ",0", "1e300,1", *("9007199254740993,0", "5,1") * 5]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+
+    with pytest.raises(DataError, match="'a', row 3: 9007199254740993 has more digits"):
+        load_dataset(str(tmp_path / "table.csv"), "target")
+
+
+def test_large_numbers_that_are_no_integers_are_fine(tmp_path: Path) -> None:
+    lines = ["a,target", ",0", "1e300,1", *("9007199254740992,0", "5.5,1") * 5]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+
+    X = load_dataset(str(tmp_path / "table.csv"), "target").X
+
+    assert X[1:4].ravel().tolist() == [1e300, 2.0**53, 5.5]
+
+
+def test_a_long_table_is_read_in_one_piece(tmp_path: Path) -> None:
+    """In pieces, pandas would take the first 01 for the number 1 and the last for text."""
+    lines = [
+        "a,b,target",
+        *(f"{i},{i % 7},01" for i in range(300_000)),
+        "1,1,x",
+        "2,2,x",
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+
+    labels = load_dataset(str(tmp_path / "table.csv"), "target").schema.class_labels
+
+    assert labels == ("01", "x")
+
+
+def test_a_class_of_one_row_is_named_by_its_label(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(21), "target": ["no", "yes"] * 10 + ["mid"]})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    dataset = load_dataset(str(tmp_path / "table.csv"), "target")
+
+    with pytest.raises(DataError, match="class 'mid' has 1 row"):
+        split_holdout(dataset, 0.2, 5, 0)

@@ -22,7 +22,7 @@ from training.families import (
     Recipe,
     unwrap,
 )
-from training.grids import check_grid, parse_grids
+from training.grids import ParamGrid, check_grid, parse_grids
 from training.model_selection import (
     SearchSettings,
     resolve_scoring,
@@ -301,3 +301,26 @@ def test_a_parameter_that_is_not_the_user_s_is_named(name: str) -> None:
 
 def test_the_settings_of_both_searches_are_one_value() -> None:
     assert SearchSettings("roc_auc", 3, 0) == SETTINGS
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "sag", "saga", "liblinear"])
+def test_every_solver_gives_the_same_scores_twice(solver: str) -> None:
+    schema, train, _ = make_rows()
+    grid: ParamGrid = [{"solver": [solver], "max_iter": [5]}]
+
+    first, second = (
+        search_logistic_regression(train, schema, grid, SETTINGS, report=silent)
+        for _ in range(2)
+    )
+
+    scores = [r.cv_results["mean_test_score"].tolist() for r in (first, second)]
+    assert scores[0] == scores[1]
+
+
+def test_candidates_that_cannot_be_scored_are_named_with_the_scorer_s_reason() -> None:
+    schema, train, _ = make_rows(3)
+    settings = SearchSettings("roc_auc_ovr", 3, 0)
+    grid: ParamGrid = [{"objective": ["multiclassova"], "n_estimators": [5]}]
+
+    with pytest.raises(SearchError, match="need to be probabilities.*sum up to 1"):
+        search_lightgbm(train, schema, grid, settings, report=silent)

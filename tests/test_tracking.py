@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ from training.candidate import Candidate, to_input
 from training.errors import RegistryError
 from training.matrix import Rows
 from training.registration import Registration
-from training.tracking import prepare_store, register
+from training.tracking import register
+from training.tracking_store import prepare_store
 
 from support import answers, wait_for
 
@@ -303,6 +306,58 @@ def test_a_better_version_is_champion(store: MlflowClient) -> None:
     assert aliases(store) == {"champion": "2"}
 
 
+def test_a_promotion_that_was_cut_short_remembers_whom_it_replaced(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = [
+        make(family, run_id=family) for family in ("logistic_regression", "lightgbm")
+    ]
+    worse, better = sorted(
+        candidates, key=lambda item: item[0].metrics["holdout_roc_auc"]
+    )
+    enroll(*worse)
+    original = MlflowClient.set_registered_model_alias
+
+    def interrupt(client: MlflowClient, *arguments: Any) -> None:
+        original(client, *arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_registered_model_alias", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            enroll(*better)
+
+    outcome = enroll(*better)
+
+    assert aliases(store) == {"champion": "2"}
+    assert "version 1 has 0." in outcome.reason
+    assert store.get_model_version("churn", "2").tags["previous_champion"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("e", "d", "c", "b", "a"), "its columns are in another order"),
+        (("a", "b", "c", "d", "x"), "its columns are a, b, c, d, e"),
+    ],
+    ids=["order", "names"],
+)
+def test_a_champion_of_other_columns_stays(
+    names: tuple[str, ...], reason: str, store: MlflowClient
+) -> None:
+    """Clients that send values by position would not notice that the columns moved."""
+    schema, train, holdout = make_rows()
+    for run_id, columns in (("TrainFlow/1", tuple("abcde")), ("TrainFlow/2", names)):
+        renamed = replace(schema, feature_names=columns)
+        candidate = train_candidate(
+            "logistic_regression", renamed, train, holdout, run_id=run_id
+        )
+        outcome = enroll(candidate, holdout)
+
+    assert outcome.alias == "challenger"
+    assert f"version 1 cannot score these rows: {reason}" in outcome.reason
+
+
 def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
     store: MlflowClient,
 ) -> None:
@@ -329,8 +384,6 @@ def test_a_champion_that_cannot_be_loaded_stays(store: MlflowClient) -> None:
 
 
 def test_a_branch_that_failed_is_in_the_tags(store: MlflowClient) -> None:
-    from dataclasses import replace
-
     candidate, holdout = make()
 
     outcome = enroll(
@@ -358,17 +411,53 @@ def test_the_same_run_gives_the_same_outcome_in_another_store(
     assert outcomes[0] == outcomes[1]
 
 
-def test_a_registry_that_is_not_reached_is_named(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        (
+            "http://me:secret@127.0.0.1:9",
+            "http://me:***@127.0.0.1:9 (MLFLOW_TRACKING_URI): API request",
+        ),
+        ("postgresql://me:secret@127.0.0.1:9/db", "postgresql://me:***@127.0.0.1:9/db"),
+        ("sqlite:///broken.db", "file is not a database"),
+        ("nowhere://x", "nowhere://x"),
+        ("file:///tmp/mlruns", "maintenance mode"),
+    ],
+    ids=["http", "postgresql", "no database", "no scheme", "folder"],
+)
+def test_a_registry_that_is_not_reached_is_named_soon(
+    uri: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.db").write_text("far from being a database " * 10)
+    mlflow.set_tracking_uri(uri)
+    start = time.monotonic()
     try:
-        with pytest.raises(
-            RegistryError, match="MLflow at http://127.0.0.1:9"
-        ) as caught:
-            prepare_store("exp")
+        with pytest.raises(RegistryError) as caught:
+            prepare_store("exp", "churn")
     finally:
         mlflow.set_tracking_uri("")
 
-    assert "\n" not in str(caught.value)
+    message = str(caught.value)
+    assert words in message
+    assert "\n" not in message and "secret" not in message
+    assert time.monotonic() - start < 20
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+def test_the_patience_that_a_user_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    try:
+        with pytest.raises(RegistryError):
+            prepare_store("exp", "churn")
+    finally:
+        mlflow.set_tracking_uri("")
+
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a:b", "a@b", "it's", 'a"b'])
+def test_a_name_that_the_registry_would_refuse_is_told_first(name: str) -> None:
+    with pytest.raises(RegistryError, match="--model_name .* is no name"):
+        prepare_store("exp", name)

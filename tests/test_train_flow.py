@@ -281,6 +281,16 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert nothing_registered(tmp_path)
 
 
+def test_a_grid_file_that_is_no_toml_is_told_without_a_traceback(
+    tmp_path: Path,
+) -> None:
+    result = run_flow(tmp_path, "run", grids="[lightgbm")
+
+    assert result.returncode != 0
+    assert "a file of --config is no TOML" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
 def test_the_package_for_pods_holds_training_and_nothing_of_the_server(
     tmp_path: Path,
 ) -> None:

@@ -97,9 +97,9 @@ def encode(
         artifact.logistic_regression.CopyFrom(message)
         _check(message, golden)
     else:
-        artifact.lightgbm.model_text = pipeline.named_steps[
-            CLASSIFIER
-        ].booster_.model_to_string()
+        text = pipeline.named_steps[CLASSIFIER].booster_.model_to_string()
+        artifact.lightgbm.model_text = text
+        _check_text(text, golden)
     return artifact
 
 
@@ -208,6 +208,21 @@ def _check(message: pb.LogisticRegression, golden: ScoredRows) -> None:
         raise ArtifactError(
             f"the written model differs by {difference:.1e} from scikit-learn's, more than "
             f"{TOLERANCE:.0e}; columns of extreme size are the usual cause, so rescale them"
+        )
+
+
+def _check_text(model_text: str, golden: ScoredRows) -> None:
+    """Refuse a text that LightGBM itself reads as another model."""
+    from lightgbm import Booster
+
+    booster = Booster(model_str=model_text)
+    probabilities = np.asarray(booster.predict(golden.X, num_threads=1))
+    if probabilities.ndim == 1:
+        probabilities = np.column_stack([1.0 - probabilities, probabilities])
+    if not np.array_equal(probabilities, golden.probabilities):
+        raise ArtifactError(
+            "the model's text does not give back the probabilities of the fitted model; remove "
+            "what is unusual from search.lightgbm"
         )
 
 

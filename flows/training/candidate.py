@@ -23,6 +23,9 @@ from training.provenance import find_library_versions
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+# How far from 1 the probabilities of a row may sum up: what rounding leaves, and no more.
+MAX_EXCESS = 1e-9
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
@@ -125,6 +128,7 @@ def make_candidate(
     winner = choose_winner(results, failures)
     pipeline = fit(winner, schema, plan.settings, train)
     probabilities = pipeline.predict_proba(to_input(holdout.X, schema))
+    _check_probabilities(probabilities, winner)
     metrics = evaluate(holdout.y, probabilities, range(len(schema.class_labels)))
     metrics[f"cv_best_{scoring}"] = winner.best_score
     provenance = Provenance(
@@ -148,6 +152,19 @@ def make_candidate(
         artifact=artifact.SerializeToString(deterministic=True),
         library_versions=provenance.library_versions,
     )
+
+
+def _check_probabilities(
+    probabilities: NDArray[np.float64], winner: SearchResult
+) -> None:
+    """Refuse what some of LightGBM's objectives answer in place of probabilities."""
+    in_range = (probabilities >= 0).all() and (probabilities <= 1).all()
+    if not in_range or np.abs(probabilities.sum(axis=1) - 1).max() > MAX_EXCESS:
+        raise SearchError(
+            f"the best candidate, {FAMILIES[winner.family].display_name} with "
+            f"{winner.best_params}, answers no probabilities: they have to be in [0, 1] and to sum "
+            f"to 1. Remove it from search.{winner.family}"
+        )
 
 
 def fit(

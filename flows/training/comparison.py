@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from training.candidate import to_input
 from training.dataset import Schema
 from training.matrix import Rows
+from training.sources import shorten_list
 
 
 class NotComparable(Exception):
@@ -53,15 +54,29 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
     Raises
     ------
     NotComparable
-        If the model knows other classes or other columns.
+        If the model knows other classes, other columns or another order of them: who sends values
+        by position would be answered wrongly by a successor with the same columns elsewhere.
     """
     try:
         classes = tuple(model.classes_.tolist())
         if classes != schema.class_labels:
             raise NotComparable(f"its classes are {list(classes)}")
+        if not schema.is_sparse:
+            _check_columns(model, schema)
         score = get_scorer(scoring)(
             _Coded(model), to_input(holdout.X, schema), holdout.y
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotComparable(str(error).strip().splitlines()[0]) from None
     return float(score)
+
+
+def _check_columns(model: Pipeline, schema: Schema) -> None:
+    known = tuple(getattr(model, "feature_names_in_", ()))
+    if known == schema.feature_names:
+        return
+    if sorted(known) == sorted(schema.feature_names):
+        raise NotComparable("its columns are in another order")
+    raise NotComparable(
+        f"its columns are {shorten_list(list(known)) or 'without names'}"
+    )

@@ -5,20 +5,18 @@ Every check of content is here; who gets a `Dataset` need not check again.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from training.errors import DataError
-from training.sources import RawTable, read_source, shorten_list
+from training.sources import MAX_EXACT_INTEGER, RawTable, read_source, shorten_list
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# Beyond it, a double has no digit for each integer.
-MAX_EXACT_INTEGER = 2**53
 INT32 = np.iinfo(np.int32)
 
 
@@ -137,6 +135,7 @@ def split_holdout(
     from sklearn.model_selection import train_test_split
 
     _check_split_parameters(test_fraction, n_folds)
+    _check_no_class_of_one_row(dataset)
     rows = np.arange(len(dataset.y))
     try:
         train, holdout = train_test_split(
@@ -158,6 +157,15 @@ def _check_split_parameters(test_fraction: float, n_folds: int) -> None:
         )
     if n_folds < 2:
         raise DataError(f"--folds is {n_folds}; it has to be 2 or more")
+
+
+def _check_no_class_of_one_row(dataset: Dataset) -> None:
+    rarest = int(np.bincount(dataset.y).argmin())
+    if (dataset.y == rarest).sum() < 2:
+        raise DataError(
+            f"class {dataset.schema.class_labels[rarest]!r} has 1 row; it needs one in the hold-out"
+            " and one for each fold, so bring more rows of it or drop it"
+        )
 
 
 def _check_rows_per_class(dataset: Dataset, split: Split, n_folds: int) -> None:
@@ -198,7 +206,7 @@ def _encode_labels(
 def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]:
     """Return integers for integers, truth values and integral floats, else text."""
     if pd.api.types.is_bool_dtype(labels) or pd.api.types.is_integer_dtype(labels):
-        return _check_int32(labels.to_numpy().astype(np.int64))
+        return _check_int32(labels.to_numpy())
     if pd.api.types.is_float_dtype(labels):
         values = labels.to_numpy(dtype=np.float64)
         broken = ~np.isfinite(values) | (values != np.floor(values))
@@ -208,19 +216,20 @@ def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]
                 f"the label of row {row + 1} is {values[row]:g}; labels are classes, integers or "
                 "text. This system trains classifiers, not regressions"
             )
-        return _check_int32(values.astype(np.int64))
+        return _check_int32(values)
     if pd.api.types.is_datetime64_any_dtype(labels):
         raise DataError("the label column holds dates; labels are integers or text")
     return labels.astype(str).to_numpy(dtype=np.str_)
 
 
-def _check_int32(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _check_int32(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Return whole numbers as integers; checked before the cast, which would wrap them around."""
     outside = (values < INT32.min) | (values > INT32.max)
     if outside.any():
         raise DataError(
             f"the label {values[outside.argmax()]} is outside [{INT32.min}, {INT32.max}]; use text"
         )
-    return values
+    return values.astype(np.int64)
 
 
 def _to_matrix(frame: pd.DataFrame) -> NDArray[np.float64]:
@@ -243,7 +252,7 @@ def _to_numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
     ):
         numbers = pd.to_numeric(column, errors="coerce")
         broken = (numbers.isna() & column.notna()).to_numpy()
-        if broken.any() or pd.api.types.is_datetime64_any_dtype(column):
+        if broken.any() or column.dtype.kind in "mM":
             raise DataError(_name_text(name, column, broken))
         return _to_numbers(name, numbers)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -255,7 +264,10 @@ def _to_numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
 
 def _name_text(name: str, column: pd.Series, broken: NDArray[np.bool_]) -> str:
     if not broken.any():
-        return f"column {name!r} holds dates; columns have to be numbers, so drop or convert it"
+        return (
+            f"column {name!r} holds dates or durations; columns have to be numbers, "
+            "so drop or convert it"
+        )
     row = int(broken.argmax())
     shown = str(column.iloc[row])[:40]
     return (

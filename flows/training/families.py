@@ -131,7 +131,8 @@ class Recipe:
     def make_classifier(self) -> Any:
         """Return the bare classifier."""
         if self.family == LOGISTIC_REGRESSION:
-            return LogisticRegression(max_iter=2000)
+            # The seed is for the solvers sag, saga and liblinear, which draw.
+            return LogisticRegression(max_iter=2000, random_state=self.seed)
         from lightgbm import LGBMClassifier
 
         # Deterministic to the last bit on any number of cores; quiet, since the search reports.

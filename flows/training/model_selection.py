@@ -251,8 +251,12 @@ def _fit(search: GridSearchCV, rows: Rows) -> tuple[str, ...]:
 
 
 def _failure(caught: list[warnings.WarningMessage]) -> str:
+    # Of a scorer that fails, scikit-learn tells in a plain warning with these words.
     messages = [
-        str(item.message) for item in caught if item.category is FitFailedWarning
+        str(item.message)
+        for item in caught
+        if item.category is FitFailedWarning
+        or str(item.message).startswith("Scoring failed")
     ]
     return _last_line(messages[-1]) if messages else "a fold cannot be scored"
 

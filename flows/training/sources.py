@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "breast_cancer"
 MAX_SHOWN = 10
+# Beyond it, a double has no digit for each integer.
+MAX_EXACT_INTEGER = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,10 @@ def _read_csv(path: Path, target: str) -> RawTable:
                 keep_default_na=False,
                 na_values=["", "NaN", "nan"],
                 index_col=False,
+                # In pieces, a label 01 would be 1 in a piece of numbers and 01 in one with text.
+                low_memory=False,
             )
+            _check_long_integers(path, frame)
     except (ValueError, OSError, EOFError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a CSV table: {_first_line(error)}") from None
     return _split_off_labels(path, frame, target)
@@ -150,7 +156,7 @@ def _split_off_labels(path: Path, frame: pd.DataFrame, target: str) -> RawTable:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    duplicates = sorted({name for name in header if header.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(header).items() if count > 1)
     if duplicates:
         raise DataError(
             f"{path} has the column {duplicates[0]!r} more than once; rename one"
@@ -159,6 +165,27 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise DataError(
             f"{path}: column {header.index('') + 1} has no name in the first line"
         )
+
+
+def _check_long_integers(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse integers that became doubles, for gaps in their column, and changed by that."""
+    suspects = [
+        name
+        for name in frame.columns
+        if pd.api.types.is_float_dtype(frame[name])
+        and (frame[name].abs() >= MAX_EXACT_INTEGER).any()
+    ]
+    if not suspects:
+        return
+    cells = pd.read_csv(path, usecols=suspects, dtype=str, index_col=False)
+    for name in suspects:
+        for row, cell in enumerate(cells[name].fillna("")):
+            digits = cell.strip().lstrip("+-")
+            if digits.isdecimal() and int(digits) != int(float(digits)):
+                raise DataError(
+                    f"column {name!r}, row {row + 1}: {cell} has more digits than a double holds "
+                    "(2**53); an identifier is no feature, so drop it"
+                )
 
 
 def _digest(path: Path) -> str:

@@ -3,10 +3,7 @@
 Everything is found again by the flow run's id, so that a step that is tried again adds nothing.
 """
 
-import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,6 @@ import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType
@@ -31,6 +27,7 @@ from training.errors import RegistryError
 from training.matrix import Rows
 from training.registration import CHALLENGER, CHAMPION, Registration
 from training.sources import EMBEDDED
+from training.tracking_store import quiet_loggers, registry_errors
 
 FLOW_RUN_TAG = "metaflow_run_id"
 DECISION_TAG = "decision"
@@ -39,6 +36,7 @@ MODEL_NAME_IN_RUN = "model"
 MAX_BATCH = 1000  # metrics that MLflow takes at once
 N_EXAMPLE_ROWS = 3
 
+
 # Types in our pipelines that skops does not trust by itself; reviewed: none runs code when loaded.
 TRUSTED_TYPES = (
     "collections.OrderedDict",
@@ -46,37 +44,6 @@ TRUSTED_TYPES = (
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
 )
-
-
-@contextmanager
-def _registry_errors() -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as error:
-        reason = error.message.strip().splitlines()[0]
-        raise RegistryError(
-            f"MLflow at {mlflow.get_tracking_uri()}: {reason}"
-        ) from None
-
-
-def prepare_store(experiment: str) -> str:
-    """Make the store and the experiment if they are not there, and return the store's URI.
-
-    Called once before anything runs in parallel: two processes that make the same SQLite store at
-    once collide.
-
-    Raises
-    ------
-    RegistryError
-        If MLflow is not reached.
-    """
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Else it prints two lines of links for every run.
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # type: ignore[no-untyped-call]
-    with _registry_errors():
-        mlflow.set_experiment(experiment)
-    return str(mlflow.get_tracking_uri())
 
 
 def register(
@@ -100,8 +67,10 @@ def register(
     RegistryError
         If MLflow is not reached or refuses. A later call goes on where this one stopped.
     """
-    prepare_store(experiment)
-    with _registry_errors():
+    # With MLflow's own patience: what took hours to train should outlive a restart of the server.
+    quiet_loggers()
+    with registry_errors():
+        mlflow.set_experiment(experiment)
         client = MlflowClient()
         version = _find_version(client, model_name, candidate)
         if version is None:
@@ -294,20 +263,25 @@ def _decide(
         alias, _, reason = version.tags[DECISION_TAG].partition(": ")
         return alias, reason
     name, number = version.name, version.version
-    champion = _find_champion(client, name)
+    champion = _find_champion(client, version)
     alias, reason = _compare(champion, version, candidate, holdout)
-    client.set_registered_model_alias(name, alias, number)
+    # Before the alias: a call that is cut short after it would else forget whom it replaced.
     if champion is not None:
         client.set_model_version_tag(
             name, number, PREVIOUS_CHAMPION_TAG, champion.version
         )
+    client.set_registered_model_alias(name, alias, number)
     client.set_model_version_tag(name, number, DECISION_TAG, f"{alias}: {reason}")
     return alias, reason
 
 
-def _find_champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
-    number = client.get_registered_model(model_name).aliases.get(CHAMPION)
-    return None if number is None else client.get_model_version(model_name, number)
+def _find_champion(client: MlflowClient, version: ModelVersion) -> ModelVersion | None:
+    """Return the champion that a version meets; None if there was none before it."""
+    number = client.get_registered_model(version.name).aliases.get(CHAMPION)
+    if str(number) == str(version.version):
+        # A call that was cut short made it champion already.
+        number = version.tags.get(PREVIOUS_CHAMPION_TAG)
+    return None if number is None else client.get_model_version(version.name, number)
 
 
 def _compare(
@@ -316,8 +290,7 @@ def _compare(
     candidate: Candidate,
     holdout: Rows,
 ) -> tuple[str, str]:
-    # A call that was cut short may have made it champion already.
-    if champion is None or champion.version == version.version:
+    if champion is None:
         return CHAMPION, "no other version was champion"
     schema, scoring = candidate.schema, candidate.scoring
     try:

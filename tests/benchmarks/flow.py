@@ -22,7 +22,8 @@ from training.model_selection import (
     search_logistic_regression,
 )
 from training.preparation import Plan, Request, Store, prepare
-from training.tracking import prepare_store, register
+from training.tracking import register
+from training.tracking_store import prepare_store
 
 from support import ROOT
 
@@ -80,7 +81,7 @@ def run_steps(work: Path, watch: Stopwatch) -> dict[str, Path]:
     grids = tomllib.loads((ROOT / "flows" / "search.toml").read_text())
     request = Request("TrainFlow/0", PARAMETERS, grids, "")
     plan = watch.time("start", prepare, request, Store(work, str))
-    prepare_store("bench")
+    prepare_store("bench", "bench")
     train, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
     results = watch.time("both searches", search_both, plan, train, watch)
     rows = {"train": train, "holdout": holdout}

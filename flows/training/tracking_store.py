@@ -1,0 +1,109 @@
+"""Where MLflow is, and whether it answers: told in one line, soon, and without the password."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from posixpath import normpath
+
+import mlflow
+import sqlalchemy
+from mlflow.environment_variables import (
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+)
+from mlflow.exceptions import MlflowException
+
+from training.errors import RegistryError
+
+# How long the first contact may take; by its own defaults, MLflow tries a server for more than a
+# minute, and a database for 101 seconds of waiting alone.
+CONNECT_SECONDS = 5.0
+FIRST_RETRIES = 2
+DATABASE_PORTS = {"mssql": 1433, "mysql": 3306, "postgresql": 5432}
+# What MLflow refuses, what its URIs read as the start of an alias, and what would end its queries.
+NOT_IN_NAMES = "/:@'\""
+MAX_REASON = 300  # characters of somebody else's words
+
+
+@contextmanager
+def registry_errors() -> Iterator[None]:
+    """Turn what MLflow and its database raise into one line."""
+    try:
+        yield
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        place = show_tracking_uri()
+        words = str(error).replace(str(mlflow.get_tracking_uri()), place).strip()
+        reason = (words.splitlines() or [type(error).__name__])[0][:MAX_REASON]
+        raise RegistryError(
+            f"MLflow at {place} (MLFLOW_TRACKING_URI): {reason}"
+        ) from None
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """Give up on a server soon, unless the user has set how often MLflow tries."""
+    if MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():  # type: ignore[no-untyped-call]
+        yield
+        return
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(FIRST_RETRIES)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.unset()  # type: ignore[no-untyped-call]
+
+
+def show_tracking_uri() -> str:
+    """Return where MLflow is, without the password."""
+    uri = str(mlflow.get_tracking_uri())
+    try:
+        return sqlalchemy.make_url(uri).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return uri
+
+
+def _check_database_answers() -> None:
+    """Raise OSError if nothing listens where the store's database should."""
+    try:
+        url = sqlalchemy.make_url(str(mlflow.get_tracking_uri()))
+    except sqlalchemy.exc.ArgumentError:
+        return
+    default = DATABASE_PORTS.get(url.get_backend_name())
+    if url.host and default:
+        address = (url.host, url.port or default)
+        socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+
+
+def prepare_store(experiment: str, model_name: str) -> str:
+    """Make the store and the experiment if they are not there; return its URI for people.
+
+    Called once before anything runs in parallel: two processes that make the same SQLite store at
+    once collide.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow is not reached, or would refuse the model's name once all is trained.
+    """
+    _check_model_name(model_name)
+    quiet_loggers()
+    with registry_errors(), _few_retries():
+        _check_database_answers()
+        mlflow.set_experiment(experiment)
+    return show_tracking_uri()
+
+
+def _check_model_name(model_name: str) -> None:
+    is_path = normpath(model_name) != model_name or model_name in (".", "..")
+    if is_path or not model_name.strip() or set(model_name) & set(NOT_IN_NAMES):
+        raise RegistryError(
+            f"--model_name {model_name!r} is no name: it is neither empty nor a path, and without "
+            + " ".join(NOT_IN_NAMES)
+        )
+
+
+def quiet_loggers() -> None:
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Else it prints two lines of links for every run.
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # type: ignore[no-untyped-call]
