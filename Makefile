@@ -108,6 +108,7 @@ lint: $(installed)  ## Check format, style, types, import rules, spelling and th
 	$(python) -m mypy
 	PYTHONPATH=flows:clients/python $(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/codespell
+	$(VENV)/bin/hadolint flows/Dockerfile grpc_server/Dockerfile
 	$(VENV)/bin/buf lint proto
 	$(VENV)/bin/buf format --diff --exit-code proto
 
@@ -159,9 +160,13 @@ all:  ## Build, push and deploy OVERLAY to the current kubectl context
 	$(MAKE) --no-print-directory -j1 images push deploy \
 	  TAG='$(or $(TAG),$(shell $(PYTHON) k8s/images.py tag))'
 
+.PHONY: test-images
+test-images: $(installed)  ## Build both images and run them as their pods do; needs docker or podman
+	IMAGE_BUILD_FLAGS='$(IMAGE_BUILD_FLAGS)' $(python) -m pytest -m images $(ARGS)
+
 .PHONY: test-cluster
-test-cluster: $(installed)  ## Run the tests that need a cluster, on that of KUBECONFIG, and podman
-	$(python) -m pytest -m cluster $(ARGS)
+test-cluster: $(installed)  ## Run the tests on the cluster of KUBECONFIG, with images that it has
+	IMAGE_PREFIX='$(IMAGE_PREFIX)' TAG='$(TAG)' $(python) -m pytest -m cluster $(ARGS)
 
 .PHONY: ci
 ci: lint breaking drift test  ## What has to pass before a change lands
