@@ -218,9 +218,6 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(
             f"--interval-seconds: {given.interval_seconds} is not in (0, 86400]"
         )
-    # MLflow's own default retries for minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     try:
         uri = ModelUri.parse(given.model_uri)
         if given.interval_seconds is not None:
@@ -235,4 +232,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # MLflow's own default retries for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     sys.exit(main(sys.argv[1:]))
