@@ -47,7 +47,7 @@ def test_the_door_of_a_package_is_sorted_and_complete(package: str) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_functions_are_short_and_public_ones_are_documented(path: Path) -> None:
+def test_functions_are_short_and_modules_say_what_they_know(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree) or not tree.body, "the module says nothing of itself"
     for node in ast.walk(tree):
