@@ -92,12 +92,7 @@ class PredictionServer:
         server = grpc.server(
             ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
             interceptors=[EdgeInterceptor(self._metrics)],
-            options=[
-                # Else a second server on the same port takes half of the calls without an error.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes),
-            ],
+            options=_channel_options(settings),
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._slot, self._metrics), server
@@ -121,6 +116,22 @@ class PredictionServer:
             raise StartupError(
                 f"cannot listen on {host}:{port}: {reason}; choose another with --port or --host"
             ) from None
+
+
+def _channel_options(settings: Settings) -> list[tuple[str, int]]:
+    options = [
+        # Else a second server on the same port takes half of the calls without an error.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+    ]
+    if settings.max_connection_age_seconds:
+        # A connection kept by a busy client outlives the draining, since it needs no endpoint any
+        # more: a call that arrives on it while the server stops is answered CANCELLED, which no
+        # client tries again. It also lets clients find pods that are new.
+        age_ms = max(1, round(settings.max_connection_age_seconds * 1000))
+        options.append(("grpc.max_connection_age_ms", age_ms))
+    return options
 
 
 def _check_address(host: str, port: int) -> None:

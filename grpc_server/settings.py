@@ -111,6 +111,12 @@ class Settings:
     grace_seconds: float = _setting(
         20.0, _seconds, "seconds that calls in flight then have to finish"
     )
+    max_connection_age_seconds: float = _setting(
+        0.0,
+        _seconds,
+        "seconds, give or take a tenth, after which a connection is ended once its calls are "
+        "answered; below drain-seconds, a stop meets no open connection; 0 never ends one",
+    )
     log_level: str = _setting(
         "INFO", _log_level, "least level to log: " + ", ".join(LOG_LEVELS)
     )

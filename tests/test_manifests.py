@@ -315,6 +315,13 @@ def test_a_pod_has_longer_to_end_than_the_server_takes(
     assert spec["terminationGracePeriodSeconds"] >= longest + 5
 
 
+def test_no_connection_outlives_the_draining(manifests: list[Manifest]) -> None:
+    """gRPC varies the age by a tenth; a call on what is left may be lost in the stop."""
+    settings = effective_settings(manifests)
+
+    assert 0 < settings.max_connection_age_seconds * 1.1 < settings.drain_seconds
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_model_sync_fetches_into_the_folder_that_the_server_reads(overlay: str) -> None:
     manifests = build(K8S / overlay)

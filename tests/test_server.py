@@ -325,6 +325,36 @@ def test_while_draining_the_server_answers_but_is_not_ready(
     assert "draining" in get(server, "/health/ready")[1]
 
 
+def test_a_connection_ends_at_its_age_and_no_call_with_it(model_dir: Path) -> None:
+    """A busy connection would else outlive the draining, and lose a call when the server stops."""
+    ended = Event()
+
+    def watch(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.IDLE and answers:
+            ended.set()
+
+    answers: list[str] = []
+    settings = Settings(
+        host="127.0.0.1", port=0, http_port=0, max_connection_age_seconds=0.2
+    )
+    server = PredictionServer(settings)
+    server.start()
+    try:
+        server.serve(load_model(model_dir))
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            channel.subscribe(watch)
+            stub = PredictionServiceStub(channel)
+            for _ in range(20_000):
+                answers.append(stub.Predict(AT_CENTER, timeout=10).label)
+                if ended.is_set():
+                    break
+    finally:
+        server.stop()
+
+    assert ended.is_set()
+    assert set(answers) == {"1"}
+
+
 def test_reflection_lists_and_describes_the_services(server: PredictionServer) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
