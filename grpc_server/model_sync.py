@@ -91,7 +91,10 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
         raise RegistryError(
             f"the registry at {_tracking_uri()}: {error.message}"
         ) from None
+    previous = model_dir.resolve()
     _point(model_dir, folder)
+    if previous != model_dir.resolve():
+        _prune(model_dir.parent, keep=previous)
     return source
 
 
@@ -162,6 +165,15 @@ def _point(link: Path, folder: Path) -> None:
     fresh = link.with_name(f".{link.name}-{os.getpid()}")
     fresh.symlink_to(os.path.relpath(folder, link.parent))
     fresh.replace(link)
+
+
+def _prune(store: Path, *, keep: Path) -> None:
+    """Delete the versions that no link of `store` points at, but `keep`: it may still be read."""
+    linked = {path.resolve() for path in store.iterdir() if path.is_symlink()}
+    for folder in (store / VERSIONS_FOLDER).iterdir():
+        # What begins with a dot is being fetched.
+        if folder.resolve() not in linked | {keep} and not folder.name.startswith("."):
+            shutil.rmtree(folder)
 
 
 def follow(

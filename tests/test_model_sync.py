@@ -107,6 +107,23 @@ def test_a_version_is_fetched_once(registry: Path) -> None:
     ]
 
 
+def test_versions_that_nobody_serves_any_more_are_deleted(registry: Path) -> None:
+    """All but the one before, which a server may just be reading, and those of other links."""
+    store = registry / "model"
+    versions = store / "versions"
+    for name in ("old", "before", "other", ".partial-1"):
+        (versions / name).mkdir(parents=True)
+    (store / "current").symlink_to("versions/before")
+    (store / "another").symlink_to("versions/other")
+
+    for _ in range(2):
+        synchronize(ModelUri.parse("models:/iris/1"), store / "current")
+
+        fetched = (store / "current").resolve().name
+        kept = {path.name for path in versions.iterdir()}
+        assert kept == {fetched, "before", "other", ".partial-1"}
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
