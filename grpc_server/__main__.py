@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 
 from grpc_server.errors import ArtifactError, RegistryError, StartupError
 from grpc_server.logs import configure_logging
+from grpc_server.model_uri import ModelUri
 from grpc_server.model_watch import ModelWatcher
 from grpc_server.server import PredictionServer
 from grpc_server.settings import CommandLine, Settings, describe, parse_command_line
@@ -51,9 +53,12 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(command_line: CommandLine, environ: Mapping[str, str]) -> None:
     settings = command_line.settings
     configure_logging(settings.log_level)
+    model_dir = settings.model_folder
     signals = _Signals()
     server = PredictionServer(settings)
-    watcher = ModelWatcher(settings.model_dir, server.serve, server.count_load_failure)
+    watcher = ModelWatcher(
+        model_dir, settings.model_uri, server.serve, server.count_load_failure
+    )
     server.start()
     _log.info(
         "listening",
@@ -81,7 +86,7 @@ def _load_first(
     registry_error = None
     if settings.model_uri is not None:
         try:
-            _synchronize(settings.model_uri, settings, environ, stop)
+            _synchronize(settings.model_uri, settings.model_folder, environ, stop)
         except RegistryError as error:
             registry_error = error
             _log.warning("registry failed", extra={"fields": {"reason": str(error)}})
@@ -97,8 +102,8 @@ def _load_first(
 
 
 def _synchronize(
-    model_uri: str,
-    settings: Settings,
+    model_uri: ModelUri,
+    model_dir: Path,
     environ: Mapping[str, str],
     stop: threading.Event,
 ) -> None:
@@ -106,8 +111,8 @@ def _synchronize(
 
     A process, so that MLflow's imports (seconds, hundreds of MiB) never are in this one.
     """
-    command = [sys.executable, "-m", "grpc_server.model_sync", model_uri]
-    command += ["--model-dir", str(settings.model_dir)]
+    command = [sys.executable, "-m", "grpc_server.model_sync", str(model_uri)]
+    command += ["--model-dir", str(model_dir)]
     child = subprocess.Popen(
         command,
         env=dict(environ),

@@ -10,6 +10,7 @@ DomainError
      └─ ArtifactError      the model's file cannot be served
          ├─ ArtifactMissing   there is no such file
          ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
+         ├─ OtherModel        the file is of another model than was asked for
          └─ GoldenMismatch    the file is read, but does not answer as its trainer's libraries did
 """
 
@@ -87,3 +88,7 @@ class ArtifactCorrupt(ArtifactError):
 
 class GoldenMismatch(ArtifactError):
     """The file is read, but does not answer as its trainer's libraries did."""
+
+
+class OtherModel(ArtifactError):
+    """The file is of another model than was asked for."""

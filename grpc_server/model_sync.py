@@ -9,14 +9,13 @@ import hashlib
 import logging
 import os
 import random
-import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -24,6 +23,7 @@ from urllib.parse import unquote
 from grpc_server.errors import RegistryError
 from grpc_server.logs import configure_logging
 from grpc_server.model.source import ModelSource
+from grpc_server.model_uri import FORMS, ModelUri
 from prediction.artifact import FILE_NAME, REGISTRY_PATH, SHA256_TAG
 
 if TYPE_CHECKING:
@@ -33,31 +33,6 @@ if TYPE_CHECKING:
 VERSIONS_FOLDER = "versions"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelUri:
-    """A parsed ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; one of the two is set."""
-
-    name: str
-    alias: str | None
-    version: str | None
-
-    @classmethod
-    def parse(cls, text: str) -> "ModelUri":
-        """Parse a URI.
-
-        Raises
-        ------
-        RegistryError
-            If it has neither form.
-        """
-        match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", text)
-        if match is None:
-            raise RegistryError(
-                f"model URI {text!r} is not models:/NAME@ALIAS or models:/NAME/VERSION"
-            )
-        return cls(match[1], match[2], match[3])
 
 
 def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
@@ -199,7 +174,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="python -m grpc_server.model_sync",
         description="Fetch a registered model for the server, from MLFLOW_TRACKING_URI.",
     )
-    parser.add_argument("model_uri", help="models:/NAME@ALIAS or models:/NAME/VERSION")
+    parser.add_argument("model_uri", help=FORMS)
     parser.add_argument(
         "--model-dir", type=Path, required=True, help="link to point at the model"
     )
@@ -222,6 +197,13 @@ def _follow_until_signalled(
     follow(uri, model_dir, interval_seconds, stop)
 
 
+def _parse_uri(text: str) -> ModelUri:
+    try:
+        return ModelUri.parse(text)
+    except ValueError as error:
+        raise RegistryError(f"model URI {text!r} is not {error}") from None
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     parser = _build_parser()
@@ -231,7 +213,7 @@ def main(arguments: Sequence[str]) -> int:
             f"--interval-seconds: {given.interval_seconds} is not in (0, 86400]"
         )
     try:
-        uri = ModelUri.parse(given.model_uri)
+        uri = _parse_uri(given.model_uri)
         if given.interval_seconds is not None:
             _follow_until_signalled(uri, given.model_dir, given.interval_seconds)
             return 0

@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from grpc_server.errors import ArtifactError
+from grpc_server.errors import ArtifactError, OtherModel
 from grpc_server.model import LoadedModel, load_model
+from grpc_server.model.source import ModelSource
+from grpc_server.model_uri import ModelUri
 from prediction.artifact import FILE_NAME
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,9 @@ class ModelWatcher:
     ----------
     model_dir : Path
         Folder, or link to a folder, that holds the model's file.
+    model_uri : ModelUri or None
+        What the model has to be; None takes any. A folder that another server shares may hold
+        another one.
     serve : callable
         Lets a model answer.
     count_failure : callable
@@ -48,11 +53,13 @@ class ModelWatcher:
     def __init__(
         self,
         model_dir: Path,
+        model_uri: ModelUri | None,
         serve: Callable[[LoadedModel], None],
         count_failure: Callable[[], None],
         interval_seconds: float = 1.0,
     ) -> None:
         self._model_dir = model_dir
+        self._model_uri = model_uri
         self._serve = serve
         self._count_failure = count_failure
         self._interval_seconds = interval_seconds
@@ -73,6 +80,7 @@ class ModelWatcher:
         # Looked at before it is read: a file replaced in between is then seen as new.
         self._seen = identify(self._model_dir)
         model = load_model(self._model_dir)
+        self._check_is_asked_for(model.source)
         self._serve(model)
         _log.info("serving", extra={"fields": _summarize(model)})
 
@@ -91,6 +99,13 @@ class ModelWatcher:
             identity = identify(self._model_dir)
             if identity is not None and identity != self._seen:
                 self._load_or_keep()
+
+    def _check_is_asked_for(self, source: ModelSource) -> None:
+        if self._model_uri is not None and not self._model_uri.may_mean(source):
+            name = source.registered_model or "no registered model"
+            raise OtherModel(
+                f"{self._model_dir} holds {name}, version {source.version}, not {self._model_uri}"
+            )
 
     def _load_or_keep(self) -> None:
         try:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from grpc_server.errors import SettingsError
+from grpc_server.model_uri import FORMS, ModelUri
 
 ENV_PREFIX = "PREDICTION_"
+STORE = Path(".model")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -59,12 +61,6 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _model_uri(text: str) -> str:
-    if not text.startswith("models:/"):
-        raise ValueError("models:/NAME@ALIAS or models:/NAME/VERSION")
-    return text
-
-
 def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
     return field(default=default, metadata={"parse": parse, "help": help})
 
@@ -73,16 +69,17 @@ def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
 class Settings:
     """Settings of one server process; the help of a field is in its metadata."""
 
-    model_dir: Path = _setting(
-        Path(".model/current"),
-        _path,
-        "folder that holds model.binpb; with --model-uri, the link that is pointed at it",
-    )
-    model_uri: str | None = _setting(
+    model_dir: Path | None = _setting(
         None,
-        _model_uri,
-        "registered model to fetch into --model-dir at start: models:/NAME@ALIAS or "
-        "models:/NAME/VERSION; MLFLOW_TRACKING_URI says from where",
+        _path,
+        "folder that holds model.binpb; with --model-uri, the link that is pointed at it, by "
+        f"default {STORE}/NAME@ALIAS",
+    )
+    model_uri: ModelUri | None = _setting(
+        None,
+        ModelUri.parse,
+        f"registered model to fetch into --model-dir at start: {FORMS}; MLFLOW_TRACKING_URI says "
+        "from where",
     )
     wait_for_model: bool = _setting(
         False, _boolean, "start without a model, not ready until --model-dir holds one"
@@ -120,6 +117,23 @@ class Settings:
     log_level: str = _setting(
         "INFO", _log_level, "least level to log: " + ", ".join(LOG_LEVELS)
     )
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the model is looked for.
+
+        Raises
+        ------
+        SettingsError
+            If no model is named.
+        """
+        if self.model_dir is not None:
+            return self.model_dir
+        if self.model_uri is not None:
+            return STORE / self.model_uri.link_name
+        raise SettingsError(
+            f"no model is named; give --model-dir FOLDER or --model-uri {FORMS}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +174,9 @@ def _build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for item in fields(Settings):
-        help_text = f"{item.metadata['help']} (default: {item.default})"
+        help_text = item.metadata["help"]
+        if item.default is not None:
+            help_text += f" (default: {item.default})"
         if item.metadata["parse"] is _boolean:
             parser.add_argument(
                 _flag(item.name),

@@ -1,5 +1,6 @@
 """Real models, real artifacts and a real server, for tests to build on."""
 
+import hashlib
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import numpy as np
 from sklearn.datasets import make_classification
 
 from grpc_server.model import load_model
+from grpc_server.model.source import ModelSource
 from grpc_server.server import PredictionServer
 from grpc_server.settings import Settings
 from prediction.artifact import FILE_NAME
@@ -85,6 +87,15 @@ def write_artifact(folder: Path, artifact: ModelArtifact) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE_NAME).write_bytes(artifact.SerializeToString())
     return folder
+
+
+def write_version(folder: Path, artifact: ModelArtifact, version: str) -> Path:
+    """Write one version of a registered model, as model_sync lays it out."""
+    path = write_artifact(folder / "versions" / version, artifact) / "model.binpb"
+    ModelSource(
+        "iris", version, "", hashlib.sha256(path.read_bytes()).hexdigest()
+    ).write(path.parent)
+    return path.parent
 
 
 @contextmanager

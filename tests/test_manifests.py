@@ -19,7 +19,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 from grpc_server.health import LIVENESS_NAMES, READINESS_NAMES
-from grpc_server.model_sync import ModelUri
+from grpc_server.model_uri import ModelUri
 from grpc_server.settings import Settings, parse_command_line
 
 from support import ROOT
@@ -301,7 +301,7 @@ def test_the_settings_are_ones_that_the_server_takes(manifests: list[Manifest]) 
     assert settings.wait_for_model
     assert (settings.port, settings.http_port) == (ports["grpc"], ports["http-metrics"])
     mounts = [mount["mountPath"] for mount in server(manifests)["volumeMounts"]]
-    assert any(settings.model_dir.is_relative_to(mount) for mount in mounts)
+    assert any(settings.model_folder.is_relative_to(mount) for mount in mounts)
 
 
 def test_a_pod_has_longer_to_end_than_the_server_takes(

@@ -11,7 +11,8 @@ import pytest
 
 from grpc_server.errors import RegistryError
 from grpc_server.model import load_model
-from grpc_server.model_sync import ModelUri, follow, main, synchronize
+from grpc_server.model_sync import follow, main, synchronize
+from grpc_server.model_uri import ModelUri
 from prediction.artifact import FILE_NAME, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 

@@ -1,7 +1,6 @@
 """A model is swapped while the server answers, and a bad one changes nothing."""
 
 import functools
-import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,26 +8,24 @@ from pathlib import Path
 import grpc
 import pytest
 
-from grpc_server.errors import ArtifactMissing
+from grpc_server.errors import ArtifactMissing, OtherModel
 from grpc_server.model import LoadedModel, load_model
-from grpc_server.model.source import ModelSource
+from grpc_server.model_uri import ModelUri
 from grpc_server.model_watch import ModelWatcher
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import GetModelRequest, PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
-from support import connect, lightgbm_artifact, running_server, wait_for, write_artifact
+from support import (
+    connect,
+    lightgbm_artifact,
+    running_server,
+    wait_for,
+    write_artifact,
+    write_version,
+)
 
 INTERVAL_SECONDS = 0.01
-
-
-def write_version(folder: Path, artifact: ModelArtifact, version: str) -> Path:
-    """Write one version of a registered model, as model_sync lays it out."""
-    path = write_artifact(folder / "versions" / version, artifact) / "model.binpb"
-    ModelSource(
-        "iris", version, "", hashlib.sha256(path.read_bytes()).hexdigest()
-    ).write(path.parent)
-    return path.parent
 
 
 def point(link: Path, folder: Path) -> None:
@@ -63,7 +60,7 @@ def log() -> Log:
 @pytest.fixture
 def watcher(tmp_path: Path, log: Log) -> Iterator[ModelWatcher]:
     watcher = ModelWatcher(
-        tmp_path / "current", log.serve, log.count_failure, INTERVAL_SECONDS
+        tmp_path / "current", None, log.serve, log.count_failure, INTERVAL_SECONDS
     )
     yield watcher
     watcher.stop()
@@ -119,6 +116,55 @@ def test_loading_now_needs_a_model(watcher: ModelWatcher) -> None:
         watcher.load_now()
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "is_taken"),
+    [
+        ("models:/iris@champion", True),
+        ("models:/iris/1", True),
+        ("models:/iris/2", False),
+        ("models:/wine@champion", False),
+        ("models:/wine/1", False),
+    ],
+)
+def test_only_what_was_asked_for_is_served(
+    asked_for: str,
+    is_taken: bool,
+    log: Log,
+    logistic_artifact: ModelArtifact,
+    tmp_path: Path,
+) -> None:
+    """A folder that is shared or left over may hold any model."""
+    folder = write_version(tmp_path, logistic_artifact, "1")
+    uri = ModelUri.parse(asked_for)
+    watcher = ModelWatcher(folder, uri, log.serve, log.count_failure)
+
+    if is_taken:
+        watcher.load_now()
+    else:
+        with pytest.raises(OtherModel, match=f"holds iris, version 1, not {asked_for}"):
+            watcher.load_now()
+
+    assert log.versions == ["1"] * is_taken
+
+
+def test_a_swap_to_another_model_is_refused_and_counted(
+    log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    folders = [write_version(tmp_path, logistic_artifact, version) for version in "12"]
+    uri = ModelUri.parse("models:/iris/1")
+    watcher = ModelWatcher(link, uri, log.serve, log.count_failure, INTERVAL_SECONDS)
+    point(link, folders[0])
+    watcher.load_now()
+    watcher.start()
+
+    point(link, folders[1])
+    wait_for(lambda: log.failures == 1)
+    watcher.stop()
+
+    assert log.versions == ["1"]
+
+
 def test_swaps_under_load_lose_no_call_and_mix_no_models(tmp_path: Path) -> None:
     """Each answer is the answer of the one model that its version names."""
     row = [0.0] * 6
@@ -136,7 +182,7 @@ def test_swaps_under_load_lose_no_call_and_mix_no_models(tmp_path: Path) -> None
 
     with running_server(None) as server, connect(server) as stub:
         watcher = ModelWatcher(
-            link, server.serve, server.count_load_failure, INTERVAL_SECONDS
+            link, None, server.serve, server.count_load_failure, INTERVAL_SECONDS
         )
         watcher.load_now()
         watcher.start()

@@ -18,9 +18,10 @@ from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
-from support import ROOT, write_artifact
+from support import ROOT, write_artifact, write_version
 
 COMMAND = [sys.executable, "-m", "grpc_server"]
+DEAD_REGISTRY = "http://127.0.0.1:9"
 FREE_PORTS = ["--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
 
 
@@ -254,17 +255,12 @@ def test_an_empty_registry_ends_the_start_with_one_line(tmp_path: Path) -> None:
 def test_a_dead_registry_leaves_the_last_good_model_in_service(
     logistic_artifact: ModelArtifact, tmp_path: Path
 ) -> None:
-    write_artifact(tmp_path / "versions" / "iris-1", logistic_artifact)
-    (tmp_path / "current").symlink_to("versions/iris-1")
+    (tmp_path / "current").symlink_to(write_version(tmp_path, logistic_artifact, "1"))
+    arguments = ["--model-uri", "models:/iris@champion"]
+    arguments += ["--model-dir", str(tmp_path / "current")]
 
-    arguments = [
-        "--model-uri",
-        "models:/iris@champion",
-        "--model-dir",
-        str(tmp_path / "current"),
-    ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        patch.setenv("MLFLOW_TRACKING_URI", DEAD_REGISTRY)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with running(*arguments) as process:
             warning = process.wait_for("registry failed")
@@ -272,4 +268,25 @@ def test_a_dead_registry_leaves_the_last_good_model_in_service(
             with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
                 assert predict(channel) == "1"
 
-    assert "http://127.0.0.1:9" in warning["reason"]
+    assert DEAD_REGISTRY in warning["reason"]
+
+
+@pytest.mark.slow
+def test_a_dead_registry_does_not_bring_another_model_into_service(
+    logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(write_version(tmp_path, logistic_artifact, "1"))
+    environ = {"MLFLOW_TRACKING_URI": DEAD_REGISTRY, "PATH": ""}
+    environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    arguments = ["--model-uri", "models:/wine@champion", "--model-dir", str(link)]
+
+    error = error_of(run(*FREE_PORTS, *arguments, env=environ))
+
+    assert DEAD_REGISTRY in error
+
+
+def test_a_server_needs_to_know_its_model() -> None:
+    error = error_of(run(*FREE_PORTS))
+
+    assert "no model is named; give --model-dir FOLDER or --model-uri" in error

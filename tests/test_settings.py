@@ -3,6 +3,7 @@
 import pytest
 
 from grpc_server.errors import SettingsError
+from grpc_server.model_uri import ModelUri
 from grpc_server.settings import Settings, describe, parse_command_line
 
 
@@ -49,6 +50,8 @@ def test_a_boolean_is_read_from_a_flag_and_from_the_environment(
         (["--grace-seconds", "soon"], {}, ["--grace-seconds", "'soon'"]),
         (["--log-level", "loud"], {}, ["--log-level", "DEBUG, INFO, WARNING, ERROR"]),
         (["--model-uri", "runs:/1"], {}, ["--model-uri", "models:/NAME@ALIAS"]),
+        (["--model-uri", "models:/a"], {}, ["--model-uri", "models:/NAME/VERSION"]),
+        (["--model-uri", "models:/a/v1"], {}, ["'models:/a/v1'", "NAME/VERSION"]),
         (["--model-dir", ""], {}, ["--model-dir", "a path"]),
         (["--unknown"], {}, ["--unknown", "--help"]),
         (["--po", "1"], {}, ["--po"]),
@@ -84,3 +87,31 @@ def test_the_description_shows_every_value_and_its_origin() -> None:
         ["port", "3", "--port"],
         ["workers", "2", "PREDICTION_WORKERS"],
     ]
+
+
+def test_a_model_uri_is_what_it_was_parsed_from() -> None:
+    for text in ("models:/iris@champion", "models:/iris/12"):
+        assert str(ModelUri.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (["--model-uri", "models:/iris@champion"], ".model/iris@champion"),
+        (["--model-uri", "models:/iris/12"], ".model/iris-12"),
+        (["--model-uri", "models:/iris/12", "--model-dir", "a"], "a"),
+        (["--model-dir", "a"], "a"),
+    ],
+    ids=" ".join,
+)
+def test_each_model_has_a_folder_of_its_own(arguments: list[str], folder: str) -> None:
+    settings = parse_command_line(arguments, {}).settings
+
+    assert str(settings.model_folder) == folder
+
+
+def test_without_a_model_there_is_no_folder() -> None:
+    settings = parse_command_line([], {}).settings
+
+    with pytest.raises(SettingsError, match="give --model-dir FOLDER or --model-uri"):
+        print(settings.model_folder)

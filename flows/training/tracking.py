@@ -36,7 +36,6 @@ MODEL_NAME_IN_RUN = "model"
 MAX_BATCH = 1000  # metrics that MLflow takes at once
 N_EXAMPLE_ROWS = 3
 
-
 # Types in our pipelines that skops does not trust by itself; reviewed: none runs code when loaded.
 TRUSTED_TYPES = (
     "collections.OrderedDict",
@@ -70,12 +69,12 @@ def register(
     # With MLflow's own patience: what took hours to train should outlive a restart of the server.
     quiet_loggers()
     with registry_errors():
-        mlflow.set_experiment(experiment)
+        experiment_id = mlflow.set_experiment(experiment).experiment_id
         client = MlflowClient()
         version = _find_version(client, model_name, candidate)
         if version is None:
             version = _log_and_create(
-                client, candidate, holdout, experiment, model_name
+                client, candidate, holdout, experiment_id, model_name
             )
         alias, reason = _decide(client, version, candidate, holdout)
     return Registration(str(version.run_id), str(version.version), alias, reason)
@@ -85,10 +84,10 @@ def _log_and_create(
     client: MlflowClient,
     candidate: Candidate,
     holdout: Rows,
-    experiment: str,
+    experiment_id: str,
     model_name: str,
 ) -> ModelVersion:
-    run_id = _find_run(client, candidate, experiment)
+    run_id = _find_run(client, candidate, experiment_id)
     tags = None if run_id else _tags(candidate)
     with mlflow.start_run(
         run_id=run_id, run_name=candidate.run.run_id, tags=tags
@@ -100,9 +99,8 @@ def _log_and_create(
 
 
 def _find_run(
-    client: MlflowClient, candidate: Candidate, experiment: str
+    client: MlflowClient, candidate: Candidate, experiment_id: str
 ) -> str | None:
-    experiment_id = mlflow.set_experiment(experiment).experiment_id
     query = f"tags.{FLOW_RUN_TAG} = '{candidate.run.run_id}'"
     runs = client.search_runs([experiment_id], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None

@@ -103,6 +103,7 @@ def _check_model_name(model_name: str) -> None:
 
 
 def quiet_loggers() -> None:
+    """Let MLflow and what it brings along print warnings only."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Else it prints two lines of links for every run.

@@ -1,0 +1,50 @@
+"""How the registry's models are named: ``models:/NAME@ALIAS`` and ``models:/NAME/VERSION``."""
+
+import re
+from dataclasses import dataclass
+
+from grpc_server.model.source import ModelSource
+
+FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUri:
+    """A parsed URI; one of `alias` and `version` is set."""
+
+    name: str
+    alias: str | None
+    version: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelUri":
+        """Parse a URI.
+
+        Raises
+        ------
+        ValueError
+            If it has neither form; the message is the two forms.
+        """
+        match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", text)
+        if match is None:
+            raise ValueError(FORMS)
+        return cls(match[1], match[2], match[3])
+
+    def __str__(self) -> str:
+        version = f"@{self.alias}" if self.version is None else f"/{self.version}"
+        return f"models:/{self.name}{version}"
+
+    @property
+    def link_name(self) -> str:
+        """Name for a link that only this URI uses: servers of two models must not share one."""
+        return str(self).removeprefix("models:/").replace("/", "-")
+
+    def may_mean(self, source: ModelSource) -> bool:
+        """Tell whether a model that was fetched before may be what the URI names.
+
+        An alias may have meant any version of its model, a version only itself.
+        """
+        return source.registered_model == self.name and self.version in (
+            None,
+            source.version,
+        )
