@@ -229,4 +229,7 @@ if __name__ == "__main__":
     # MLflow's own default retries for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # The file comes through MLflow's server: it would send clients to S3, by an address that only
+    # it may reach.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
     sys.exit(main(sys.argv[1:]))

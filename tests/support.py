@@ -1,6 +1,8 @@
 """Real models, real artifacts and a real server, for tests to build on."""
 
 import hashlib
+import shutil
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -117,6 +119,18 @@ def connect(server: PredictionServer) -> Iterator[PredictionServiceStub]:
     """Return a stub that talks to `server`."""
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield PredictionServiceStub(channel)
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy the tracked files and the new ones that are not ignored, and return the folder."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.check_output(listing, cwd=ROOT, text=True).splitlines()
+    for name in names:
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            # With its time: what is installed has to look newer than what it was made from.
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
 
 
 def wait_for(condition: Callable[[], bool], timeout_seconds: float = 30.0) -> None:

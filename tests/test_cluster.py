@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster_support import KUBECTL, Namespace, environment, image, minor_version
 from support import ROOT, lightgbm_artifact, wait_for, write_artifact
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-KUBECTL = str(Path(sys.executable).parent / "kubectl")
 SELECTOR = "app.kubernetes.io/name=prediction-server"
 
 
@@ -36,22 +36,17 @@ class Server:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl in the namespace; return what it prints."""
-        command = [KUBECTL, "--namespace", self.namespace, *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, input=stdin)
-        assert result.returncode == 0, f"{arguments}: {result.stdout}{result.stderr}"
-        return result.stdout
+        return Namespace(self.namespace).kubectl(*arguments, stdin=stdin)
 
     def pods(self) -> dict[str, bool]:
         """Return the server's pods that are not going, and whether each is ready."""
-        items = json.loads(
-            self.kubectl("get", "pods", "--selector", SELECTOR, "--output=json")
-        )
+        pods = Namespace(self.namespace).items("pods", "--selector", SELECTOR)
         return {
             pod["metadata"]["name"]: all(
                 status["ready"] for status in pod["status"].get("containerStatuses", [])
             )
             and pod["status"]["phase"] == "Running"
-            for pod in items["items"]
+            for pod in pods
             if "deletionTimestamp" not in pod["metadata"]
         }
 
@@ -60,21 +55,6 @@ class Server:
         wait_for(
             lambda: list(self.pods().values()) == [True, True], timeout_seconds=180
         )
-
-
-def environment(name: str) -> str:
-    """Return what the caller has to say, or fail: a test that is asked for is not skipped."""
-    value = os.environ.get(name)
-    if not value:
-        pytest.fail(f"{name} is not set; see the head of tests/test_cluster.py")
-    return value
-
-
-def minor_version() -> int:
-    """Return the minor version of the cluster's API server."""
-    output = subprocess.check_output([KUBECTL, "version", "--output=json"])
-    minor: str = json.loads(output)["serverVersion"]["minor"]
-    return int(minor.rstrip("+"))
 
 
 def write_overlay(folder: Path, namespace: str) -> tuple[Path, Server]:
@@ -175,10 +155,9 @@ class Traffic:
         return self._server.kubectl("get", "pod", "traffic", phase) == "Succeeded"
 
     def _pod(self) -> dict[str, Any]:
-        prefix, tag = environment("IMAGE_PREFIX"), environment("TAG")
         container = {
             "name": "traffic",
-            "image": f"{prefix}/prediction-server:{tag}",
+            "image": image("prediction-server"),
             "imagePullPolicy": "IfNotPresent",
             "command": [
                 "python",

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, answers, wait_for
+from support import ROOT, answers, copy_project, wait_for
 
 README = (ROOT / "README.md").read_text()
 # Run by a test of its own; and what the tests are run by.
@@ -39,19 +38,7 @@ def find_commands() -> list[str]:
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tracked files in a folder with a space, with this environment as its own."""
-    folder = tmp_path_factory.mktemp("a copy")
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listing.stdout.splitlines():
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            # With its time: what is installed has to look newer than what it was made from.
-            shutil.copy2(ROOT / name, folder / name)
+    folder = copy_project(tmp_path_factory.mktemp("a copy"))
     (folder / ".venv").symlink_to(Path(sys.prefix))
     return folder
 

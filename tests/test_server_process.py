@@ -1,13 +1,10 @@
 """The server as its users start it: `python -m grpc_server` in a process of its own."""
 
-import json
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,10 @@ from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
+from server_process import COMMAND, FREE_PORTS, running
 from support import ROOT, write_artifact, write_version
 
-COMMAND = [sys.executable, "-m", "grpc_server"]
 DEAD_REGISTRY = "http://127.0.0.1:9"
-FREE_PORTS = ["--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
 
 
 def run(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
@@ -35,44 +31,6 @@ def run(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         timeout=60,
         **options,
     )
-
-
-class Process:
-    """A running server, its log line by line."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [*COMMAND, *FREE_PORTS, *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.port: int = self.wait_for("listening")["port"]
-
-    def wait_for(self, event: str) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            fields: dict[str, Any] = json.loads(line)
-            if fields["event"] == event:
-                return fields
-        raise AssertionError(f"the server ended before {event!r}")
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def wait(self) -> int:
-        self._process.communicate(timeout=60)
-        return self._process.returncode
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[Process]:
-    process = Process(*arguments)
-    try:
-        yield process
-    finally:
-        process.signal(signal.SIGKILL)
-        process.wait()
 
 
 @pytest.fixture

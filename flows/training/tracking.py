@@ -27,7 +27,11 @@ from training.errors import RegistryError
 from training.matrix import Rows
 from training.registration import CHALLENGER, CHAMPION, Registration
 from training.sources import EMBEDDED
-from training.tracking_store import quiet_loggers, registry_errors
+from training.tracking_store import (
+    quiet_loggers,
+    registry_errors,
+    through_the_server,
+)
 
 FLOW_RUN_TAG = "metaflow_run_id"
 DECISION_TAG = "decision"
@@ -68,7 +72,7 @@ def register(
     """
     # With MLflow's own patience: what took hours to train should outlive a restart of the server.
     quiet_loggers()
-    with registry_errors():
+    with registry_errors(), through_the_server():
         experiment_id = mlflow.set_experiment(experiment).experiment_id
         client = MlflowClient()
         version = _find_version(client, model_name, candidate)

@@ -3,12 +3,14 @@
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from posixpath import normpath
+from typing import Any
 
 import mlflow
 import sqlalchemy
 from mlflow.environment_variables import (
+    MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
 )
@@ -41,16 +43,25 @@ def registry_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _few_retries() -> Iterator[None]:
-    """Give up on a server soon, unless the user has set how often MLflow tries."""
-    if MLFLOW_HTTP_REQUEST_MAX_RETRIES.is_set():  # type: ignore[no-untyped-call]
+def _unless_set(variable: Any, value: object) -> Iterator[None]:
+    """Give one of MLflow's variables a value for a while, unless the user has set it."""
+    if variable.is_set():
         yield
         return
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(FIRST_RETRIES)  # type: ignore[no-untyped-call]
+    variable.set(value)
     try:
         yield
     finally:
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES.unset()  # type: ignore[no-untyped-call]
+        variable.unset()
+
+
+def through_the_server() -> AbstractContextManager[None]:
+    """Let files come through MLflow's server, unless the user has set otherwise.
+
+    A server that keeps artifacts in S3 would send its clients there, by an address that only it may
+    reach; they try for minutes.
+    """
+    return _unless_set(MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD, False)
 
 
 def show_tracking_uri() -> str:
@@ -87,7 +98,8 @@ def prepare_store(experiment: str, model_name: str) -> str:
     """
     _check_model_name(model_name)
     quiet_loggers()
-    with registry_errors(), _few_retries():
+    retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES
+    with registry_errors(), _unless_set(retries, FIRST_RETRIES):
         _check_database_answers()
         mlflow.set_experiment(experiment)
     return show_tracking_uri()

@@ -1,0 +1,130 @@
+"""Metaflow on a real S3 server: the flow's rows and artifacts, and what Argo would be given."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3_support import environment_of, list_keys, s3_server
+from support import ROOT
+
+pytestmark = pytest.mark.slow
+FLOW = str(ROOT / "flows" / "train_flow.py")
+IMAGE = "registry.example.com/team/prediction-training:1"
+ON_A_CLUSTER = {
+    "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
+    "METAFLOW_KUBERNETES_NAMESPACE": "prediction",
+    "METAFLOW_KUBERNETES_SERVICE_ACCOUNT": "training-step",
+    "METAFLOW_KUBERNETES_SECRETS": "s3-credentials,training",
+    "METAFLOW_KUBERNETES_QOS": "guaranteed",
+    "METAFLOW_KUBERNETES_CPU": "0.1",
+    "METAFLOW_KUBERNETES_MEMORY": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as url:
+        yield url
+
+
+def run(folder: Path, endpoint: str, *arguments: str, **variables: str) -> str:
+    """Run a command of the flow; return what it prints."""
+    environment = os.environ | environment_of(endpoint) | {"METAFLOW_USER": "tester"}
+    result = subprocess.run(
+        [sys.executable, FLOW, *arguments],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_rows_and_artifacts_travel_through_s3(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "grids.toml").write_text(
+        "[logistic_regression]\nC = [1.0]\n[lightgbm]\nn_estimators = [10]\n"
+    )
+
+    output = run(tmp_path, endpoint, "--config", "search", "grids.toml", "run")
+
+    assert "version 1 is champion" in output
+    keys = list_keys(endpoint)
+    assert any("/TrainFlow/" in key and "/start/" in key for key in keys)
+    # Nothing of the run but its log of metadata is on this machine.
+    assert not list((tmp_path / ".metaflow").rglob("*.npy"))
+    assert not (tmp_path / ".metaflow/TrainFlow/data").exists()
+
+
+@pytest.fixture(scope="module")
+def template(
+    endpoint: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """What Argo would be given, by the name of the template."""
+    retries = ["--with", "retry:times=2", "--with", "kubernetes"]
+    output = run(
+        tmp_path_factory.mktemp("argo"),
+        endpoint,
+        *retries,
+        "argo-workflows",
+        "create",
+        "--only-json",
+        **ON_A_CLUSTER,
+    )
+    document = json.loads(output[output.index("{") :])
+    assert document["kind"] == "WorkflowTemplate"
+    return {entry["name"]: entry for entry in document["spec"]["templates"]}
+
+
+def test_argo_runs_the_searches_side_by_side(
+    template: dict[str, dict[str, Any]],
+) -> None:
+    (dag,) = (entry["dag"] for entry in template.values() if "dag" in entry)
+
+    depends = {task["name"]: task.get("depends") for task in dag["tasks"]}
+
+    assert not depends["start"]
+    assert depends["search-lightgbm"] == "start.Succeeded"
+    assert depends["search-logistic-regression"] == "start.Succeeded"
+    assert set(depends["select-best"].split(" && ")) == {
+        "search-lightgbm.Succeeded",
+        "search-logistic-regression.Succeeded",
+    }
+    assert depends["register"] == "select-best.Succeeded"
+
+
+def test_argo_gives_each_step_what_the_cluster_file_says(
+    template: dict[str, dict[str, Any]],
+) -> None:
+    asked = tomllib.loads((ROOT / "flows/cluster.toml").read_text())
+
+    for step, table in asked.items():
+        entry = template[step.replace("_", "-")]
+        container = entry["container"]
+        limits = container["resources"]["limits"]
+        assert float(limits["cpu"]) == table["cpu"]
+        assert float(limits["memory"].removesuffix("M")) == table["memory"]
+        assert container["image"] == IMAGE
+        assert entry["serviceAccountName"] == "training-step"
+        # Metaflow adds some of its own to a step that may fail.
+        assert entry["retryStrategy"]["limit"] == (5 if "search" in step else 2)
+        secrets = [item["secretRef"]["name"] for item in container["envFrom"]]
+        assert secrets == ["s3-credentials", "training"]
+
+
+def test_argos_pods_get_code_that_is_in_s3(
+    endpoint: str, template: dict[str, dict[str, Any]]
+) -> None:
+    command = json.dumps(template["start"]["container"])
+
+    packages = [key for key in list_keys(endpoint) if key.split("/")[-1] in command]
+
+    assert packages
