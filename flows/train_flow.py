@@ -1,6 +1,7 @@
 """Train a tabular classifier and register it: `python flows/train_flow.py run --help`."""
 
 import os
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -278,6 +279,29 @@ def name_user() -> None:
         os.environ["USERNAME"] = "trainer"
 
 
-if __name__ == "__main__":
+def find_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what led to an error, the first cause last."""
+    cause = error.__context__
+    while cause is not None:
+        yield cause
+        cause = None if cause.__suppress_context__ else cause.__context__
+
+
+def main() -> None:
+    """Run the flow's command line.
+
+    Metaflow prints the last of its errors. Where a pod ran out of memory, that is that the pod left
+    no metadata; what it was comes before.
+    """
     name_user()
-    TrainFlow()
+    try:
+        TrainFlow()
+    except SystemExit as end:
+        causes = [e for e in find_causes(end) if isinstance(e, MetaflowException)]
+        for cause in causes[1:]:
+            print(f"    Before that: {cause}", file=sys.stderr)
+        raise
+
+
+if __name__ == "__main__":
+    main()

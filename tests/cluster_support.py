@@ -38,17 +38,13 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def kubectl(
-        self, *arguments: str, stdin: str | bytes | None = None, may_fail: bool = False
-    ) -> str:
+    def kubectl(self, *arguments: str, stdin: str | bytes | None = None) -> str:
         """Run kubectl in the namespace; return what it prints."""
         command = [KUBECTL, "--namespace", self.name, *arguments]
         given = stdin.encode() if isinstance(stdin, str) else stdin
         result = subprocess.run(command, capture_output=True, input=given)
         output = result.stdout.decode()
-        assert (
-            may_fail or result.returncode == 0
-        ), f"{arguments}: {output}{result.stderr.decode()}"
+        assert result.returncode == 0, f"{arguments}: {output}{result.stderr.decode()}"
         return output
 
     def items(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
