@@ -298,7 +298,8 @@ def test_the_package_for_pods_holds_training_and_nothing_of_the_server(
 
     assert result.returncode == 0, result.stderr
     listed = result.stdout + result.stderr
-    packaged = {path.name for path in (ROOT / "flows" / "training").glob("*.py")}
+    folder = ROOT / "flows" / "training"
+    packaged = {path.relative_to(folder) for path in folder.rglob("*.py")}
     assert all(f"flows/training/{name}" in listed for name in packaged)
     assert "flows/run_files.py" in listed
     assert "grpc_server" not in listed

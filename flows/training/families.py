@@ -26,6 +26,7 @@ IMPUTE, SCALE = "impute", "scale"
 NUMERIC = "numeric"
 # Share of a training fold that early stopping watches.
 VALIDATION_FRACTION = 0.1
+FINAL_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,9 @@ class Recipe:
             names = list(self.schema.feature_names)
             columns = ColumnTransformer([(NUMERIC, self._preprocess(), names)])
             pipeline = Pipeline([(COLUMNS, columns), (CLASSIFIER, self._final_step())])
+        if self.family == LOGISTIC_REGRESSION and not {"solver", "tol"} & set(params):
+            # The search scores models at their optimum, which lbfgs is to reach here too.
+            params = {"tol": FINAL_TOLERANCE, **params}
         return pipeline.set_params(
             **{self.parameter_prefix + name: value for name, value in params.items()}
         )

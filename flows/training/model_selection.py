@@ -1,25 +1,27 @@
 """The searches: every candidate of a family's grid on the same folds.
 
-The result has the shape of scikit-learn's `cv_results_`, so that what finds it may change.
+What the folds, the scorer and the families are to a search; how one is done is `training.search`'s.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import cpu_count, parallel_config
+from joblib import cpu_count
+from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
-from sklearn.model_selection import GridSearchCV, ParameterGrid, StratifiedKFold
+from sklearn.model_selection import ParameterGrid, StratifiedKFold
 
 from training.dataset import Schema
 from training.errors import SearchError
-from training.families import LIGHTGBM, LOGISTIC_REGRESSION, Recipe
+from training.families import LIGHTGBM, LOGISTIC_REGRESSION, Family, Recipe
 from training.grids import ParamGrid, check_grid
 from training.matrix import Rows
+from training.search import Data, Problem, Row, break_ties, merge, plan, run_shard
 
 Report = Callable[[str], None]
 
@@ -137,10 +139,9 @@ def search_logistic_regression(
     report: Report = print,
 ) -> SearchResult:
     """Search the grid of logistic regression; parameters and errors as in `search_lightgbm`."""
-    search = _Search(
-        Recipe(LOGISTIC_REGRESSION, schema, settings.seed), param_grid, settings
-    )
-    return search.run(rows, n_jobs, report)
+    search = FamilySearch(LOGISTIC_REGRESSION, schema, param_grid, settings)
+    shard = search.run_shard(rows, Part(), n_jobs=n_jobs, report=report)
+    return search.merge([shard], report=report)
 
 
 def search_lightgbm(
@@ -174,91 +175,185 @@ def search_lightgbm(
     SearchError
         If the classifier lacks a parameter of the grid, or no candidate could be scored.
     """
-    recipe = Recipe(LIGHTGBM, schema, settings.seed, settings.early_stopping_rounds)
-    return _Search(recipe, param_grid, settings).run(rows, n_jobs, report)
+    search = FamilySearch(LIGHTGBM, schema, param_grid, settings)
+    shard = search.run_shard(rows, Part(), n_jobs=n_jobs, report=report)
+    return search.merge([shard], report=report)
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
-    """One family's search."""
+class Part:
+    """Which part of a search: shard `number`, from 0, of `n_shards`."""
 
-    recipe: Recipe
+    number: int = 0
+    n_shards: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What came out of a shard.
+
+    Parameters
+    ----------
+    rows : tuple of Row
+        Scores by candidate and split.
+    n_not_converged : int
+        Fits whose solver gave up.
+    scoring_failure : str
+        Why a fit could not be scored; empty if all could.
+    """
+
+    rows: tuple[Row, ...]
+    n_not_converged: int
+    scoring_failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class FamilySearch:
+    """The search of a family: shards of it run anywhere, their results are merged anywhere.
+
+    Parameters
+    ----------
+    family : Family
+        The family.
+    schema : Schema
+        Columns and classes of the rows.
+    param_grid : list of dict
+        Lists of values by the classifier's own parameter names.
+    settings : SearchSettings
+        Folds and scoring.
+    """
+
+    family: Family
+    schema: Schema
     param_grid: ParamGrid
     settings: SearchSettings
 
-    def run(self, rows: Rows, n_jobs: int, report: Report) -> SearchResult:
-        check_grid(self.recipe, self.param_grid)
-        scoring, n_folds = self.settings.scoring, self.settings.n_folds
-        name = self.recipe.family.display_name
-        n_candidates = len(ParameterGrid(self.param_grid))
-        report(f"{name}: {n_candidates} candidates on {n_folds} folds, {scoring}")
-        search = self._make_search(n_jobs)
+    def run_shard(
+        self, rows: Rows, part: Part, *, n_jobs: int = 1, report: Report = print
+    ) -> ShardResult:
+        """Fit and score the candidates of a shard.
+
+        Raises
+        ------
+        SearchError
+            If the classifier lacks a parameter of the grid.
+        """
+        check_grid(self._recipe, self.param_grid)
+        problem, data = self._make_problem(), self._split(rows)
+        shard = plan(problem, data, part.n_shards)[part.number]
+        report(self._announce(len(problem.candidates), part))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            scored = run_shard(
+                problem,
+                data,
+                shard,
+                n_threads=n_jobs,
+                log=lambda line: report(f"{self.family.display_name}: {line}"),
+            )
+        n_not_converged = sum(
+            issubclass(item.category, ConvergenceWarning) for item in caught
+        )
+        return ShardResult(scored, n_not_converged, _find_scoring_failure(caught))
+
+    def merge(
+        self, shards: Sequence[ShardResult], *, report: Report = print
+    ) -> SearchResult:
+        """Put the results of all shards together.
+
+        Raises
+        ------
+        SearchError
+            If no candidate has a score.
+        """
+        name, problem = self.family.display_name, self._make_problem()
+        rows = [row for shard in shards for row in shard.rows]
         try:
-            notes = _fit(search, rows)
-        except SearchError as error:
-            raise SearchError(f"{name}: {error}") from None
+            with warnings.catch_warnings():
+                # Candidates without a score are noted below.
+                warnings.simplefilter("ignore")
+                cv_results = merge(problem, self.settings.n_folds, rows)
+        except ValueError as error:
+            raise SearchError(f"{name}: {_last_line(str(error))}") from None
+        scores = cv_results["mean_test_score"]
+        notes = _take_notes(scores, shards)
+        if not np.isfinite(scores).any():
+            raise SearchError(
+                f"{name}: no candidate has a score: {_find_failure(shards)}"
+            )
+        best = break_ties(problem, rows, scores, int(np.nanargmax(scores)))
         result = SearchResult(
-            self.recipe.family.name,
-            _with_own_names(search.cv_results_, self.recipe.parameter_prefix),
-            int(search.best_index_),
+            self.family.name,
+            _with_own_names(cv_results, self._recipe.parameter_prefix),
+            best,
             notes,
         )
         for note in notes:
             report(f"{name}: {note}")
         report(
-            f"{name}: best {scoring} {result.best_score:.6g} with {result.best_params}"
+            f"{name}: best {self.settings.scoring} {result.best_score:.6g} "
+            f"with {result.best_params}"
         )
         return result
 
-    def _make_search(self, n_jobs: int) -> GridSearchCV:
-        prefix, settings = self.recipe.parameter_prefix, self.settings
-        return GridSearchCV(
-            self.recipe.make_search_pipeline(),
-            [{prefix + name: grid[name] for name in grid} for grid in self.param_grid],
-            scoring=settings.scoring,
-            cv=StratifiedKFold(
-                settings.n_folds, shuffle=True, random_state=settings.seed
-            ),
-            n_jobs=n_jobs,
-            refit=False,
+    @property
+    def _recipe(self) -> Recipe:
+        settings = self.settings
+        return Recipe(
+            self.family, self.schema, settings.seed, settings.early_stopping_rounds
         )
 
+    def _announce(self, n_candidates: int, part: Part) -> str:
+        which = (
+            "" if part.n_shards == 1 else f", part {part.number + 1} of {part.n_shards}"
+        )
+        return (
+            f"{self.family.display_name}: {n_candidates} candidates on "
+            f"{self.settings.n_folds} folds, {self.settings.scoring}{which}"
+        )
 
-def _fit(search: GridSearchCV, rows: Rows) -> tuple[str, ...]:
-    """Run a search; return what a user should know of it."""
-    try:
-        # Threads: both families' solvers let go of the interpreter, and rows are not copied.
-        with warnings.catch_warnings(record=True) as caught, parallel_config(
-            "threading"
-        ):
-            warnings.simplefilter("always")
-            search.fit(rows.X, rows.y)
-    except ValueError as error:
-        raise SearchError(_last_line(str(error))) from None
-    scored = np.isfinite(search.cv_results_["mean_test_score"])
-    if not scored.any():
-        raise SearchError(f"no candidate has a score: {_failure(caught)}")
-    n_not_converged = sum(
-        issubclass(item.category, ConvergenceWarning) for item in caught
-    )
-    notes = {
+    def _make_problem(self) -> Problem:
+        prefix = self._recipe.parameter_prefix
+        grids = [
+            {prefix + name: grid[name] for name in grid} for grid in self.param_grid
+        ]
+        return Problem(
+            self._recipe.make_search_pipeline(),
+            tuple(ParameterGrid(grids)),
+            get_scorer(self.settings.scoring),
+        )
+
+    def _split(self, rows: Rows) -> Data:
+        cv = StratifiedKFold(
+            self.settings.n_folds, shuffle=True, random_state=self.settings.seed
+        )
+        # Splitting looks at the number of rows and at the labels.
+        splits = tuple(cv.split(np.zeros(len(rows.y)), rows.y))
+        return Data(rows.X, rows.y, splits)
+
+
+def _take_notes(scores: NDArray[Any], shards: Sequence[ShardResult]) -> tuple[str, ...]:
+    n_not_converged = sum(shard.n_not_converged for shard in shards)
+    n_without = int((~np.isfinite(scores)).sum())
+    counts = {
         f"{n_not_converged} fits did not converge; their scores may be too low": n_not_converged,
-        f"{(~scored).sum()} candidates have no score: {_failure(caught)}": (
-            ~scored
-        ).sum(),
+        f"{n_without} candidates have no score: {_find_failure(shards)}": n_without,
     }
-    return tuple(note for note, count in notes.items() if count)
+    return tuple(note for note, count in counts.items() if count)
 
 
-def _failure(caught: list[warnings.WarningMessage]) -> str:
+def _find_failure(shards: Sequence[ShardResult]) -> str:
+    errors = [row.fit_error for shard in shards for row in shard.rows if row.fit_error]
+    failures = [shard.scoring_failure for shard in shards if shard.scoring_failure]
+    reasons = [*errors, *failures, "a fold cannot be scored"]
+    return _last_line(reasons[0])
+
+
+def _find_scoring_failure(caught: list[warnings.WarningMessage]) -> str:
     # Of a scorer that fails, scikit-learn tells in a plain warning with these words.
-    messages = [
-        str(item.message)
-        for item in caught
-        if item.category is FitFailedWarning
-        or str(item.message).startswith("Scoring failed")
-    ]
-    return _last_line(messages[-1]) if messages else "a fold cannot be scored"
+    messages = [str(item.message) for item in caught]
+    failures = [text for text in messages if text.startswith("Scoring failed")]
+    return _last_line(failures[-1]) if failures else ""
 
 
 def _last_line(text: str) -> str:

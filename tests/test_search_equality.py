@@ -1,0 +1,434 @@
+"""The shared search against GridSearchCV on the same folds: every score of every split."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from lightgbm import LGBMClassifier
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.datasets import load_breast_cancer, load_digits, make_classification
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    ParameterGrid,
+    ShuffleSplit,
+    StratifiedKFold,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from training.search import Data, Method, Problem, SharedGridSearchCV, plan
+from training.search.scoring import rank
+
+CV = StratifiedKFold(3, shuffle=True, random_state=0)
+PREFIXES = {"n_estimators": [5, 20, 40], "num_leaves": [7, 31], "max_depth": [3, -1]}
+STRENGTHS = {"logisticregression__C": [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]}
+EXACT, OPTIMUM = 1e-12, 1e-6
+
+Table = tuple[Any, NDArray[np.int64]]
+
+
+def imbalanced() -> Table:
+    X, y = make_classification(
+        1200, 12, n_informative=5, weights=[0.93], random_state=0
+    )
+    return X, y
+
+
+def with_gaps() -> Table:
+    X, y = imbalanced()
+    rng = np.random.default_rng(0)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    X[:, 3] = np.nan
+    return X, y
+
+
+def with_categories() -> Table:
+    X, y = with_gaps()
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(X, columns=[f"column {n}" for n in range(X.shape[1])])
+    letters = np.where(
+        y == 1, rng.choice(list("abc"), len(y)), rng.choice(list("bcd"), len(y))
+    )
+    table["letter"] = pd.Categorical(letters)
+    return table, y
+
+
+def sparse_rows() -> Table:
+    rng = np.random.default_rng(0)
+    X = sparse.random(900, 60, 0.1, format="csr", random_state=0)
+    y = np.asarray(X[:, :6].sum(axis=1)).ravel() + rng.normal(size=900) * 0.2 > 0.3
+    return X, y.astype(np.int64)
+
+
+def few_values() -> Table:
+    """Rows of which many are alike, so that many get the same score."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 3, size=(600, 3)).astype(float)
+    return X, (X.sum(axis=1) + rng.normal(size=600) > 3).astype(np.int64)
+
+
+def zeros() -> Table:
+    X, y = load_breast_cancer(return_X_y=True)
+    return np.where(np.median(X, axis=0) > X, 0.0, X), y
+
+
+TABLES: Mapping[str, Any] = {
+    "breast_cancer": lambda: load_breast_cancer(return_X_y=True),
+    "digits": lambda: load_digits(return_X_y=True),
+    "imbalanced": imbalanced,
+    "gaps": with_gaps,
+    "categories": with_categories,
+    "sparse": sparse_rows,
+    "few values": few_values,
+    "zeros": zeros,
+}
+
+
+def lightgbm(**params: Any) -> LGBMClassifier:
+    return LGBMClassifier(n_jobs=1, verbose=-1, random_state=0, **params)
+
+
+def logistic(scaler: Any = None, **params: Any) -> Pipeline:
+    params = {"max_iter": 10_000, **params}
+    return make_pipeline(scaler or StandardScaler(), LogisticRegression(**params))
+
+
+def compare(
+    estimator: Any,
+    grid: Any,
+    table: Table,
+    tolerance: float,
+    *,
+    reference: Any = None,
+    fit_params: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> SharedGridSearchCV:
+    """Search both ways and compare; return the shared search."""
+    options = {"scoring": "roc_auc", "cv": CV, "refit": False, **options}
+    X, y = table
+    given = fit_params or {}
+    expected = GridSearchCV(reference or estimator, grid, **options).fit(X, y, **given)
+
+    actual = SharedGridSearchCV(estimator, grid, n_jobs=2, **options).fit(X, y, **given)
+
+    assert list(actual.cv_results_) == list(expected.cv_results_)
+    assert actual.cv_results_["params"] == expected.cv_results_["params"]
+    for key, values in expected.cv_results_.items():
+        if key.startswith("rank"):
+            if tolerance == EXACT:
+                assert actual.cv_results_[key].tolist() == values.tolist()
+        elif "_test_" in key:
+            np.testing.assert_allclose(
+                actual.cv_results_[key], values, rtol=0, atol=tolerance, err_msg=key
+            )
+    if hasattr(expected, "best_index_"):
+        assert actual.best_index_ == expected.best_index_
+    return actual
+
+
+def methods(estimator: Any, grid: Any, table: Table) -> set[Method]:
+    """Return how the candidates of a search are fitted."""
+    search = GridSearchCV(estimator, grid, scoring="roc_auc")
+    scorer, _ = search._get_scorers()
+    splits = tuple(CV.split(np.zeros(len(table[1])), table[1]))
+    problem = Problem(estimator, tuple(ParameterGrid(grid)), scorer)
+    (shard,) = plan(problem, Data(*table, splits))
+    return {task.run.method for task in shard}
+
+
+@pytest.mark.parametrize(
+    ("name", "scoring"),
+    [
+        ("breast_cancer", "roc_auc"),
+        ("breast_cancer", "accuracy"),
+        ("breast_cancer", "neg_log_loss"),
+        ("breast_cancer", ["roc_auc", "f1"]),
+        ("breast_cancer", None),
+        ("imbalanced", "average_precision"),
+        ("gaps", "roc_auc"),
+        ("categories", "roc_auc"),
+        ("sparse", "roc_auc"),
+        ("few values", "roc_auc"),
+        ("few values", "average_precision"),
+    ],
+)
+def test_lightgbm_scores_are_grid_search_s(name: str, scoring: Any) -> None:
+    table = TABLES[name]()
+
+    compare(lightgbm(), PREFIXES, table, EXACT, scoring=scoring)
+
+    assert methods(lightgbm(), PREFIXES, table) == {Method.BOOSTING}
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc_ovr", "accuracy", "neg_log_loss"])
+def test_lightgbm_scores_of_many_classes_are_grid_search_s(scoring: str) -> None:
+    grid = {"n_estimators": [2, 6], "num_leaves": [7]}
+
+    compare(lightgbm(), grid, TABLES["digits"](), EXACT, scoring=scoring)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"subsample": 0.5, "subsample_freq": 1, "colsample_bytree": 0.5},
+        {"class_weight": "balanced"},
+        {"class_weight": {0: 1.0, 1: 7.0}},
+        {"boosting_type": "rf", "subsample": 0.5, "subsample_freq": 1},
+        {"extra_trees": True, "scale_pos_weight": 3.0},
+        # So deep and fast that probabilities round to 1.
+        {"learning_rate": 0.7, "min_child_samples": 1},
+        {"deterministic": True, "force_row_wise": True},
+    ],
+    ids=["drawn", "balanced", "weights", "rf", "extra", "saturated", "row-wise"],
+)
+def test_lightgbm_s_parameters_change_nothing_of_it(params: dict[str, Any]) -> None:
+    table = TABLES["imbalanced"]()
+
+    compare(lightgbm(**params), PREFIXES, table, EXACT)
+
+    assert methods(lightgbm(**params), PREFIXES, table) == {Method.BOOSTING}
+
+
+def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
+    compare(lightgbm(zero_as_missing=True), PREFIXES, TABLES["zeros"](), EXACT)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"n_estimators": [5, 20], "max_bin": [15, 255], "min_data_in_bin": [1, 9]},
+        {"n_estimators": [5, 20], "min_child_samples": [2, 60, 300]},
+        {"n_estimators": [5, 20], "class_weight": [None, "balanced"]},
+        {"n_estimators": [5, 20], "random_state": [1, 2], "extra_trees": [True]},
+    ],
+    ids=["bins", "pre-filter", "class weight", "seed"],
+)
+def test_parameters_of_the_binned_rows_may_be_in_the_grid(grid: dict[str, Any]) -> None:
+    compare(lightgbm(), grid, TABLES["imbalanced"](), EXACT)
+
+
+@pytest.mark.parametrize("estimator", [lightgbm(), LogisticRegression(max_iter=5000)])
+def test_sample_weights_reach_the_fit_and_the_scorer(estimator: Any) -> None:
+    table = TABLES["imbalanced"]()
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(table[1]))
+    is_trees = isinstance(estimator, LGBMClassifier)
+    grid = PREFIXES if is_trees else {"C": [0.1, 1.0]}
+    reference = None if is_trees else LogisticRegression(max_iter=5000, tol=1e-10)
+
+    compare(
+        estimator,
+        grid,
+        table,
+        EXACT if is_trees else OPTIMUM,
+        reference=reference,
+        fit_params={"sample_weight": weight},
+    )
+
+
+def test_labels_may_be_words_and_folds_may_lack_a_class() -> None:
+    X, y = make_classification(300, 6, n_informative=4, n_classes=3, random_state=0)
+    words = np.array(["high", "low", "mid"])[y]
+    words[words == "mid"] = "low"
+    words[:2] = "rare"
+    cv = [(np.arange(100, 300), np.arange(100)), (np.arange(200), np.arange(200, 300))]
+
+    compare(lightgbm(), PREFIXES, (X, words), EXACT, scoring="accuracy", cv=cv)
+    compare(logistic(), STRENGTHS, (X, words), EXACT, scoring="accuracy", cv=cv)
+
+
+@pytest.mark.parametrize(
+    ("params", "grid", "reason"),
+    [
+        ({"boosting_type": "dart"}, {}, "dart changes earlier trees"),
+        ({}, {"boosting_type": ["gbdt", "dart"]}, "dart changes earlier trees"),
+        ({"linear_tree": True}, {}, "linear_tree may change"),
+        ({"n_iter": 7}, {}, "n_iter may change"),
+        ({"early_stopping_round": 0}, {}, "early_stopping_round may change"),
+        ({"objective": "poisson"}, {}, "'poisson' is not one"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_may_differ_is_fitted_as_grid_search_does(
+    params: dict[str, Any],
+    grid: dict[str, Any],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    grid = {"n_estimators": [3, 8], **grid}
+
+    compare(lightgbm(**params), grid, TABLES["breast_cancer"](), EXACT)
+
+    assert Method.PLAIN in methods(lightgbm(**params), grid, TABLES["breast_cancer"]())
+    assert reason in caplog.text
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "imbalanced"])
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("scoring", ["roc_auc", "neg_log_loss", "accuracy"])
+def test_logistic_regression_is_at_the_optimum(
+    name: str, class_weight: str | None, scoring: str
+) -> None:
+    table = TABLES[name]()
+    estimator = logistic(class_weight=class_weight)
+    reference = logistic(class_weight=class_weight, tol=1e-10)
+
+    compare(estimator, STRENGTHS, table, OPTIMUM, reference=reference, scoring=scoring)
+
+    assert methods(estimator, STRENGTHS, table) == {Method.JOINT}
+
+
+def test_logistic_regression_scales_sparse_rows_without_centring_them() -> None:
+    scaler = StandardScaler(with_mean=False)
+
+    compare(
+        logistic(scaler),
+        STRENGTHS,
+        TABLES["sparse"](),
+        OPTIMUM,
+        reference=logistic(scaler, tol=1e-10),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed")
+@pytest.mark.parametrize("strategy", ["mean", "median"])
+@pytest.mark.parametrize("keep_empty_features", [True, False])
+def test_gaps_are_filled_by_the_training_rows_of_each_fold(
+    strategy: str, keep_empty_features: bool
+) -> None:
+    imputer = SimpleImputer(strategy=strategy, keep_empty_features=keep_empty_features)
+    X, y = TABLES["gaps"]()
+    X[:5, 3] = 1.0 if keep_empty_features else np.nan
+    before = make_pipeline(imputer, StandardScaler())
+
+    compare(
+        logistic(before),
+        STRENGTHS,
+        (X, y),
+        OPTIMUM,
+        reference=logistic(before, tol=1e-10),
+        scoring="neg_log_loss",
+    )
+
+
+def test_columns_far_from_zero_or_constant_in_a_fold_lose_no_digits() -> None:
+    X, y = imbalanced()
+    X = X * 10.0 ** np.arange(-6, 6) + 1e5
+    X[:, 0] = 7.1
+    X[:, 1] = np.arange(len(y)) < 3
+
+    compare(
+        logistic(),
+        STRENGTHS,
+        (X, y),
+        OPTIMUM,
+        reference=logistic(tol=1e-10),
+        scoring="neg_log_loss",
+    )
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_many_rows_share_their_passes(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of large tables, on one that is small enough to test."""
+    monkeypatch.setattr("training.search.linear.MAX_NEWTON_WORK", 0)
+    monkeypatch.setattr("training.search.linear.MIN_SAMPLE_ROWS", 200)
+    if kind == "sparse":
+        monkeypatch.setattr("training.search.linear.MAX_METRIC_FEATURES", 10)
+    scaler = StandardScaler(with_mean=kind == "dense")
+
+    compare(
+        logistic(scaler),
+        STRENGTHS,
+        TABLES["imbalanced" if kind == "dense" else "sparse"](),
+        OPTIMUM,
+        reference=logistic(scaler, tol=1e-10),
+        scoring="neg_log_loss",
+        cv=ShuffleSplit(4, test_size=0.3, random_state=0),
+    )
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "saga", "l1_ratio": 1.0, "random_state": 0},
+        {"solver": "saga", "l1_ratio": 0.5, "random_state": 0},
+        {"solver": "liblinear", "random_state": 0},
+        {"fit_intercept": False},
+    ],
+    ids=["l1", "elastic net", "liblinear", "no intercept"],
+)
+def test_other_penalties_and_solvers_share_scaled_rows(params: dict[str, Any]) -> None:
+    grid = {"logisticregression__C": [0.1, 1.0]}
+    table = TABLES["imbalanced"]()
+
+    compare(logistic(**params), grid, table, EXACT)
+
+    assert methods(logistic(**params), grid, table) == {Method.SHARED_ROWS}
+
+
+def test_logistic_regression_of_many_classes_is_scikit_learn_s_own() -> None:
+    grid = {"logisticregression__C": [0.1, 1.0]}
+    table = TABLES["digits"]()
+
+    compare(logistic(), grid, table, EXACT, scoring="neg_log_loss")
+
+    assert methods(logistic(), grid, table) == {Method.SHARED_ROWS}
+
+
+def test_the_solver_of_scikit_learn_gives_its_bits() -> None:
+    X, y = TABLES["breast_cancer"]()
+    expected = GridSearchCV(logistic(), STRENGTHS, cv=CV, scoring="roc_auc").fit(X, y)
+
+    actual = SharedGridSearchCV(
+        logistic(), STRENGTHS, cv=CV, scoring="roc_auc", solver="scikit-learn"
+    ).fit(X, y)
+
+    for split in range(3):
+        key = f"split{split}_test_score"
+        assert actual.cv_results_[key].tolist() == expected.cv_results_[key].tolist()
+    assert actual.best_index_ == expected.best_index_
+
+
+@pytest.mark.parametrize(
+    ("table", "estimator", "reason"),
+    [
+        ("gaps", logistic(SimpleImputer(strategy="most_frequent")), "a way of its own"),
+        ("imbalanced", logistic(SimpleImputer()), "SimpleImputer stands before"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_stands_before_and_is_unknown_is_fitted_as_grid_search_does(
+    table: str, estimator: Any, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    grid = {"logisticregression__C": [0.1, 1.0]}
+
+    compare(estimator, grid, TABLES[table](), EXACT)
+
+    assert reason in caplog.text
+
+
+def test_of_ties_the_smallest_C_is_best() -> None:
+    X = np.vstack((np.full((30, 1), -1.0), np.full((30, 1), 1.0)))
+    y = np.repeat([0, 1], 30)
+    grid = {"logisticregression__C": [10.0, 0.1, 1.0]}
+
+    search = SharedGridSearchCV(logistic(), grid, scoring="roc_auc", cv=CV).fit(X, y)
+
+    assert search.best_params_ == {"logisticregression__C": 0.1}
+
+
+def test_ranks_tell_equal_values_apart_by_the_second() -> None:
+    values = np.array([0.5, 1.0, 1.0, 0.1, 1.0])
+    second = np.array([9.0, 3.0, 2.0, 9.0, 3.0])
+
+    ranks = rank(values, lambda numbers: second[numbers])
+
+    assert ranks.tolist() == [1.0, 3.0, 2.0, 0.0, 3.0]
