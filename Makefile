@@ -136,6 +136,10 @@ demo: $(installed)  ## Train on the embedded data set, register, serve, predict
 bench: $(installed)  ## Measure the flow and the server on this machine
 	PYTHONPATH=tests:flows $(python) -m benchmarks
 
+.PHONY: bench-search
+bench-search: $(installed)  ## Measure the search beside its alternatives; ARGS as in --help, minutes to an hour
+	PYTHONPATH=tests:flows $(python) -m benchmarks.search $(ARGS)
+
 image_names = --prefix='$(IMAGE_PREFIX)' --tag='$(TAG)'
 
 .PHONY: images

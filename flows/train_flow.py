@@ -4,13 +4,13 @@ import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from metaflow import Config, FlowSpec, Parameter, card, catch, current, resources, step
-from metaflow.cards import Markdown, VegaChart
+from metaflow.cards import Markdown, ProgressBar, VegaChart
 from metaflow.exception import MetaflowException
 
 from run_files import RunFiles
@@ -25,6 +25,8 @@ PARAMETERS = (
         "seed",
         "scoring",
         "early_stopping_rounds",
+        "max_minutes",
+        "shards",
     ),
     *("experiment", "model_name"),
 )
@@ -55,13 +57,18 @@ def one_line_errors() -> Iterator[None]:
         raise UserError(str(error)) from None
 
 
+def explain(failure: Any) -> str:
+    """Return what went wrong in a task whose failure was caught."""
+    return str(getattr(failure, "exception", None) or failure)
+
+
 def sort_out(searches: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the results of the searches that worked, and why the others did not, by family."""
     results = {
         name: task.result for name, task in searches.items() if task.failure is None
     }
     failures = {
-        name: getattr(task.failure, "exception", None) or str(task.failure)
+        name: explain(task.failure)
         for name, task in searches.items()
         if task.failure is not None
     }
@@ -75,9 +82,34 @@ def find_code_version_here(context: Any) -> str:
     return find_code_version(FLOW_FOLDER)
 
 
-def count_branches_here() -> int:
-    """Return how many branches share this machine: in a cluster each has a pod of its own."""
-    return 1 if "METAFLOW_KUBERNETES_WORKLOAD" in os.environ else 2
+def count_tasks_here(n_shards: int) -> int:
+    """Return how many searches share this machine: in a cluster each has a pod of its own."""
+    return 1 if "METAFLOW_KUBERNETES_WORKLOAD" in os.environ else 2 * n_shards
+
+
+class ProgressCard:
+    """Shows how far a search is, in the card of its task, while it runs."""
+
+    def __init__(self, title: str, scoring: str) -> None:
+        self._scoring = scoring
+        self._points: list[tuple[float, float]] = []
+        self._bar = ProgressBar(max=1, label="scores")
+        self._chart = VegaChart(self._draw())
+        for component in (Markdown(f"# {title}"), self._bar, self._chart):
+            current.card.append(component)
+
+    def show(self, progress: Any) -> None:
+        """Bring the card up to date."""
+        self._points.append((progress.elapsed_seconds, progress.best_score))
+        self._bar.max = progress.n_all
+        self._bar.update(progress.n_done, metadata=str(progress))
+        self._chart.update(self._draw())
+        current.card.refresh()
+
+    def _draw(self) -> dict[str, Any]:
+        from training.report import plot_best_score
+
+        return plot_best_score(self._points, self._scoring)
 
 
 class TrainFlow(FlowSpec):
@@ -85,10 +117,12 @@ class TrainFlow(FlowSpec):
     Train a tabular classifier and register it in MLflow.
 
     1. start: load the table, lock the hold-out away, check grids and scoring.
-    2. search_logistic_regression and search_lightgbm, side by side: cross-validate every candidate.
-    3. select_best: fit the better family's best candidate, score it once on the hold-out.
-    4. register: log it, register it, and make it champion if it beats the champion.
-    5. end: say what came out.
+    2. plan_*, side by side for both families: divide the search into shards.
+    3. search_logistic_regression and search_lightgbm, a task for each shard: cross-validate.
+    4. merge_*: put the shards of a family together.
+    5. select_best: fit the better family's best candidate, score it once on the hold-out.
+    6. register: log it, register it, and make it champion if it beats the champion.
+    7. end: say what came out.
     """
 
     search = Config(
@@ -133,6 +167,19 @@ class TrainFlow(FlowSpec):
         help="stop LightGBM after so many rounds without a better loss on a slice of the training "
         "fold; 0 never stops",
     )
+    max_minutes = Parameter(
+        "max_minutes",
+        default=0.0,
+        type=float,
+        help="after so many minutes a search begins no more fits, and goes on with the candidates "
+        "that are finished; 0 is no limit",
+    )
+    shards = Parameter(
+        "shards",
+        default=1,
+        type=int,
+        help="tasks that each search is divided into, for a cluster; the result is the same",
+    )
     code_version = Parameter(
         "code_version",
         # Found where the run is launched: a pod has the code, but not its history.
@@ -163,9 +210,17 @@ class TrainFlow(FlowSpec):
                 f"MLflow: {prepare_store(self.experiment, self.model_name)}, "
                 f"experiment {self.experiment}"
             )
-        self.next(self.search_logistic_regression, self.search_lightgbm)
+        self.next(self.plan_logistic_regression, self.plan_lightgbm)
+
+    @resources(cpu=cluster.plan.cpu, memory=cluster.plan.memory)
+    @step
+    def plan_logistic_regression(self) -> None:
+        """Divide the search of logistic regression into shards."""
+        self.numbers = list(range(self.shards))
+        self.next(self.search_logistic_regression, foreach="numbers")
 
     @catch(var="failure", print_exception=False)
+    @card(type="blank", id="progress", refresh_interval=2)
     @resources(
         cpu=cluster.search_logistic_regression.cpu,
         memory=cluster.search_logistic_regression.memory,
@@ -173,19 +228,44 @@ class TrainFlow(FlowSpec):
     @step
     def search_logistic_regression(self) -> None:
         """Cross-validate the candidates of logistic regression."""
-        from training.model_selection import search_logistic_regression
-
-        self.result = self._search(search_logistic_regression, "logistic_regression")
-        self.next(self.select_best)
+        self.shard = self._search("logistic_regression", self.input)
+        self.next(self.merge_logistic_regression)
 
     @catch(var="failure", print_exception=False)
-    @resources(cpu=cluster.search_lightgbm.cpu, memory=cluster.search_lightgbm.memory)
+    @resources(cpu=cluster.merge.cpu, memory=cluster.merge.memory)
+    @step
+    def merge_logistic_regression(self, inputs: Any) -> None:
+        """Put the shards of logistic regression together."""
+        self.merge_artifacts(inputs, include=["plan"])
+        self.result = self._merge("logistic_regression", inputs)
+        self.next(self.select_best)
+
+    @resources(cpu=cluster.plan.cpu, memory=cluster.plan.memory)
+    @step
+    def plan_lightgbm(self) -> None:
+        """Divide the search of LightGBM into shards."""
+        self.numbers = list(range(self.shards))
+        self.next(self.search_lightgbm, foreach="numbers")
+
+    @catch(var="failure", print_exception=False)
+    @card(type="blank", id="progress", refresh_interval=2)
+    @resources(
+        cpu=cluster.search_lightgbm.cpu,
+        memory=cluster.search_lightgbm.memory,
+    )
     @step
     def search_lightgbm(self) -> None:
         """Cross-validate the candidates of LightGBM."""
-        from training.model_selection import search_lightgbm
+        self.shard = self._search("lightgbm", self.input)
+        self.next(self.merge_lightgbm)
 
-        self.result = self._search(search_lightgbm, "lightgbm")
+    @catch(var="failure", print_exception=False)
+    @resources(cpu=cluster.merge.cpu, memory=cluster.merge.memory)
+    @step
+    def merge_lightgbm(self, inputs: Any) -> None:
+        """Put the shards of LightGBM together."""
+        self.merge_artifacts(inputs, include=["plan"])
+        self.result = self._merge("lightgbm", inputs)
         self.next(self.select_best)
 
     @card(type="blank")
@@ -198,8 +278,8 @@ class TrainFlow(FlowSpec):
         self.merge_artifacts(inputs, include=["plan"])
         results, failures = sort_out(
             {
-                "logistic_regression": inputs.search_logistic_regression,
-                "lightgbm": inputs.search_lightgbm,
+                "logistic_regression": inputs.merge_logistic_regression,
+                "lightgbm": inputs.merge_lightgbm,
             }
         )
         with one_line_errors():
@@ -239,17 +319,34 @@ class TrainFlow(FlowSpec):
             f"python -m grpc_server --model-uri models:/{self.model_name}@champion"
         )
 
-    def _search(self, search: Callable[..., Any], family: str) -> Any:
-        from training.model_selection import share_of_cores
+    def _search(self, family: str, number: int) -> Any:
+        from training.model_selection import Part, share_of_cores
 
         with one_line_errors():
-            return search(
+            search = self._make_search(family)
+            card = ProgressCard(search.family.display_name, self.plan.settings.scoring)
+            return search.run_shard(
                 self._open(self.plan.train),
-                self.plan.schema,
-                self.plan.grids[family],
-                self.plan.settings,
-                n_jobs=share_of_cores(count_branches_here()),
+                Part(number, self.shards),
+                n_jobs=share_of_cores(count_tasks_here(self.shards)),
+                watch=card.show,
             )
+
+    def _merge(self, family: str, inputs: Any) -> Any:
+        failures = [task.failure for task in inputs if task.failure is not None]
+        if failures:
+            raise UserError(explain(failures[0]))
+        with one_line_errors():
+            return self._make_search(family).merge([task.shard for task in inputs])
+
+    def _make_search(self, family: str) -> Any:
+        from training.families import FAMILIES
+        from training.model_selection import FamilySearch
+
+        plan = self.plan
+        return FamilySearch(
+            FAMILIES[family], plan.schema, plan.grids[family], plan.settings
+        )
 
     def _open(self, ref: Any) -> Any:
         from training.matrix import open_rows

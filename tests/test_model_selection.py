@@ -1,5 +1,7 @@
 """The searches return what GridSearchCV returns, on folds that both families share."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -32,6 +34,7 @@ from training.model_selection import (
     search_logistic_regression,
     share_of_cores,
 )
+from training.preparation import Request, Store, prepare
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
 
@@ -348,3 +351,61 @@ def test_candidates_that_cannot_be_scored_are_named_with_the_scorer_s_reason() -
 
     with pytest.raises(SearchError, match="need to be probabilities.*sum up to 1"):
         search_lightgbm(train, schema, grid, settings, report=silent)
+
+
+def test_a_search_without_time_for_a_candidate_says_so() -> None:
+    schema, train, _ = make_rows()
+    settings = SearchSettings("roc_auc", 3, 0, max_minutes=1e-9)
+
+    with pytest.raises(SearchError, match="finished within --max_minutes 1e-09"):
+        search_lightgbm(train, schema, [{"n_estimators": [5]}], settings, report=silent)
+
+
+def test_what_time_was_lacking_for_is_left_out_and_said() -> None:
+    schema, train, _ = make_rows()
+    settings = SearchSettings("roc_auc", 3, 0, max_minutes=60)
+    grid: ParamGrid = [{"n_estimators": [5, 20], "num_leaves": [3]}]
+    search = FamilySearch(LIGHTGBM, schema, grid, settings)
+    shard = search.run_shard(train, Part(), report=silent)
+    unfinished = replace(shard, rows=shard.rows[:-1])
+
+    result = search.merge([unfinished], report=silent)
+
+    assert result.best_params == {"n_estimators": 5, "num_leaves": 3}
+    assert result.notes == (
+        "1 of 2 candidates were left out for lack of time (--max_minutes 60), such as "
+        "{'n_estimators': 20, 'num_leaves': 3}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shards": 0}, "--shards is 0; it has to be in [1, 100]"),
+        (
+            {"max_minutes": -1.0},
+            "--max_minutes is -1.0; it has to be 0 (no limit) or more",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_divided_or_timed_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    parameters = {
+        "data": "breast_cancer",
+        "target": "target",
+        "test_fraction": 0.2,
+        "folds": 3,
+        "seed": 0,
+        "scoring": "roc_auc",
+        "early_stopping_rounds": 0,
+        "max_minutes": 0.0,
+        "shards": 1,
+        **change,
+    }
+    grids: dict[str, Any] = {"logistic_regression": {}, "lightgbm": {}}
+
+    with pytest.raises(SearchError) as caught:
+        prepare(Request("TrainFlow/1", parameters, grids, ""), Store(tmp_path, str))
+
+    assert str(caught.value) == message

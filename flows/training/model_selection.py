@@ -3,6 +3,7 @@
 What the folds, the scorer and the families are to a search; how one is done is `training.search`'s.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,25 @@ from training.errors import SearchError
 from training.families import LIGHTGBM, LOGISTIC_REGRESSION, Family, Recipe
 from training.grids import ParamGrid, check_grid
 from training.matrix import Rows
-from training.search import Data, Problem, Row, break_ties, merge, plan, run_shard
+from training.search import (
+    Data,
+    Meter,
+    Problem,
+    Progress,
+    Row,
+    break_ties,
+    find_left_out,
+    merge,
+    plan,
+    run_shard,
+)
 
 Report = Callable[[str], None]
+Watch = Callable[[Progress], None]
+
+
+def _ignore_progress(_: Progress) -> None:
+    """Take what nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +57,15 @@ class SearchSettings:
         Seed of the folds and of what the classifiers draw.
     early_stopping_rounds : int
         0 for none. LightGBM only.
+    max_minutes : float
+        After how many minutes a shard begins no more fits; 0 for never.
     """
 
     scoring: str
     n_folds: int
     seed: int
     early_stopping_rounds: int = 0
+    max_minutes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,9 +249,28 @@ class FamilySearch:
     settings: SearchSettings
 
     def run_shard(
-        self, rows: Rows, part: Part, *, n_jobs: int = 1, report: Report = print
+        self,
+        rows: Rows,
+        part: Part,
+        *,
+        n_jobs: int = 1,
+        report: Report = print,
+        watch: Watch = _ignore_progress,
     ) -> ShardResult:
         """Fit and score the candidates of a shard.
+
+        Parameters
+        ----------
+        rows : Rows
+            Rows to learn from, without the hold-out.
+        part : Part
+            Which shard.
+        n_jobs : int, default=1
+            Fits at once.
+        report : callable, default=print
+            Gets lines for the user, one every few seconds.
+        watch : callable
+            Gets the progress as often.
 
         Raises
         ------
@@ -242,6 +281,12 @@ class FamilySearch:
         problem, data = self._make_problem(), self._split(rows)
         shard = plan(problem, data, part.n_shards)[part.number]
         report(self._announce(len(problem.candidates), part))
+
+        def tell(progress: Progress) -> None:
+            report(f"{self.family.display_name}: {progress}")
+            watch(progress)
+
+        meter = Meter(shard, tell, time.monotonic)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scored = run_shard(
@@ -249,7 +294,9 @@ class FamilySearch:
                 data,
                 shard,
                 n_threads=n_jobs,
+                emit=meter.count,
                 log=lambda line: report(f"{self.family.display_name}: {line}"),
+                should_stop=self._make_deadline(),
             )
         n_not_converged = sum(
             issubclass(item.category, ConvergenceWarning) for item in caught
@@ -276,7 +323,16 @@ class FamilySearch:
         except ValueError as error:
             raise SearchError(f"{name}: {_last_line(str(error))}") from None
         scores = cv_results["mean_test_score"]
-        notes = _take_notes(scores, shards)
+        left_out = find_left_out(problem, self.settings.n_folds, rows)
+        notes = (
+            *self._note_left_out(problem, left_out),
+            *_take_notes(scores, shards, left_out),
+        )
+        if len(left_out) == len(scores):
+            raise SearchError(
+                f"{name}: no candidate was finished within --max_minutes "
+                f"{self.settings.max_minutes:g}; give it more, or a smaller grid"
+            )
         if not np.isfinite(scores).any():
             raise SearchError(
                 f"{name}: no candidate has a score: {_find_failure(shards)}"
@@ -301,6 +357,27 @@ class FamilySearch:
         settings = self.settings
         return Recipe(
             self.family, self.schema, settings.seed, settings.early_stopping_rounds
+        )
+
+    def _make_deadline(self) -> Callable[[], bool] | None:
+        if not self.settings.max_minutes:
+            return None
+        end = time.monotonic() + self.settings.max_minutes * 60
+        return lambda: time.monotonic() >= end
+
+    def _note_left_out(
+        self, problem: Problem, left_out: Sequence[int]
+    ) -> tuple[str, ...]:
+        if not left_out:
+            return ()
+        prefix = self._recipe.parameter_prefix
+        first = {
+            name.removeprefix(prefix): value
+            for name, value in problem.candidates[left_out[0]].items()
+        }
+        return (
+            f"{len(left_out)} of {len(problem.candidates)} candidates were left out for lack of "
+            f"time (--max_minutes {self.settings.max_minutes:g}), such as {first}",
         )
 
     def _announce(self, n_candidates: int, part: Part) -> str:
@@ -332,9 +409,11 @@ class FamilySearch:
         return Data(rows.X, rows.y, splits)
 
 
-def _take_notes(scores: NDArray[Any], shards: Sequence[ShardResult]) -> tuple[str, ...]:
+def _take_notes(
+    scores: NDArray[Any], shards: Sequence[ShardResult], left_out: Sequence[int]
+) -> tuple[str, ...]:
     n_not_converged = sum(shard.n_not_converged for shard in shards)
-    n_without = int((~np.isfinite(scores)).sum())
+    n_without = int((~np.isfinite(scores)).sum()) - len(left_out)
     counts = {
         f"{n_not_converged} fits did not converge; their scores may be too low": n_not_converged,
         f"{n_without} candidates have no score: {_find_failure(shards)}": n_without,

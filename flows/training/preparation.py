@@ -1,5 +1,6 @@
 """What is decided before anything is searched: the rows, the hold-out, the grids, the scoring."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ from training.families import FAMILIES, Recipe
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
+
+# Metaflow starts no more than 100 tasks for a step.
+N_SHARDS = range(1, 101)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ def prepare(request: Request, store: Store) -> Plan:
         If a grid or the scoring is no good.
     """
     parameters = request.parameters
+    _check_shards(parameters["shards"])
     grids = parse_grids(request.grids)
     dataset = load_dataset(parameters["data"], parameters["target"])
     settings = _make_settings(parameters, dataset.schema)
@@ -154,12 +159,25 @@ def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSetti
     seed = parameters["seed"]
     if not 0 <= seed < 2**31:
         raise SearchError(f"--seed is {seed}; it has to be in [0, 2147483647]")
+    max_minutes = parameters["max_minutes"]
+    if not 0 <= max_minutes < math.inf:
+        raise SearchError(
+            f"--max_minutes is {max_minutes}; it has to be 0 (no limit) or more"
+        )
     return SearchSettings(
         scoring=resolve_scoring(parameters["scoring"], schema),
         n_folds=parameters["folds"],
         seed=seed,
         early_stopping_rounds=rounds,
+        max_minutes=max_minutes,
     )
+
+
+def _check_shards(n_shards: int) -> None:
+    if n_shards not in N_SHARDS:
+        raise SearchError(
+            f"--shards is {n_shards}; it has to be in [1, {N_SHARDS.stop - 1}]"
+        )
 
 
 def _describe_run(request: Request, dataset: Dataset) -> FlowRun:

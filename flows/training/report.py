@@ -52,6 +52,27 @@ def draw(candidate: Candidate, holdout: Rows) -> list[Spec]:
     ]
 
 
+def plot_best_score(points: Sequence[tuple[float, float]], scoring: str) -> Spec:
+    """Plot the best score over the time of a search, in seconds."""
+    shown = points[:: 1 + len(points) // MAX_POINTS]
+    return {
+        "$schema": SCHEMA_URL,
+        "title": "Best score so far",
+        "width": "container",
+        "data": {"values": [{"seconds": x, "score": y} for x, y in shown]},
+        "mark": {"type": "line", "point": True, "interpolate": "step-after"},
+        "encoding": {
+            "x": {"field": "seconds", "type": "quantitative"},
+            "y": {
+                "field": "score",
+                "type": "quantitative",
+                "title": scoring,
+                "scale": {"zero": False},
+            },
+        },
+    }
+
+
 def plot_candidates(cv_table: pd.DataFrame, scoring: str) -> Spec:
     """Plot the mean score of every candidate, each family's sorted from best to worst."""
     values = [

@@ -35,6 +35,8 @@ PARAMETERS = {
     "seed": 0,
     "scoring": "roc_auc",
     "early_stopping_rounds": 0,
+    "max_minutes": 0.0,
+    "shards": 1,
 }
 SEARCHES: Mapping[str, Callable[..., SearchResult]] = {
     "logistic_regression": search_logistic_regression,

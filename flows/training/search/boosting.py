@@ -61,38 +61,48 @@ class Fold:
 class Folds:
     """Binned rows by split: made when first asked for, let go after the last run that needs them.
 
-    `lock` guards everything; it is held while rows are binned, so that never more than one copy of
-    a split's rows exists.
+    `binning` is held while rows are binned, so that never more than one copy of a split's rows
+    exists; who finds them binned does not take it. `counting` guards the numbers of runs.
     """
 
-    problem: Problem
     data: Data
     n_runs: Counter[int]
-    lock: Any = field(default_factory=threading.RLock)
+    binning: Any = field(default_factory=threading.Lock)
+    counting: Any = field(default_factory=threading.Lock)
     _folds: dict[tuple[int, str], Fold] = field(default_factory=dict)
     _layouts: dict[str, str] = field(default_factory=dict)
 
     def get(self, split: int, classifier: Any) -> tuple[Fold, str]:
-        """Return the binned rows for a classifier, and the faster layout of its histograms."""
+        """Return the binned rows for a classifier, and the faster layout of its histograms.
+
+        The layout is empty if the classifier says it.
+        """
         params = classifier.get_params()
         key = repr([(name, params.get(name)) for name in DATASET_PARAMETERS])
-        with self.lock:
-            if (split, key) not in self._folds:
-                self._folds[split, key] = bin_rows(self.data, split, classifier)
-            fold = self._folds[split, key]
-            if not any(params.get(layout) for layout in LAYOUTS):
-                if key not in self._layouts:
-                    self._layouts[key] = probe_layout(fold, classifier)
-                return fold, self._layouts[key]
-        return fold, ""
+        fold = self._folds.get((split, key)) or self._bin(split, key, classifier)
+        if any(params.get(layout) for layout in LAYOUTS):
+            return fold, ""
+        return fold, self._layouts.get(key) or self._probe(key, fold, classifier)
 
     def release(self, split: int) -> None:
         """Take note that a run of a split is over."""
-        with self.lock:
+        with self.counting:
             self.n_runs[split] -= 1
             if not self.n_runs[split]:
-                for key in [key for key in self._folds if key[0] == split]:
+                for key in [key for key in list(self._folds) if key[0] == split]:
                     del self._folds[key]
+
+    def _bin(self, split: int, key: str, classifier: Any) -> Fold:
+        with self.binning:
+            if (split, key) not in self._folds:
+                self._folds[split, key] = bin_rows(self.data, split, classifier)
+            return self._folds[split, key]
+
+    def _probe(self, key: str, fold: Fold, classifier: Any) -> str:
+        with self.binning:
+            if key not in self._layouts:
+                self._layouts[key] = probe_layout(fold, classifier)
+            return self._layouts[key]
 
 
 def find_classifier(problem: Problem, candidate: int) -> Any:

@@ -107,7 +107,7 @@ class _Work:
         self._logged: set[tuple[Run, str]] = set()
         self._lock = threading.Lock()
         boosting = [task for task in shard if task.run.method is Method.BOOSTING]
-        self._folds = Folds(problem, data, Counter(task.split for task in boosting))
+        self._folds = Folds(data, Counter(task.split for task in boosting))
         self._log_reasons(shard)
 
     def run(self, tasks: Shard) -> None:

@@ -1,0 +1,43 @@
+"""What a user sees of a running search."""
+
+from training.search import Meter, Method, Progress, Row, Run, Task
+
+LONG, SHORT = Run(Method.BOOSTING, (0, 1), 6.0), Run(Method.BOOSTING, (2,), 2.0)
+SHARD = (Task(LONG, 0), Task(SHORT, 0))
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_row(candidate: int, score: float) -> Row:
+    return Row(candidate, 0, score, 10, 0.0, 0.0, Method.BOOSTING)
+
+
+def test_the_time_left_goes_by_the_cost_of_what_is_left() -> None:
+    clock, seen = Clock(), list[Progress]()
+    meter = Meter(SHARD, seen.append, clock)
+
+    clock.now += 6
+    meter.count(make_row(0, 0.7))
+
+    # 3 of 8 units of cost took 6 seconds.
+    assert seen == [Progress(1, 3, 0.7, 6.0, 10.0)]
+    assert str(seen[0]) == ("1 of 3 scores, best so far 0.7, 6 s gone, about 10 s left")
+
+
+def test_there_is_a_line_every_few_seconds_and_no_more() -> None:
+    clock, seen = Clock(), list[Progress]()
+    meter = Meter(SHARD, seen.append, clock)
+
+    for candidate in (0, 1, 2):
+        clock.now += 3
+        meter.count(make_row(candidate, 0.5 + candidate / 10))
+
+    assert [(progress.n_done, progress.best_score) for progress in seen] == [(2, 0.6)]
