@@ -26,9 +26,17 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 SERVER = "app.kubernetes.io/name=prediction-server"
 # What launching takes and the training image lacks: pure Python, so this environment's will do.
 LAUNCHING = ("durationpy", "kubernetes", "oauthlib", "requests_oauthlib", "websocket")
+SEARCHES = ("search_logistic_regression", "search_lightgbm")
+# Of the cluster's file; `plan` and `merge` are for the steps of both families.
+TABLES = ("start", "plan", *SEARCHES, "merge", "select_best", "register", "end")
+FAMILIES = ("logistic_regression", "lightgbm")
 STEPS = (
-    *("start", "search_logistic_regression", "search_lightgbm"),
-    *("select_best", "register", "end"),
+    *("start", "select_best", "register", "end"),
+    *(
+        f"{work}_{family}"
+        for work in ("plan", "search", "merge")
+        for family in FAMILIES
+    ),
 )
 # For two cores that the server and its database share.
 SMALL = {"cpu": 0.2, "memory": 1000}
@@ -207,7 +215,7 @@ def without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
 
 def cluster_toml(**changes: dict[str, float]) -> str:
     """Return what each step asks of the cluster; little, but for the steps named."""
-    tables = {step: SMALL for step in STEPS} | changes
+    tables = {name: SMALL for name in TABLES} | changes
     return "".join(
         f"[{step}]\ncpu = {table['cpu']}\nmemory = {table['memory']}\n"
         for step, table in tables.items()
@@ -353,11 +361,7 @@ def test_the_searches_run_side_by_side(system: System, run: str) -> None:
         if "search" in job["metadata"]["annotations"]["metaflow/step_name"]
         and job["metadata"]["annotations"]["metaflow/attempt"] == "0"
     ]
-    ends = [
-        times_of(pod)[1]
-        for step in ("search_logistic_regression", "search_lightgbm")
-        for pod in pods_of(system, step)
-    ]
+    ends = [times_of(pod)[1] for step in SEARCHES for pod in pods_of(system, step)]
 
     assert len(begun) == 2
     assert max(begun) < min(ends)
@@ -478,7 +482,7 @@ def test_a_run_that_is_stopped_leaves_no_pod_running(
     launcher.write("search.toml", GRIDS)
 
     assert process.returncode != 0
-    for step in ("search_logistic_regression", "search_lightgbm"):
+    for step in SEARCHES:
         wait_for(functools.partial(has_ended, system, step), timeout_seconds=120)
     assert pods_of(system, "select_best") == []
     remove_jobs(system)

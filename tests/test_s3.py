@@ -84,38 +84,54 @@ def template(
     return {entry["name"]: entry for entry in document["spec"]["templates"]}
 
 
-def test_argo_runs_the_searches_side_by_side(
+def test_argo_runs_the_searches_side_by_side_and_their_shards_as_well(
     template: dict[str, dict[str, Any]],
 ) -> None:
-    (dag,) = (entry["dag"] for entry in template.values() if "dag" in entry)
+    tasks = {task["name"]: task for task in template["TrainFlow"]["dag"]["tasks"]}
+    merged = set()
 
-    depends = {task["name"]: task.get("depends") for task in dag["tasks"]}
+    for family in ("lightgbm", "logistic-regression"):
+        shards = f"plan-{family}-foreach-numbers"
+        assert tasks[f"plan-{family}"]["depends"] == "start.Succeeded"
+        assert tasks[shards]["depends"] == f"plan-{family}.Succeeded"
+        # As many tasks as the plan has numbers.
+        assert "withParam" in tasks[shards]
+        (search,) = template[shards]["dag"]["tasks"]
+        assert search["template"] == f"search-{family}"
+        assert tasks[f"merge-{family}"]["depends"] == f"{shards}.Succeeded"
+        merged.add(f"merge-{family}.Succeeded")
 
-    assert not depends["start"]
-    assert depends["search-lightgbm"] == "start.Succeeded"
-    assert depends["search-logistic-regression"] == "start.Succeeded"
-    assert set(depends["select-best"].split(" && ")) == {
-        "search-lightgbm.Succeeded",
-        "search-logistic-regression.Succeeded",
-    }
-    assert depends["register"] == "select-best.Succeeded"
+    assert set(tasks["select-best"]["depends"].split(" && ")) == merged
+    assert tasks["register"]["depends"] == "select-best.Succeeded"
+
+
+def find_table(step: str) -> str:
+    """Return the table of cluster.toml that is for a step."""
+    work = step.partition("_")[0]
+    return work if work in ("plan", "merge") else step
 
 
 def test_argo_gives_each_step_what_the_cluster_file_says(
     template: dict[str, dict[str, Any]],
 ) -> None:
     asked = tomllib.loads((ROOT / "flows/cluster.toml").read_text())
+    entries = {
+        name.replace("-", "_"): entry
+        for name, entry in template.items()
+        if "retryStrategy" in entry
+    }
 
-    for step, table in asked.items():
-        entry = template[step.replace("_", "-")]
-        container = entry["container"]
+    assert {find_table(step) for step in entries} == set(asked)
+    for step, entry in entries.items():
+        container, table = entry["container"], asked[find_table(step)]
         limits = container["resources"]["limits"]
         assert float(limits["cpu"]) == table["cpu"]
         assert float(limits["memory"].removesuffix("M")) == table["memory"]
         assert container["image"] == IMAGE
         assert entry["serviceAccountName"] == "training-step"
         # Metaflow adds some of its own to a step that may fail.
-        assert entry["retryStrategy"]["limit"] == (5 if "search" in step else 2)
+        may_fail = step.startswith(("search", "merge"))
+        assert entry["retryStrategy"]["limit"] == (5 if may_fail else 2)
         secrets = [item["secretRef"]["name"] for item in container["envFrom"]]
         assert secrets == ["s3-credentials", "training"]
 
