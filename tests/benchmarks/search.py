@@ -26,7 +26,7 @@ from support import ROOT
 PLOT = ROOT / "docs" / "search_scaling.svg"
 HEADER = (
     *("method", "wall s", "times ours", "CPU / (wall x cores)"),
-    *("memory growth / X", "CV score", "hold-out score"),
+    *("peak memory growth", "CV score", "hold-out score"),
 )
 N_ROWS = (10_000, 100_000, 1_000_000)
 N_FEATURES = 28
@@ -96,7 +96,7 @@ def describe(
         f"{wall:.2f}",
         f"{wall / our_seconds:.1f}",
         f"{result['cpu_share']:.2f}",
-        f"{result['growth']:.2f}",
+        f"{result['growth_mib']:.0f} MiB, {result['growth']:.2f} X",
         f"{result['cv_score']:.5f}",
         f"{result['holdout_score']:.5f}",
     )
