@@ -13,6 +13,7 @@ from metaflow import Config, FlowSpec, Parameter, card, catch, current, resource
 from metaflow.cards import Markdown, ProgressBar, VegaChart
 from metaflow.exception import MetaflowException
 
+from remote_tables import fetch_table
 from run_files import RunFiles
 
 FLOW_FOLDER = Path(__file__).resolve().parent
@@ -140,7 +141,8 @@ class TrainFlow(FlowSpec):
     data = Parameter(
         "data",
         default="breast_cancer",
-        help="breast_cancer, or the path of a .csv, .csv.gz, .parquet or .svmlight file",
+        help="breast_cancer, or the path or s3:// URL of a .csv, .csv.gz, .parquet or .svmlight "
+        "file, or of a folder of .parquet files",
     )
     target = Parameter("target", default="target", help="name of the label column")
     test_fraction = Parameter(
@@ -204,7 +206,8 @@ class TrainFlow(FlowSpec):
         parameters = {name: getattr(self, name) for name in PARAMETERS}
         with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
             request = Request(run_id, parameters, self.search, self.code_version)
-            self.plan = prepare(request, Store(Path(scratch), RunFiles(self).put))
+            store = Store(Path(scratch), RunFiles(self).put, fetch_table)
+            self.plan = prepare(request, store)
             print(self.plan.summary)
             print(
                 f"MLflow: {prepare_store(self.experiment, self.model_name)}, "

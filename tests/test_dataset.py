@@ -1,6 +1,8 @@
 """Tables of all kinds: what is read is exact, what cannot be learned from is named."""
 
 import gzip
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -323,3 +325,71 @@ def test_a_class_of_one_row_is_named_by_its_label(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="class 'mid' has 1 row"):
         split_holdout(dataset, 0.2, 5, 0)
+
+
+def write_parts(folder: Path, **changes: pd.DataFrame) -> Path:
+    """Write a table in two Parquet files; `changes` replaces one of them, part_0 or part_1."""
+    frame = pd.read_csv(io.StringIO(GOOD))
+    parts = {"part_0": frame[:2], "part_1": frame[2:]} | changes
+    for name, part in parts.items():
+        (folder / "parts").mkdir(exist_ok=True)
+        part.to_parquet(folder / "parts" / f"{name}.parquet")
+    return folder / "parts"
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
+    whole = load_dataset(write(tmp_path, GOOD), "target")
+    folder = write_parts(tmp_path)
+    # What writers of such folders leave in them.
+    (folder / "_SUCCESS").touch()
+    (folder / "_metadata.parquet").write_bytes(b"no table")
+
+    dataset = load_dataset(str(folder), "target")
+    before = dataset.sha256
+    write_parts(tmp_path, part_1=pd.read_csv(io.StringIO(GOOD))[1:])
+
+    assert np.array_equal(dataset.X, whole.X)
+    assert np.array_equal(dataset.y, whole.y)
+    assert dataset.schema == whole.schema
+    assert load_dataset(str(folder), "target").sha256 != before
+
+
+def test_columns_of_parts_are_matched_by_name(tmp_path: Path) -> None:
+    frame = pd.read_csv(io.StringIO(GOOD))
+    folder = write_parts(tmp_path, part_1=frame[2:][frame.columns[::-1]])
+
+    dataset = load_dataset(str(folder), "target")
+
+    assert dataset.X.tolist() == [[1, 2.5], [2, -1e-3], [3, 7], [4, 8]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda part: part.drop(columns="a"), "part_1.parquet has no column 'a'"),
+        (lambda part: part.assign(z=1), "part_0.parquet has no column 'z'"),
+        (
+            lambda part: part.assign(a="text"),
+            "part_1.parquet: column 'a' is str, but in part_0.parquet it is int64",
+        ),
+    ],
+    ids=["missing", "more", "type"],
+)
+def test_parts_that_do_not_fit_are_named(
+    change: Callable[[pd.DataFrame], pd.DataFrame], message: str, tmp_path: Path
+) -> None:
+    folder = write_parts(tmp_path, part_1=change(pd.read_csv(io.StringIO(GOOD))[2:]))
+
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(folder), "target")
+
+    assert message in str(caught.value)
+
+
+def test_folders_that_are_no_table_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a folder without .parquet files"):
+        load_dataset(str(tmp_path), "target")
+
+    write_parts(tmp_path).rename(tmp_path / "year=2020")
+    with pytest.raises(DataError, match="holds the value of a column"):
+        load_dataset(str(tmp_path), "target")

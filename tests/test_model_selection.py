@@ -404,8 +404,9 @@ def test_a_search_that_cannot_be_divided_or_timed_is_refused(
         **change,
     }
     grids: dict[str, Any] = {"logistic_regression": {}, "lightgbm": {}}
+    store = Store(tmp_path, str, lambda url, folder: folder)
 
     with pytest.raises(SearchError) as caught:
-        prepare(Request("TrainFlow/1", parameters, grids, ""), Store(tmp_path, str))
+        prepare(Request("TrainFlow/1", parameters, grids, ""), store)
 
     assert str(caught.value) == message

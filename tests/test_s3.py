@@ -5,18 +5,22 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import pandas as pd
 import pytest
+from sklearn.datasets import load_wine
 
-from s3_support import environment_of, list_keys, s3_server
+from s3_support import client_of, environment_of, list_keys, s3_server
 from support import ROOT
 
 pytestmark = pytest.mark.slow
 FLOW = str(ROOT / "flows" / "train_flow.py")
 IMAGE = "registry.example.com/team/prediction-training:1"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 ON_A_CLUSTER = {
     "METAFLOW_KUBERNETES_CONTAINER_IMAGE": IMAGE,
     "METAFLOW_KUBERNETES_NAMESPACE": "prediction",
@@ -34,34 +38,94 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def run(folder: Path, endpoint: str, *arguments: str, **variables: str) -> str:
-    """Run a command of the flow; return what it prints."""
+def run(
+    folder: Path,
+    endpoint: str,
+    *arguments: str,
+    returncode: int = 0,
+    variables: Mapping[str, str] = NOTHING,
+) -> str:
+    """Run a command of the flow to the end that it should have; return what it prints."""
     environment = os.environ | environment_of(endpoint) | {"METAFLOW_USER": "tester"}
     result = subprocess.run(
         [sys.executable, FLOW, *arguments],
         cwd=folder,
-        env=environment | variables,
+        env=environment | dict(variables),
         capture_output=True,
         text=True,
         timeout=240,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    assert result.returncode == returncode, result.stdout + result.stderr
+    return result.stdout + result.stderr * bool(returncode)
 
 
-def test_rows_and_artifacts_travel_through_s3(endpoint: str, tmp_path: Path) -> None:
+CHAMPION = """
+import mlflow
+client = mlflow.MlflowClient()
+version = client.get_model_version_by_alias("tabular_classifier", "champion")
+(table,) = client.get_run(version.run_id).inputs.dataset_inputs
+print(version.version, table.dataset.name)
+"""
+
+
+def test_the_table_its_rows_and_artifacts_travel_through_s3(
+    endpoint: str, tmp_path: Path
+) -> None:
     (tmp_path / "grids.toml").write_text(
         "[logistic_regression]\nC = [1.0]\n[lightgbm]\nn_estimators = [10]\n"
     )
+    frame = load_wine(as_frame=True).frame
+    for number, part in enumerate((frame[:90], frame[90:])):
+        put_table(endpoint, f"tables/wine/part-{number}.parquet", part)
 
-    output = run(tmp_path, endpoint, "--config", "search", "grids.toml", "run")
+    data = ("--data", "s3://metaflow/tables/wine", "--target", "target")
+    grids = ("--config", "search", "grids.toml")
+    run(tmp_path, endpoint, *grids, "run", *data)
 
-    assert "version 1 is champion" in output
+    program = [sys.executable, "-c", CHAMPION]
+    champion = subprocess.check_output(program, cwd=tmp_path, text=True)
+    assert champion.split() == ["1", "wine"]
     keys = list_keys(endpoint)
     assert any("/TrainFlow/" in key and "/start/" in key for key in keys)
     # Nothing of the run but its log of metadata is on this machine.
     assert not list((tmp_path / ".metaflow").rglob("*.npy"))
     assert not (tmp_path / ".metaflow/TrainFlow/data").exists()
+
+
+def put_table(endpoint: str, key: str, frame: pd.DataFrame) -> None:
+    """Put a table into the bucket as a Parquet file."""
+    body = frame.to_parquet()
+    client_of(endpoint).put_object(Bucket="metaflow", Key=key, Body=body)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("s3://metaflow/none.csv", "--data s3://metaflow/none.csv cannot be read"),
+        (
+            "s3://metaflow/none/",
+            "--data s3://metaflow/none/: there is nothing below it",
+        ),
+        (
+            "gs://bucket/a.csv",
+            "--data gs://bucket/a.csv: of URLs, only those with s3://",
+        ),
+        (
+            "s3://metaflow/odd.parquet",
+            "s3://metaflow/odd.parquet has no column 'label'",
+        ),
+    ],
+)
+def test_a_table_that_is_not_there_is_named(
+    url: str, message: str, endpoint: str, tmp_path: Path
+) -> None:
+    put_table(endpoint, "odd.parquet", pd.DataFrame({"a": [1]}))
+    arguments = ("run", "--data", url, "--target", "label")
+
+    output = run(tmp_path, endpoint, *arguments, returncode=1)
+
+    assert message in output
+    assert "Traceback" not in output
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +141,7 @@ def template(
         "argo-workflows",
         "create",
         "--only-json",
-        **ON_A_CLUSTER,
+        variables=ON_A_CLUSTER,
     )
     document = json.loads(output[output.index("{") :])
     assert document["kind"] == "WorkflowTemplate"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.dataset import Dataset, Schema, Split, load_dataset, split_holdout
-from training.errors import SearchError
+from training.errors import DataError, SearchError
 from training.families import FAMILIES, Recipe
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
@@ -76,7 +76,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where rows are put.
+    """Where tables come from that are not here, and where rows are put.
 
     Parameters
     ----------
@@ -84,10 +84,14 @@ class Store:
         Folder to write in.
     put : callable
         Keeps a file and returns its URL.
+    fetch : callable
+        Brings the file or folder of an s3:// URL into a folder and returns its path there; raises
+        DataError if there is none.
     """
 
     scratch: Path
     put: Callable[[Path], str]
+    fetch: Callable[[str, Path], Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def prepare(request: Request, store: Store) -> Plan:
     parameters = request.parameters
     _check_shards(parameters["shards"])
     grids = parse_grids(request.grids)
-    dataset = load_dataset(parameters["data"], parameters["target"])
+    dataset = _load(parameters["data"], parameters["target"], store)
     settings = _make_settings(parameters, dataset.schema)
     for family, param_grid in grids.items():
         check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
@@ -148,6 +152,20 @@ def prepare(request: Request, store: Store) -> Plan:
         holdout=_store_part(dataset, split.holdout, "holdout", store),
         summary=_summarize(dataset, split),
     )
+
+
+def _load(source: str, target: str, store: Store) -> Dataset:
+    scheme, is_url, _ = source.partition("://")
+    if not is_url:
+        return load_dataset(source, target)
+    if scheme != "s3":
+        raise DataError(f"--data {source}: of URLs, only those with s3:// are read")
+    path = str(store.fetch(source, store.scratch))
+    try:
+        return load_dataset(path, target)
+    except DataError as error:
+        # The user knows the URL, not where its copy was.
+        raise DataError(str(error).replace(path, source)) from None
 
 
 def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSettings:

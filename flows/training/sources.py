@@ -36,7 +36,8 @@ class RawTable:
     labels : Series
         The label column, one per row.
     sha256 : str
-        Digest of the file's bytes, of the embedded arrays' for the embedded data set.
+        Digest of the file's bytes, of the embedded arrays' for the embedded data set, of a list of
+        names and digests for a folder.
     """
 
     name: str
@@ -51,7 +52,8 @@ def read_source(source: str, target: str) -> RawTable:
     Parameters
     ----------
     source : str
-        "breast_cancer", or the path of a .csv, .csv.gz, .parquet, .svmlight, .svm or .libsvm file.
+        "breast_cancer", or the path of a .csv, .csv.gz, .parquet, .svmlight, .svm or .libsvm file,
+        or of a folder of .parquet files.
     target : str
         Name of the label column; svmlight files have theirs in the format.
 
@@ -63,6 +65,8 @@ def read_source(source: str, target: str) -> RawTable:
     if source == EMBEDDED:
         return _read_embedded()
     path = Path(source)
+    if path.is_dir():
+        return _read_parquet_folder(path, target)
     reader = _find_reader(path)
     if not path.is_file():
         raise DataError(
@@ -120,17 +124,63 @@ def _read_csv(path: Path, target: str) -> RawTable:
 
 
 def _read_parquet(path: Path, target: str) -> RawTable:
+    return _split_off_labels(path, _read_parquet_file(path), target)
+
+
+def _read_parquet_file(path: Path) -> pd.DataFrame:
     import pyarrow
 
     try:
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(path, partitioning=None)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"{path} is not a Parquet table: {_first_line(error)}"
         ) from None
     frame.columns = frame.columns.map(str)
     _check_header(path, list(frame.columns))
-    return _split_off_labels(path, frame, target)
+    return frame
+
+
+def _read_parquet_folder(folder: Path, target: str) -> RawTable:
+    """Read the Parquet files of a folder as one table, in the order of their names."""
+    files = _find_parquet_files(folder)
+    frames = [_read_parquet_file(file) for file in files]
+    for file, frame in zip(files[1:], frames[1:], strict=True):
+        _check_same_columns((file, frame), (files[0], frames[0]))
+    # In the first one's order, whatever the others'.
+    table = pd.concat([frame[frames[0].columns] for frame in frames], ignore_index=True)
+    return _split_off_labels(folder, table, target)
+
+
+def _find_parquet_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, but those that are hidden or of whoever wrote the others."""
+    names = [file.relative_to(folder) for file in folder.rglob("*.parquet")]
+    names = [name for name in names if not any(part[0] in "._" for part in name.parts)]
+    if not names:
+        raise DataError(f"{folder} is a folder without .parquet files")
+    for name in sorted(names):
+        if any("=" in part for part in name.parts[:-1]):
+            raise DataError(
+                f"{folder / name}: its folder's name holds the value of a column; write the table "
+                "anew with all columns in the files"
+            )
+    return [folder / name for name in sorted(names)]
+
+
+def _check_same_columns(
+    other: tuple[Path, pd.DataFrame], first: tuple[Path, pd.DataFrame]
+) -> None:
+    (file, frame), (first_file, first_frame) = other, first
+    odd = sorted(set(frame.columns) ^ set(first_frame.columns))
+    if odd:
+        which = file if odd[0] in first_frame.columns else first_file
+        raise DataError(f"{which} has no column {odd[0]!r}, which other files have")
+    for name in first_frame.columns:
+        if frame[name].dtype != first_frame[name].dtype:
+            raise DataError(
+                f"{file}: column {name!r} is {frame[name].dtype}, but in {first_file.name} it is "
+                f"{first_frame[name].dtype}"
+            )
 
 
 def _read_svmlight(path: Path, target: str) -> RawTable:
@@ -189,6 +239,13 @@ def _check_long_integers(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _digest(path: Path) -> str:
+    """Return the digest of a file's bytes; of a folder, that of its files' names and digests."""
+    if path.is_dir():
+        lines = [
+            f"{_digest(file)}  {file.relative_to(path)}\n"
+            for file in _find_parquet_files(path)
+        ]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -82,7 +82,9 @@ def run_steps(work: Path, watch: Stopwatch) -> dict[str, Path]:
     mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
     grids = tomllib.loads((ROOT / "flows" / "search.toml").read_text())
     request = Request("TrainFlow/0", PARAMETERS, grids, "")
-    plan = watch.time("start", prepare, request, Store(work, str))
+    plan = watch.time(
+        "start", prepare, request, Store(work, str, lambda url, folder: folder)
+    )
     prepare_store("bench", "bench")
     train, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
     results = watch.time("both searches", search_both, plan, train, watch)
