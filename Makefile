@@ -113,8 +113,8 @@ lint: $(installed)  ## Check format, style, types, import rules, spelling and th
 	$(VENV)/bin/buf format --diff --exit-code proto
 
 .PHONY: test
-test: $(installed)  ## Run the tests
-	$(python) -m pytest $(ARGS)
+test: $(installed)  ## Run the tests, three files at once; ARGS=--numprocesses=0 for one test after the other
+	$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 .PHONY: train
 train: $(installed)  ## Run the training flow here; ARGS are its parameters

@@ -289,7 +289,9 @@ def test_predict_refuses_an_array_that_is_not_one_instance(
 
 
 @pytest.mark.parametrize(
-    "instance", ["1,2", b"12", 1.0, None, {1.0, 2.0}, iter([1.0])], ids=repr
+    "instance",
+    ["1,2", b"12", 1.0, None, {1.0, 2.0}, iter([1.0])],
+    ids=lambda instance: type(instance).__name__,
 )
 def test_predict_refuses_what_is_no_instance(
     client: PredictionClient, instance: Any
