@@ -94,15 +94,17 @@ class ProgressCard:
     def __init__(self, title: str, scoring: str) -> None:
         self._scoring = scoring
         self._points: list[tuple[float, float]] = []
-        self._bar = ProgressBar(max=1, label="scores")
+        self._bar: Any = None
         self._chart = VegaChart(self._draw())
-        for component in (Markdown(f"# {title}"), self._bar, self._chart):
-            current.card.append(component)
+        current.card.append(Markdown(f"# {title}"))
 
     def show(self, progress: Any) -> None:
         """Bring the card up to date."""
         self._points.append((progress.elapsed_seconds, progress.best_score))
-        self._bar.max = progress.n_all
+        if self._bar is None:
+            # Its end cannot be changed, and is known only now.
+            self._bar = ProgressBar(max=progress.n_all, label="scores")
+            current.card.extend([self._bar, self._chart])
         self._bar.update(progress.n_done, metadata=str(progress))
         self._chart.update(self._draw())
         current.card.refresh()

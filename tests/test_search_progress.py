@@ -1,5 +1,7 @@
 """What a user sees of a running search."""
 
+from math import nan
+
 from training.search import Meter, Method, Progress, Row, Run, Task
 
 LONG, SHORT = Run(Method.BOOSTING, (0, 1), 6.0), Run(Method.BOOSTING, (2,), 2.0)
@@ -41,3 +43,23 @@ def test_there_is_a_line_every_few_seconds_and_no_more() -> None:
         meter.count(make_row(candidate, 0.5 + candidate / 10))
 
     assert [(progress.n_done, progress.best_score) for progress in seen] == [(2, 0.6)]
+
+
+def test_the_end_is_told_and_fits_that_failed_are_not_the_best() -> None:
+    clock, seen = Clock(), list[Progress]()
+    meter = Meter(SHARD, seen.append, clock)
+
+    for candidate, score in ((0, nan), (1, 0.7), (2, nan)):
+        meter.count(make_row(candidate, score))
+    clock.now += 1
+    meter.finish()
+
+    assert seen == [Progress(3, 3, 0.7, 1.0, 0.0)]
+
+
+def test_a_shard_without_work_has_nothing_to_tell() -> None:
+    seen = list[Progress]()
+
+    Meter((), seen.append, Clock()).finish()
+
+    assert seen == []

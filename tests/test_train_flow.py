@@ -168,6 +168,30 @@ def test_rows_travel_by_reference(trained: tuple[Path, Completed]) -> None:
         assert row not in (gzip.decompress(stored_bytes) if is_packed else stored_bytes)
 
 
+@pytest.mark.parametrize(
+    ("step", "n_scores"),
+    # Candidates of the project's grids, on five folds.
+    [("search_logistic_regression", 14 * 5), ("search_lightgbm", 120 * 5)],
+)
+def test_a_search_shows_in_its_card_how_far_it_is(
+    step: str, n_scores: int, trained: tuple[Path, Completed]
+) -> None:
+    folder, _ = trained
+    pattern = f".metaflow/mf.cards/TrainFlow/runs/*/steps/{step}/tasks/*/runtime/*.json"
+
+    # What the page of a running task asks for again and again.
+    (path,) = folder.glob(pattern)
+    parts = {
+        part["type"]: part for part in json.loads(path.read_text())["data"].values()
+    }
+
+    assert parts["progressBar"]["max"] == parts["progressBar"]["value"] == n_scores
+    assert f"{n_scores} of {n_scores} scores" in parts["progressBar"]["details"]
+    points = parts["vegaChart"]["spec"]["data"]["values"]
+    assert points[-1]["seconds"] > 0
+    assert 0.9 < points[-1]["score"] <= 1
+
+
 def test_the_report_has_pictures(trained: tuple[Path, Completed]) -> None:
     folder, _ = trained
 

@@ -298,6 +298,7 @@ class FamilySearch:
                 log=lambda line: report(f"{self.family.display_name}: {line}"),
                 should_stop=self._make_deadline(),
             )
+        meter.finish()
         n_not_converged = sum(
             issubclass(item.category, ConvergenceWarning) for item in caught
         )

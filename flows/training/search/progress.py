@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan, nan
 
 from training.search.values import Row, Shard
 
@@ -76,10 +77,17 @@ class Meter:
             self._told = now
             self._watch(self._measure(now))
 
+    def finish(self) -> None:
+        """Tell the watcher where the shard ended, if it did anything."""
+        if self._n_done:
+            self._watch(self._measure(self._clock()))
+
     def _measure(self, now: float) -> Progress:
         most = max(map(len, self._scores.values()))
         full = [scores for scores in self._scores.values() if len(scores) == most]
         elapsed = now - self._begin
         left = elapsed * (self._total_cost - self._done_cost) / self._done_cost
-        best = max(sum(scores) / most for scores in full)
+        means = [sum(scores) / most for scores in full]
+        # Of fits that failed, the score is nan.
+        best = max((mean for mean in means if not isnan(mean)), default=nan)
         return Progress(self._n_done, len(self._costs), best, elapsed, left)
