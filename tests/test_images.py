@@ -20,6 +20,7 @@ from images import find_tool
 from support import ROOT, lightgbm_artifact, wait_for, write_artifact
 
 TAG = "test"
+PREFIX = os.environ.get("IMAGE_PREFIX") or "localhost"
 # What the pod's security settings come to.
 HARDENED = [
     "--read-only",
@@ -199,8 +200,9 @@ def test_a_failed_build_fails(tmp_path: Path) -> None:
 def tool() -> str:
     """Build both images, as `make images` does, and return the container tool."""
     flags = os.environ.get("IMAGE_BUILD_FLAGS", "")
+    names = (f"TAG={TAG}", f"IMAGE_PREFIX={PREFIX}")
     subprocess.run(
-        ["make", "images", f"TAG={TAG}", f"IMAGE_BUILD_FLAGS={flags}"],
+        ["make", "images", *names, f"IMAGE_BUILD_FLAGS={flags}"],
         cwd=ROOT,
         check=True,
     )
@@ -212,7 +214,7 @@ def run_in(tool: str, image: str, *command: str) -> "subprocess.CompletedProcess
     entry, *arguments = command
     container = [tool, "run", "--rm", *HARDENED, "--entrypoint", entry]
     return subprocess.run(
-        [*container, f"localhost/{image}:{TAG}", *arguments],
+        [*container, f"{PREFIX}/{image}:{TAG}", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -256,7 +258,7 @@ def test_images_have_no_compiler_and_no_rights(tool: str, image: str) -> None:
 def test_images_say_what_they_were_made_from(tool: str, image: str) -> None:
     words = ["image", "inspect", "--format", "{{json .Config.Labels}}"]
     output = subprocess.check_output(
-        [tool, *words, f"localhost/{image}:{TAG}"], text=True
+        [tool, *words, f"{PREFIX}/{image}:{TAG}"], text=True
     )
 
     labels = json.loads(output)
@@ -279,7 +281,7 @@ def serving(tool: str, model_dir: Path) -> Iterator[tuple[str, int]]:
         "--detach",
         *HARDENED,
         *mount,
-        f"localhost/prediction-server:{TAG}",
+        f"{PREFIX}/prediction-server:{TAG}",
     ]
     name = subprocess.check_output([*command, *ports], text=True).strip()
 
