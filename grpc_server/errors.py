@@ -4,9 +4,12 @@ DomainError
  ├─ InvalidInstance        the request does not fit the model's input schema
  ├─ ModelUnavailable       no model is loaded
  ├─ DeadlineExceeded       the caller's deadline passed before the prediction began
+ ├─ CallCancelled          the caller hung up before the prediction began
+ ├─ Overloaded             more calls are in flight than the server lets in
  └─ StartupError           the process cannot do its work; the message says what to change
      ├─ SettingsError      a flag or an environment variable is unknown or has no valid value
      ├─ RegistryError      the registry cannot give the model that was asked for
+     ├─ FastLaneUnusable   this grpcio does not carry the fast lane
      └─ ArtifactError      the model's file cannot be served
          ├─ ArtifactMissing   there is no such file
          ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
@@ -62,12 +65,24 @@ class DeadlineExceeded(DomainError):
     """The caller's deadline passed before the prediction began."""
 
 
+class CallCancelled(DomainError):
+    """The caller hung up before the prediction began."""
+
+
+class Overloaded(DomainError):
+    """More calls are in flight than the server lets in."""
+
+
 class StartupError(DomainError):
     """The process cannot do its work."""
 
 
 class SettingsError(StartupError):
     """A flag or an environment variable is unknown or has no valid value."""
+
+
+class FastLaneUnusable(StartupError):
+    """This grpcio does not carry the fast lane; the pool answers instead."""
 
 
 class RegistryError(StartupError):

@@ -2,14 +2,21 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from grpc_server.errors import DeadlineExceeded, DomainError
+from grpc_server.admission import BoundedPool
+from grpc_server.errors import (
+    CallCancelled,
+    DeadlineExceeded,
+    DomainError,
+    Overloaded,
+)
 from grpc_server.metrics import Method, MethodMetrics, Metrics
 from grpc_server.statuses import internal_status, to_status
 
@@ -21,11 +28,27 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class EdgeInterceptor(grpc.ServerInterceptor):
-    """Wraps every unary method once; streams (health's Watch, reflection) pass as they are."""
+    """Wraps every unary method once; streams (health's Watch, reflection) pass as they are.
 
-    def __init__(self, metrics: Metrics) -> None:
+    Parameters
+    ----------
+    metrics : Metrics
+        Where calls are counted.
+    pool : BoundedPool
+        The pool of the server, whose room decides whether a call of `bounded_service` is let in.
+    bounded_service : str
+        Full name of the service that has a bound; others, such as health, always are answered, by
+        a thread of their own.
+    """
+
+    def __init__(
+        self, metrics: Metrics, pool: BoundedPool, bounded_service: str
+    ) -> None:
         self._metrics = metrics
-        self._wrapped: dict[str, _Handler] = {}
+        self._pool = pool
+        self._bounded_service = bounded_service
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
+        self._wrapped: dict[str, tuple[_Handler, _Handler]] = {}
 
     def intercept_service(
         self,
@@ -38,17 +61,37 @@ class EdgeInterceptor(grpc.ServerInterceptor):
             handler = continuation(handler_call_details)
             if handler is None or handler.unary_unary is None:
                 return handler
-            self._wrapped[path] = self._wrap(path, handler)
-        return self._wrapped[path]
+            self._wrapped[path] = self.wrap(path, handler)
+        admitted, refused = self._wrapped[path]
+        return admitted if self._pool.has_room else refused
 
-    def _wrap(self, path: str, handler: "_Handler") -> "_Handler":
+    def wrap(self, path: str, handler: "_Handler") -> "tuple[_Handler, _Handler]":
+        """Return the handlers of calls that are let in and of those beyond the bound."""
         assert handler.unary_unary is not None
-        metrics = MethodMetrics(self._metrics, Method.from_path(path))
-        return grpc.unary_unary_rpc_method_handler(
-            _with_edge(handler.unary_unary, metrics),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+        method = Method.from_path(path)
+        metrics = MethodMetrics(self._metrics, method)
+        admitted = _with_edge(handler.unary_unary, metrics)
+        if method.service != self._bounded_service:
+            self._set_aside(admitted)
+            return (both := _like(handler, admitted)), both
+        refused = _with_edge(_refuse, metrics)
+        self._set_aside(refused)
+        return _like(handler, admitted), _like(handler, refused)
+
+    def _set_aside(self, behavior: _Behavior) -> None:
+        """Run `behavior` apart from the calls that wait for the pool."""
+        # The attribute is grpcio's own: it picks the pool of a method.
+        behavior.experimental_thread_pool = self._aside  # type: ignore[attr-defined]
+
+
+def _like(handler: "_Handler", behavior: _Behavior) -> "_Handler":
+    return grpc.unary_unary_rpc_method_handler(
+        behavior, handler.request_deserializer, handler.response_serializer
+    )
+
+
+def _refuse(request: Any, context: grpc.ServicerContext) -> NoReturn:
+    raise Overloaded("too many calls are in flight; try again later")
 
 
 def _with_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
@@ -56,7 +99,7 @@ def _with_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
         metrics.count_started()
         start = perf_counter()
         try:
-            _check_deadline(context)
+            _check_waited_for(context)
             return behavior(request, context)
         except DomainError as error:
             _abort(context, to_status(error))
@@ -79,12 +122,14 @@ def _code(context: grpc.ServicerContext) -> grpc.StatusCode | None:
     return code
 
 
-def _check_deadline(context: grpc.ServicerContext) -> None:
+def _check_waited_for(context: grpc.ServicerContext) -> None:
     """Refuse a call that nobody waits for any more, before it costs a prediction."""
     # None without a deadline, which the stubs do not know.
     remaining_seconds: float | None = context.time_remaining()
     if remaining_seconds is not None and remaining_seconds <= 0:
         raise DeadlineExceeded("the deadline passed before the call could be answered")
+    if not context.is_active():
+        raise CallCancelled("the call was cancelled before it could be answered")
 
 
 def _abort(context: grpc.ServicerContext, status: Status) -> None:

@@ -96,6 +96,17 @@ class Metrics:
             registry=registry,
         )
 
+        self._lane_info = Gauge(
+            "prediction_lane_info",
+            "1 for the lane that answers Predict, beside the one that was asked for.",
+            ("lane", "asked"),
+            registry=registry,
+        )
+
+    def show_lane(self, lane: str, asked: str) -> None:
+        """Let the gauge tell which lane answers, and which was asked for."""
+        self._lane_info.labels(lane, asked).set(1)
+
     def count_load_failure(self) -> None:
         """Count one model that was refused."""
         self._load_failures.inc()

@@ -1,8 +1,8 @@
 """Puts the parts of one server together, and takes it through its life."""
 
+import logging
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -14,7 +14,9 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from grpc_server.errors import StartupError
+from grpc_server.admission import BoundedPool
+from grpc_server.errors import FastLaneUnusable, StartupError
+from grpc_server.fast_lane import FastLane, check_fast_lane
 from grpc_server.health import SERVICE_NAME, Health
 from grpc_server.http_endpoint import HttpEndpoint, make_app
 from grpc_server.interceptor import EdgeInterceptor
@@ -23,6 +25,13 @@ from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.servicer import PredictionServicer
 from grpc_server.settings import Settings
 from prediction.v1 import prediction_service_pb2_grpc
+
+_log = logging.getLogger(__name__)
+
+PREDICT_PATH = f"/{SERVICE_NAME}/Predict"
+
+# A bound on memory: what waits in grpc-core until the serving thread accepts it.
+_MAX_PENDING_CALLS = 100_000
 
 
 class PredictionServer:
@@ -50,7 +59,12 @@ class PredictionServer:
             settings.http_port,
             make_app(registry, self._health.why_not_ready),
         )
-        self._grpc = self._build_grpc_server()
+        pool = BoundedPool(settings.workers, settings.max_calls_in_flight)
+        self._edge = EdgeInterceptor(self._metrics, pool, SERVICE_NAME)
+        self._grpc = self._build_grpc_server(pool)
+        self._fast_lane = self._open_fast_lane() if settings.lane == "fast" else None
+        lane = "pool" if self._fast_lane is None else "fast"
+        self._metrics.show_lane(lane, asked=settings.lane)
         self.port = self._bind(self._grpc)
 
     @property
@@ -61,6 +75,8 @@ class PredictionServer:
     def start(self) -> None:
         """Begin to answer: alive, and not ready until a model is served."""
         self._grpc.start()
+        if self._fast_lane is not None:
+            self._fast_lane.start()
         self._http.start()
 
     def serve(self, model: LoadedModel) -> None:
@@ -87,11 +103,26 @@ class PredictionServer:
         self._grpc.stop(self._settings.grace_seconds).wait()
         self._http.stop()
 
-    def _build_grpc_server(self) -> grpc.Server:
+    def _open_fast_lane(self) -> FastLane | None:
+        """Take Predict off the pool, or leave it there if grpcio has changed."""
+        try:
+            check_fast_lane()
+        except FastLaneUnusable as error:
+            fields = {"reason": str(error)}
+            _log.warning("fast lane unusable", extra={"fields": fields})
+            return None
+        return FastLane(
+            self._grpc,
+            PREDICT_PATH,
+            lambda handler: self._edge.wrap(PREDICT_PATH, handler),
+            self._settings.max_calls_in_flight,
+        )
+
+    def _build_grpc_server(self, pool: BoundedPool) -> grpc.Server:
         settings = self._settings
         server = grpc.server(
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="worker"),
-            interceptors=[EdgeInterceptor(self._metrics)],
+            pool,
+            interceptors=[self._edge],
             options=_channel_options(settings),
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -122,6 +153,10 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     options = [
         # Else a second server on the same port takes half of the calls without an error.
         ("grpc.so_reuseport", 0),
+        # Beyond 1,000 calls that nobody has accepted, grpc-core cancels some at random, without a
+        # word to the caller: the bound of calls in flight refuses them, and says when to try again.
+        ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
     ]

@@ -15,6 +15,7 @@ from grpc_server.model_uri import FORMS, ModelUri
 
 ENV_PREFIX = "PREDICTION_"
 STORE = Path(".model")
+LANES = ("fast", "pool")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -55,6 +56,12 @@ def _log_level(text: str) -> str:
     return text.upper()
 
 
+def _lane(text: str) -> str:
+    if text not in LANES:
+        raise ValueError("one of " + ", ".join(LANES))
+    return text
+
+
 def _path(text: str) -> Path:
     if not text:
         raise ValueError("a path")
@@ -88,6 +95,17 @@ class Settings:
     port: int = _setting(50051, _integer(0, 65535), "port of gRPC; 0 takes a free one")
     http_port: int = _setting(
         8080, _integer(0, 65535), "port of /metrics and /health; 0 takes a free one"
+    )
+    lane: str = _setting(
+        "pool",
+        _lane,
+        "what answers Predict: fast, the thread that receives the calls, or pool, the workers; "
+        "fast falls back to pool if grpcio does not carry it",
+    )
+    max_calls_in_flight: int = _setting(
+        512,
+        _integer(1, 100_000),
+        "calls that wait or run at once in a lane; more get RESOURCE_EXHAUSTED, health never does",
     )
     workers: int = _setting(
         4, _integer(1, 64), "threads that answer calls; 2 to 4 are best"

@@ -6,31 +6,39 @@ from collections.abc import Mapping
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_server.errors import (
+    CallCancelled,
     DeadlineExceeded,
     DomainError,
     InvalidInstance,
     ModelUnavailable,
+    Overloaded,
 )
 
 ERROR_DOMAIN = "prediction.v1"
 # Details travel in a header: beyond 8 KiB the caller sees RESOURCE_EXHAUSTED instead. The schema
 # bounds one violation to about 300 bytes.
 MAX_VIOLATIONS = 12
+# What a refused caller is told to wait: longer than a full lane takes to empty.
+RETRY_DELAY_SECONDS = 0.1
 
 STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
     InvalidInstance: grpc.StatusCode.INVALID_ARGUMENT,
     ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    CallCancelled: grpc.StatusCode.CANCELLED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 _REASON_BY_ERROR: Mapping[type[DomainError], str] = {
     InvalidInstance: "INVALID_INSTANCE",
     ModelUnavailable: "MODEL_UNAVAILABLE",
     DeadlineExceeded: "DEADLINE_EXCEEDED",
+    CallCancelled: "CANCELLED",
+    Overloaded: "OVERLOADED",
 }
 
 
@@ -42,6 +50,10 @@ def to_status(error: DomainError) -> Status:
     ]
     if isinstance(error, InvalidInstance):
         details.append(_bad_request(error))
+    if isinstance(error, Overloaded):
+        retry = RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(RETRY_DELAY_SECONDS * 1e9))
+        details.append(retry)
     return _status(code, str(error), details)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from grpc_server.settings import LANES
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
@@ -46,15 +47,23 @@ def logistic_artifact() -> ModelArtifact:
     return artifact
 
 
+@pytest.fixture(params=LANES)
+def lane(request: pytest.FixtureRequest) -> str:
+    """What answers Predict: tests of it run on each lane."""
+    return str(request.param)
+
+
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[ModelArtifact], PredictionServiceStub]]:
+def serve(
+    tmp_path: Path, lane: str
+) -> Iterator[Callable[[ModelArtifact], PredictionServiceStub]]:
     """Return a function that serves an artifact and gives a stub; all stops after the test."""
     with ExitStack() as stack:
 
         def start(artifact: ModelArtifact) -> PredictionServiceStub:
             folder = write_artifact(tmp_path / "model", artifact)
             return stack.enter_context(
-                connect(stack.enter_context(running_server(folder)))
+                connect(stack.enter_context(running_server(folder, lane)))
             )
 
         yield start

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import lightgbm
@@ -100,11 +101,24 @@ def write_version(folder: Path, artifact: ModelArtifact, version: str) -> Path:
     return path.parent
 
 
+def settings_of(lane: str, **changes: Any) -> Settings:
+    """Return settings of a server on free ports of the loopback address."""
+    return Settings(
+        host="127.0.0.1",
+        port=0,
+        http_port=0,
+        drain_seconds=0.0,
+        lane=lane,
+        **changes,
+    )
+
+
 @contextmanager
-def running_server(model_dir: Path | None) -> Iterator[PredictionServer]:
+def running_server(
+    model_dir: Path | None, lane: str = "pool", **changes: Any
+) -> Iterator[PredictionServer]:
     """Run a server on free ports of the loopback address, with the model in `model_dir` if any."""
-    settings = Settings(host="127.0.0.1", port=0, http_port=0, drain_seconds=0.0)
-    server = PredictionServer(settings)
+    server = PredictionServer(settings_of(lane, **changes))
     server.start()
     try:
         if model_dir is not None:
@@ -139,6 +153,12 @@ def wait_for(condition: Callable[[], bool], timeout_seconds: float = 30.0) -> No
     while not condition():
         assert time.monotonic() < end, "the condition did not come to hold"
         time.sleep(0.01)
+
+
+def read_page(page: str) -> str:
+    """Return the text of an HTTP page."""
+    with urllib.request.urlopen(page) as response:
+        return str(response.read().decode())
 
 
 def answers(page: str) -> bool:

@@ -45,8 +45,8 @@ def model_dir(logistic_artifact: ModelArtifact, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(model_dir: Path) -> Iterator[PredictionServer]:
-    with running_server(model_dir) as server:
+def server(model_dir: Path, lane: str) -> Iterator[PredictionServer]:
+    with running_server(model_dir, lane) as server:
         yield server
 
 
@@ -268,8 +268,8 @@ def test_a_fault_is_told_by_an_id_only(
     assert record.exc_info is not None and "secret path" in str(record.exc_info[1])
 
 
-def test_without_a_model_the_server_is_alive_but_not_ready() -> None:
-    with running_server(None) as server, connect(server) as stub:
+def test_without_a_model_the_server_is_alive_but_not_ready(lane: str) -> None:
+    with running_server(None, lane) as server, connect(server) as stub:
         error = failure(lambda: stub.Predict(AT_CENTER))
 
         assert error.code() == grpc.StatusCode.UNAVAILABLE
@@ -325,7 +325,9 @@ def test_while_draining_the_server_answers_but_is_not_ready(
     assert "draining" in get(server, "/health/ready")[1]
 
 
-def test_a_connection_ends_at_its_age_and_no_call_with_it(model_dir: Path) -> None:
+def test_a_connection_ends_at_its_age_and_no_call_with_it(
+    model_dir: Path, lane: str
+) -> None:
     """A busy connection would else outlive the draining, and lose a call when the server stops."""
     ended = Event()
 
@@ -335,7 +337,7 @@ def test_a_connection_ends_at_its_age_and_no_call_with_it(model_dir: Path) -> No
 
     answers: list[str] = []
     settings = Settings(
-        host="127.0.0.1", port=0, http_port=0, max_connection_age_seconds=0.2
+        host="127.0.0.1", port=0, http_port=0, max_connection_age_seconds=0.2, lane=lane
     )
     server = PredictionServer(settings)
     server.start()

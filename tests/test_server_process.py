@@ -74,7 +74,7 @@ def test_while_draining_new_calls_are_answered(model_dir: Path) -> None:
         assert process.wait() == 0
 
 
-def test_a_stop_under_load_loses_no_call(model_dir: Path) -> None:
+def test_a_stop_under_load_loses_no_call(model_dir: Path, lane: str) -> None:
     """Callers that stop sending when the server is not ready see no failure at all."""
     failures: list[grpc.RpcError] = []
     draining = threading.Event()
@@ -88,7 +88,8 @@ def test_a_stop_under_load_loses_no_call(model_dir: Path) -> None:
                     failures.append(error)
                     return
 
-    with running("--model-dir", str(model_dir), "--drain-seconds", "1") as process:
+    arguments = ["--model-dir", str(model_dir), "--drain-seconds", "1"]
+    with running(*arguments, "--lane", lane) as process:
         process.wait_for("serving")
         threads = [
             threading.Thread(target=call_until_draining, args=(process.port,))

@@ -33,6 +33,10 @@ class PredictionServiceStub:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    google.rpc.RetryInfo says when to try again.
+    - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
+    - CANCELLED (CANCELLED): the caller hung up before the prediction began.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
@@ -65,6 +69,10 @@ class PredictionServiceServicer:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    google.rpc.RetryInfo says when to try again.
+    - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
+    - CANCELLED (CANCELLED): the caller hung up before the prediction began.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
@@ -114,6 +122,10 @@ class PredictionService:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    google.rpc.RetryInfo says when to try again.
+    - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
+    - CANCELLED (CANCELLED): the caller hung up before the prediction began.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are

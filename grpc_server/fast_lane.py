@@ -1,0 +1,250 @@
+"""The fast lane: answers unary calls on the very thread that takes them off the completion queue.
+
+`grpc.server` hands each call to a thread of its pool; the hand-offs cost many times what a
+prediction does. Its serving loop calls every tag that is not its own, and that is all that the
+lane rests on. It is the one module that uses private parts of grpcio (`grpc._server` and cygrpc),
+which is therefore bounded in setup.cfg and checked by `check_fast_lane` when the server starts.
+It knows nothing of models: what it runs is a handler, with the edge around it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import _server
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stubs
+
+from grpc_server.errors import FastLaneUnusable
+
+# As many calls are accepted without a turn of the loop; beyond them they wait in grpc-core.
+N_OUTSTANDING_ACCEPTS = 128
+SELF_TEST_SECONDS = 2.0
+_NO_FLAGS = 0
+
+_log = logging.getLogger(__name__)
+
+# What the serving loop makes of an event: the call that is over, if any, and callbacks to run.
+_Outcome: TypeAlias = tuple[Any, tuple[()]]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class FastLane:
+    """Takes one unary method of `server` off the pool; to be made before the server starts.
+
+    Parameters
+    ----------
+    server : grpc.Server
+        Standard server, on which the method is registered.
+    path : str
+        The method, such as "/prediction.v1.PredictionService/Predict".
+    admit : callable of RpcMethodHandler
+        Returns the handlers of calls that are let in and of those that are refused.
+    max_calls_in_flight : int
+        Calls beyond it get the second handler, before their message is read.
+    """
+
+    def __init__(
+        self,
+        server: grpc.Server,
+        path: str,
+        admit: Callable[[_Handler], tuple[_Handler, _Handler]],
+        max_calls_in_flight: int,
+    ) -> None:
+        self._state = server._state  # type: ignore[attr-defined]  # private
+        self._path = path
+        # Gone from here, the server itself asks for no call of the method.
+        handler = self._state.registered_method_handlers.pop(path)
+        self.admitted, self._refused = admit(handler)
+        self._max_calls_in_flight = max_calls_in_flight
+        # Changed by the serving thread alone.
+        self._n_in_flight = 0
+
+    def start(self) -> None:
+        """Begin to accept calls, once the server has started."""
+        with self._state.lock:
+            for _ in range(N_OUTSTANDING_ACCEPTS):
+                accept = _Accept(self)
+                # The server ends its loop, and its stop, when this set is empty.
+                self._state.rpc_states.add(accept)
+                self.request(accept)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether the server takes new calls."""
+        return self._state.stage is _server._ServerStage.STARTED
+
+    def request(self, accept: "_Accept") -> None:
+        """Ask grpc-core for one more call; the answer comes to `accept`."""
+        queue = self._state.completion_queue
+        self._state.server.request_registered_call(queue, queue, self._path, accept)
+
+    def begin(self, event: Any) -> None:
+        """Read the message of a call that came, or refuse it."""
+        call = _Call(self, event)
+        self._state.rpc_states.add(call)
+        self._n_in_flight += 1
+        if self._n_in_flight > self._max_calls_in_flight:
+            call.answer(self._refused, None)
+        else:
+            call.receive_message()
+
+    def end(self) -> None:
+        """Forget a call that is over."""
+        self._n_in_flight -= 1
+
+
+class _Accept:
+    """Tag of one request for a call, which is made again for as long as the server runs."""
+
+    __slots__ = ("_lane",)
+
+    def __init__(self, lane: FastLane) -> None:
+        self._lane = lane
+
+    def __call__(self, event: Any) -> _Outcome:
+        if not event.success:
+            return self, ()
+        # A call that came while the server began to stop is answered like any other.
+        self._lane.begin(event)
+        if not self._lane.is_started:
+            return self, ()
+        # Should the server stop right now, grpc-core answers the request with a failure.
+        self._lane.request(self)
+        return None, ()
+
+
+class _Aborted(Exception):
+    """The call's status is set."""
+
+
+class _Call:
+    """One call, from its arrival until its status is sent; the context of its handler."""
+
+    __slots__ = ("_call", "_code", "_deadline", "_details", "_lane", "_trailers")
+
+    def __init__(self, lane: FastLane, event: Any) -> None:
+        self._lane = lane
+        self._call = event.call
+        self._deadline: float = event.call_details.deadline
+        self._code: grpc.StatusCode | None = None
+        self._details = b""
+        self._trailers: Any = None
+
+    def code(self) -> grpc.StatusCode | None:
+        """Return the status that was set, None as long as there is none."""
+        return self._code
+
+    def time_remaining(self) -> float:
+        """Return the seconds until the deadline, infinite without one."""
+        return max(self._deadline - time.time(), 0.0)
+
+    def is_active(self) -> bool:
+        """Return True: a call that was cancelled before its message was read gets no handler."""
+        return True
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """Let the call end with `status`."""
+        self._set(status.code, status.details.encode(), status.trailing_metadata)
+        raise _Aborted
+
+    def receive_message(self) -> None:
+        """Ask for the one message of the call."""
+        operation = cygrpc.ReceiveMessageOperation(_NO_FLAGS)
+        self._call.start_server_batch((operation,), self._on_message)
+
+    def answer(self, handler: _Handler, request: Any) -> None:
+        """Run `handler`, and send what comes of it."""
+        try:
+            assert handler.unary_unary and handler.response_serializer
+            response = handler.unary_unary(request, self)  # type: ignore[arg-type]
+            self._send(handler.response_serializer(response))
+        except _Aborted:
+            self._send(None)
+        except Exception:
+            # The edge lets no error out: this is one of writing the answer.
+            _log.exception("answer not sent")
+            self._set(grpc.StatusCode.INTERNAL, b"Failed to serialize response!")
+            self._send(None)
+
+    def _on_message(self, event: Any) -> _Outcome:
+        message = event.batch_operations[0].message()
+        handler = self._lane.admitted
+        # The texts are those of the standard server.
+        if message is None:
+            details = b'"" requires exactly one request message.'
+            self._set(grpc.StatusCode.UNIMPLEMENTED, details)
+            self._send(None)
+            return None, ()
+        try:
+            assert handler.request_deserializer
+            request = handler.request_deserializer(message)
+        except DecodeError:
+            self._set(grpc.StatusCode.INTERNAL, b"Exception deserializing request!")
+            self._send(None)
+        else:
+            self.answer(handler, request)
+        return None, ()
+
+    def _on_end(self, event: Any) -> _Outcome:
+        self._lane.end()
+        return self, ()
+
+    def _set(self, code: grpc.StatusCode, details: bytes, trailers: Any = None) -> None:
+        self._code, self._details, self._trailers = code, details, trailers
+
+    def _send(self, message: bytes | None) -> None:
+        """Send the message, if any, and the status, and learn that the call is over: one batch."""
+        code = 0 if self._code is None else self._code.value[0]
+        operations = [
+            cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
+            cygrpc.SendStatusFromServerOperation(
+                self._trailers, code, self._details, _NO_FLAGS
+            ),
+            cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),
+        ]
+        if message is not None:
+            operations.insert(1, cygrpc.SendMessageOperation(message, _NO_FLAGS))
+        self._call.start_server_batch(operations, self._on_end)
+
+
+def check_fast_lane() -> None:
+    """Prove on a server of its own that this grpcio carries the lane.
+
+    Raises
+    ------
+    FastLaneUnusable
+        If a private part is missing, or a call over the loopback address is not answered.
+    """
+    try:
+        if not _echo(b"ping") == b"ping":
+            raise FastLaneUnusable("a call over the loopback was answered wrongly")
+    except (AttributeError, KeyError, TypeError, RuntimeError) as error:
+        raise FastLaneUnusable(f"grpcio {grpc.__version__}: {error!r}") from error
+    except grpc.RpcError as error:
+        raise FastLaneUnusable(f"the loopback call failed: {error!r}") from error
+
+
+def _echo(message: bytes) -> bytes:
+    handler = grpc.unary_unary_rpc_method_handler(
+        lambda request, context: request, bytes, bytes
+    )
+    server = grpc.server(
+        ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)]  # not used
+    )
+    server.add_registered_method_handlers("check.Lane", {"Echo": handler})
+    lane = FastLane(server, "/check.Lane/Echo", lambda echo: (echo, echo), 1)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    lane.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            echo: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/check.Lane/Echo"
+            )
+            return bytes(echo(message, timeout=SELF_TEST_SECONDS))
+    finally:
+        server.stop(None)

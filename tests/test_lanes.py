@@ -1,0 +1,321 @@
+"""Both lanes keep the same promises, seen from the wire; the rest of them is in test_server.py."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from grpc_server import fast_lane
+from grpc_server.errors import FastLaneUnusable
+from grpc_server.model import load_model
+from grpc_server.server import PREDICT_PATH, PredictionServer
+from grpc_server.settings import LANES
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
+from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
+
+from support import (
+    connect,
+    lightgbm_artifact,
+    read_page,
+    running_server,
+    settings_of,
+    wait_for,
+    write_artifact,
+)
+
+AT_CENTER = PredictRequest(features=[1.0, 3.0])
+
+
+class Gate:
+    """An estimator that answers once it is let."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.n_asked = 0
+
+    def predict_probabilities(self, row: object) -> list[float]:
+        self.n_asked += 1
+        assert self.opened.wait(30)
+        return [0.25, 0.75]
+
+
+@pytest.fixture
+def model_dir(logistic_artifact: ModelArtifact, tmp_path: Path) -> Path:
+    return write_artifact(tmp_path / "model", logistic_artifact)
+
+
+@pytest.fixture
+def server(model_dir: Path, lane: str) -> Iterator[PredictionServer]:
+    with running_server(model_dir, lane) as server:
+        yield server
+
+
+@pytest.fixture
+def channel(server: PredictionServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield channel
+
+
+@pytest.fixture
+def gate(server: PredictionServer, model_dir: Path) -> Iterator[Gate]:
+    gate = Gate()
+    server.serve(replace(load_model(model_dir), estimator=gate))
+    yield gate
+    gate.opened.set()
+
+
+def raw_predict(channel: grpc.Channel) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
+    """Return Predict as it is on the wire."""
+    return channel.unary_unary(PREDICT_PATH)
+
+
+def failure(call: Callable[[], object]) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def handled(server: PredictionServer, code: str) -> float:
+    """Return how many calls of Predict the metrics say ended with `code`."""
+    start = "grpc_server_handled_total{"
+    lines = read_page(f"http://127.0.0.1:{server.http_port}/metrics").splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith(start)
+        and f'grpc_code="{code}"' in line
+        and 'grpc_method="Predict"' in line
+    )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_lanes_answer_the_same_bytes(n_classes: int, tmp_path: Path) -> None:
+    artifact, rows, _ = lightgbm_artifact(n_classes)
+    folder = write_artifact(tmp_path / "model", artifact)
+    answers = {}
+    for lane in LANES:
+        with running_server(folder, lane) as server:
+            with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+                predict = raw_predict(channel)
+                requests = [PredictRequest(features=row) for row in rows]
+                answers[lane] = [predict(r.SerializeToString()) for r in requests]
+
+    assert answers["fast"] == answers["pool"]
+
+
+def test_bytes_that_are_no_request_are_a_fault_of_the_call_alone(
+    channel: grpc.Channel,
+) -> None:
+    error = failure(lambda: raw_predict(channel)(b"\xff\xff\xff"))
+
+    assert error.code() == grpc.StatusCode.INTERNAL
+    assert error.details() == "Exception deserializing request!"
+    assert PredictionServiceStub(channel).Predict(AT_CENTER).label == "1"
+
+
+def test_a_call_without_a_message_is_refused(channel: grpc.Channel) -> None:
+    call: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(
+        PREDICT_PATH
+    )
+
+    error = failure(lambda: call(iter([])))
+
+    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "requires exactly one request message" in error.details()
+    assert PredictionServiceStub(channel).Predict(AT_CENTER).label == "1"
+
+
+@pytest.mark.parametrize("compression", list(grpc.Compression))
+def test_a_compressed_request_is_read(
+    compression: grpc.Compression, channel: grpc.Channel
+) -> None:
+    stub = PredictionServiceStub(channel)
+
+    assert stub.Predict(AT_CENTER, compression=compression).label == "1"
+
+
+def test_metadata_of_any_kind_does_no_harm(channel: grpc.Channel) -> None:
+    metadata = (("x-request-id", "7"), ("x-bytes-bin", b"\x00\xff"))
+
+    response, call = PredictionServiceStub(channel).Predict.with_call(
+        AT_CENTER, metadata=metadata
+    )
+
+    assert response.label == "1"
+    assert (call.code(), call.details()) == (grpc.StatusCode.OK, "")
+    assert [*call.initial_metadata(), *call.trailing_metadata()] == []
+
+
+def test_the_details_of_an_error_come_as_metadata(channel: grpc.Channel) -> None:
+    error = failure(lambda: PredictionServiceStub(channel).Predict(PredictRequest()))
+
+    assert [key for key, _ in error.trailing_metadata()] == ["grpc-status-details-bin"]
+
+
+def test_a_call_whose_deadline_has_passed_is_not_computed(
+    channel: grpc.Channel, gate: Gate, server: PredictionServer, lane: str
+) -> None:
+    stub = PredictionServiceStub(channel)
+    n_running = 1 if lane == "fast" else 4
+    held = [stub.Predict.future(AT_CENTER) for _ in range(n_running)]
+    wait_for(lambda: gate.n_asked == n_running)
+
+    late = stub.Predict.future(AT_CENTER, timeout=0.2)
+    assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    gate.opened.set()
+    assert [call.result().label for call in held] == ["1"] * n_running
+    assert stub.Predict(AT_CENTER).label == "1"
+
+    assert gate.n_asked == n_running + 1
+
+
+def test_cancelled_calls_leave_the_server_well(
+    channel: grpc.Channel, server: PredictionServer
+) -> None:
+    stub = PredictionServiceStub(channel)
+    for _ in range(300):
+        stub.Predict.future(AT_CENTER).cancel()
+
+    assert stub.Predict(AT_CENTER).label == "1"
+
+
+def test_calls_beyond_the_bound_are_refused_and_health_is_answered(
+    model_dir: Path,
+) -> None:
+    gate = Gate()
+    with running_server(model_dir, "pool", max_calls_in_flight=6) as server:
+        server.serve(replace(load_model(model_dir), estimator=gate))
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub = PredictionServiceStub(channel)
+            held = [stub.Predict.future(AT_CENTER) for _ in range(6)]
+            wait_for(lambda: gate.n_asked == 4)
+            errors = [
+                failure(lambda: stub.Predict(AT_CENTER, timeout=10)) for _ in range(20)
+            ]
+            health = health_pb2_grpc.HealthStub(channel)
+            check = health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+            gate.opened.set()
+            labels = [call.result().label for call in held]
+
+        assert handled(server, "RESOURCE_EXHAUSTED") == 20
+
+    assert_overloaded(errors)
+    assert check.status == health_pb2.HealthCheckResponse.SERVING
+    assert labels == ["1"] * 6
+
+
+def assert_overloaded(errors: list[Any]) -> None:
+    """Check that each error tells when to try again."""
+    for error in errors:
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        info, retry = ErrorInfo(), RetryInfo()
+        details = rpc_status.from_call(error).details
+        assert details[0].Unpack(info) and details[1].Unpack(retry)
+        assert info.reason == "OVERLOADED"
+        assert retry.retry_delay.ToTimedelta().total_seconds() > 0
+
+
+def test_a_storm_on_the_fast_lane_is_cut_at_the_bound(model_dir: Path) -> None:
+    gate = Gate()
+    with running_server(model_dir, "fast", max_calls_in_flight=2) as server:
+        server.serve(replace(load_model(model_dir), estimator=gate))
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stub = PredictionServiceStub(channel)
+            calls = [stub.Predict.future(AT_CENTER) for _ in range(1000)]
+            wait_for(lambda: gate.n_asked == 1)
+            gate.opened.set()
+            codes = Counter(call.code() for call in calls)
+            refused = [
+                c for c in calls if c.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            ]
+            assert stub.Predict(AT_CENTER).label == "1"
+
+        n_refused = codes[grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert handled(server, "RESOURCE_EXHAUSTED") == n_refused
+
+    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert gate.n_asked == codes[grpc.StatusCode.OK] + 1
+    assert_overloaded(refused[:5])
+
+
+def test_calls_in_flight_at_the_stop_are_answered(
+    server: PredictionServer, channel: grpc.Channel, gate: Gate, lane: str
+) -> None:
+    stub = PredictionServiceStub(channel)
+    n_running = 1 if lane == "fast" else 4
+    # One message at least of each call is with the server once as many are being answered.
+    calls = [stub.Predict.future(AT_CENTER) for _ in range(n_running)]
+    wait_for(lambda: gate.n_asked == n_running)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    gate.opened.set()
+
+    assert [call.result().label for call in calls] == ["1"] * n_running
+    stopping.join()
+
+
+def test_a_thousand_connections_come_and_go(server: PredictionServer) -> None:
+    for number in range(1000):
+        # An argument of its own keeps grpcio from sharing one connection between channels.
+        options = [("connection", number)]
+        address = f"127.0.0.1:{server.port}"
+        with grpc.insecure_channel(address, options) as channel:
+            assert PredictionServiceStub(channel).Predict(AT_CENTER).label == "1"
+
+    assert handled(server, "OK") == 1000
+
+
+def test_this_grpcio_carries_the_fast_lane() -> None:
+    fast_lane.check_fast_lane()
+
+
+def test_a_grpcio_without_what_the_lane_needs_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("grpc._cython.cygrpc.SendMessageOperation")
+
+    with pytest.raises(FastLaneUnusable):
+        fast_lane.check_fast_lane()
+
+
+def test_the_pool_answers_where_the_fast_lane_cannot(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr("grpc._cython.cygrpc.SendMessageOperation")
+
+    with caplog.at_level(logging.WARNING):
+        server = PredictionServer(settings_of("fast"))
+    monkeypatch.undo()
+    server.start()
+    try:
+        server.serve(load_model(model_dir))
+        with connect(server) as stub:
+            assert stub.Predict(AT_CENTER).label == "1"
+        page = read_page(f"http://127.0.0.1:{server.http_port}/metrics")
+    finally:
+        server.stop()
+
+    assert 'prediction_lane_info{asked="fast",lane="pool"} 1.0' in page
+    assert "fast lane unusable" in [record.getMessage() for record in caplog.records]
+
+
+def test_the_metric_names_the_lane(server: PredictionServer, lane: str) -> None:
+    page = read_page(f"http://127.0.0.1:{server.http_port}/metrics")
+
+    assert f'prediction_lane_info{{asked="{lane}",lane="{lane}"}} 1.0' in page
+
+
+def test_an_answer_is_a_response_message(channel: grpc.Channel) -> None:
+    raw = raw_predict(channel)(AT_CENTER.SerializeToString())
+
+    assert PredictResponse.FromString(raw).label == "1"
