@@ -143,7 +143,7 @@ class _Call:
         return max(self._deadline - time.time(), 0.0)
 
     def is_active(self) -> bool:
-        """Return True: a call that was cancelled before its message was read gets no handler."""
+        """Return True: a cancellation is behind the message in the queue, and not known yet."""
         return True
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
@@ -199,15 +199,15 @@ class _Call:
     def _send(self, message: bytes | None) -> None:
         """Send the message, if any, and the status, and learn that the call is over: one batch."""
         code = 0 if self._code is None else self._code.value[0]
-        operations = [
-            cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
-            cygrpc.SendStatusFromServerOperation(
-                self._trailers, code, self._details, _NO_FLAGS
-            ),
-            cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),
-        ]
+        start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
+        status = cygrpc.SendStatusFromServerOperation(
+            self._trailers, code, self._details, _NO_FLAGS
+        )
+        close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
+        operations: tuple[Any, ...] = (start, status, close)
         if message is not None:
-            operations.insert(1, cygrpc.SendMessageOperation(message, _NO_FLAGS))
+            answer = cygrpc.SendMessageOperation(message, _NO_FLAGS)
+            operations = (start, answer, status, close)
         self._call.start_server_batch(operations, self._on_end)
 
 

@@ -1,5 +1,6 @@
 """What Prometheus sees; the names of the RPC metrics are those that gRPC dashboards know."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -78,6 +79,8 @@ class Metrics:
             ("label",),
             registry=registry,
         )
+        # Bound once: binding a label costs more than counting.
+        self._count_by_label: dict[str, Callable[[], None]] = {}
         self._model_info = Gauge(
             "prediction_model_info",
             "1 for the model that answers.",
@@ -113,7 +116,11 @@ class Metrics:
 
     def count_prediction(self, label: str) -> None:
         """Count one instance predicted as `label`; labels are as many as the model's classes."""
-        self._instances.labels(label).inc()
+        try:
+            self._count_by_label[label]()
+        except KeyError:
+            count = self._count_by_label[label] = self._instances.labels(label).inc
+            count()
 
     def show_model(self, model: LoadedModel) -> None:
         """Let the gauges tell of `model`, and of no other."""

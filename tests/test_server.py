@@ -350,6 +350,8 @@ def test_a_connection_ends_at_its_age_and_no_call_with_it(
                 answers.append(stub.Predict(AT_CENTER, timeout=10).label)
                 if ended.is_set():
                     break
+            # Else grpcio may look at the channel once more after it is closed, and complain.
+            channel.unsubscribe(watch)
     finally:
         server.stop()
 

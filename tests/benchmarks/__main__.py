@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from benchmarks import flow, serving
+from benchmarks import flow, lanes, serving
 
 
 def main() -> None:
@@ -11,6 +11,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         model_dirs = flow.report(Path(folder))
         serving.report(model_dirs)
+        lanes.report(model_dirs)
 
 
 if __name__ == "__main__":
