@@ -52,14 +52,9 @@ def test_the_end_is_told_and_fits_that_failed_are_not_the_best() -> None:
     for candidate, score in ((0, nan), (1, 0.7), (2, nan)):
         meter.count(make_row(candidate, score))
     clock.now += 1
-    meter.finish()
 
-    assert seen == [Progress(3, 3, 0.7, 1.0, 0.0)]
+    assert meter.look() == Progress(3, 3, 0.7, 1.0, 0.0)
 
 
 def test_a_shard_without_work_has_nothing_to_tell() -> None:
-    seen = list[Progress]()
-
-    Meter((), seen.append, Clock()).finish()
-
-    assert seen == []
+    assert Meter((), list[Progress]().append, Clock()).look() is None

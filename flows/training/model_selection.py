@@ -298,7 +298,8 @@ class FamilySearch:
                 log=lambda line: report(f"{self.family.display_name}: {line}"),
                 should_stop=self._make_deadline(),
             )
-        meter.finish()
+        if end := meter.look():
+            watch(end)
         n_not_converged = sum(
             issubclass(item.category, ConvergenceWarning) for item in caught
         )

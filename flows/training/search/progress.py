@@ -77,10 +77,9 @@ class Meter:
             self._told = now
             self._watch(self._measure(now))
 
-    def finish(self) -> None:
-        """Tell the watcher where the shard ended, if it did anything."""
-        if self._n_done:
-            self._watch(self._measure(self._clock()))
+    def look(self) -> Progress | None:
+        """Return how far the shard is now, None if nothing is done."""
+        return self._measure(self._clock()) if self._n_done else None
 
     def _measure(self, now: float) -> Progress:
         most = max(map(len, self._scores.values()))
