@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from grpc_server.server import PredictionServer
 from grpc_server.settings import LANES
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
@@ -51,6 +52,19 @@ def logistic_artifact() -> ModelArtifact:
 def lane(request: pytest.FixtureRequest) -> str:
     """What answers Predict: tests of it run on each lane."""
     return str(request.param)
+
+
+@pytest.fixture
+def model_dir(logistic_artifact: ModelArtifact, tmp_path: Path) -> Path:
+    """Return a folder with the logistic regression worked out by hand."""
+    return write_artifact(tmp_path / "model", logistic_artifact)
+
+
+@pytest.fixture
+def server(model_dir: Path, lane: str) -> Iterator[PredictionServer]:
+    """Return a server of that model in this process."""
+    with running_server(model_dir, lane) as server:
+        yield server
 
 
 @pytest.fixture

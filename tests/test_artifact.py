@@ -23,7 +23,7 @@ from training.dataset import Schema
 from training.errors import ArtifactError, SearchError
 from training.families import LIGHTGBM, Recipe
 from training.grids import ParamGrid
-from training.model_selection import SearchSettings, search_lightgbm
+from training.model_selection import FamilySearch, SearchSettings
 from training.provenance import find_code_version, find_library_versions
 
 PROVENANCE = Provenance(
@@ -148,7 +148,9 @@ def test_an_objective_without_probabilities_is_named(
     schema, train, holdout = make_rows(n_classes)
     settings = SearchSettings("accuracy", 3, 0)
     grid: ParamGrid = [{"objective": [objective], "n_estimators": [20]}]
-    result = search_lightgbm(train, schema, grid, settings, report=lambda line: None)
+    result = FamilySearch(LIGHTGBM, schema, grid, settings).run(
+        train, report=lambda line: None
+    )
     plan = make_plan(schema, settings=settings)
 
     with pytest.raises(SearchError, match=f"{objective}.*answers no probabilities"):

@@ -19,7 +19,6 @@ from grpc_server.errors import FastLaneUnusable
 from grpc_server.model import load_model
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from grpc_server.settings import LANES
-from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
@@ -47,17 +46,6 @@ class Gate:
         self.n_asked += 1
         assert self.opened.wait(30)
         return [0.25, 0.75]
-
-
-@pytest.fixture
-def model_dir(logistic_artifact: ModelArtifact, tmp_path: Path) -> Path:
-    return write_artifact(tmp_path / "model", logistic_artifact)
-
-
-@pytest.fixture
-def server(model_dir: Path, lane: str) -> Iterator[PredictionServer]:
-    with running_server(model_dir, lane) as server:
-        yield server
 
 
 @pytest.fixture

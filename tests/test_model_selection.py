@@ -30,8 +30,6 @@ from training.model_selection import (
     Part,
     SearchSettings,
     resolve_scoring,
-    search_lightgbm,
-    search_logistic_regression,
     share_of_cores,
 )
 from training.preparation import Request, Store, prepare
@@ -53,7 +51,9 @@ def test_logistic_regression_is_scikit_learn_s_own_search_at_the_optimum() -> No
         cv=CV,
     ).fit(train.X, train.y)
 
-    result = search_logistic_regression(train, schema, [grid], SETTINGS, report=silent)
+    result = FamilySearch(LOGISTIC_REGRESSION, schema, [grid], SETTINGS).run(
+        train, report=silent
+    )
 
     for key in ("mean_test_score", "std_test_score", "split0_test_score"):
         np.testing.assert_allclose(
@@ -104,8 +104,8 @@ def test_lightgbm_is_scikit_learn_s_own_search(n_jobs: int) -> None:
         cv=CV,
     ).fit(train.X, train.y)
 
-    result = search_lightgbm(
-        train, schema, [grid], SETTINGS, n_jobs=n_jobs, report=silent
+    result = FamilySearch(LIGHTGBM, schema, [grid], SETTINGS).run(
+        train, n_jobs=n_jobs, report=silent
     )
 
     expected_scores = expected.cv_results_["mean_test_score"].tolist()
@@ -119,8 +119,8 @@ def test_a_report_says_what_is_searched_and_what_came_out() -> None:
     schema, train, _ = make_rows()
     lines: list[str] = []
 
-    search_lightgbm(
-        train, schema, [{"n_estimators": [5, 10]}], SETTINGS, report=lines.append
+    FamilySearch(LIGHTGBM, schema, [{"n_estimators": [5, 10]}], SETTINGS).run(
+        train, report=lines.append
     )
 
     assert lines[0] == "LightGBM: 2 candidates on 3 folds, roc_auc"
@@ -131,9 +131,9 @@ def test_fits_that_do_not_converge_are_counted_and_said() -> None:
     schema, train, _ = make_rows()
     lines: list[str] = []
 
-    result = search_logistic_regression(
-        train, schema, [{"max_iter": [1]}], SETTINGS, report=lines.append
-    )
+    result = FamilySearch(
+        LOGISTIC_REGRESSION, schema, [{"max_iter": [1]}], SETTINGS
+    ).run(train, report=lines.append)
 
     assert result.notes == ("3 fits did not converge; their scores may be too low",)
     assert lines[1] == f"Logistic Regression: {result.notes[0]}"
@@ -143,7 +143,9 @@ def test_a_candidate_that_cannot_be_fitted_is_named_with_the_reason() -> None:
     schema, train, _ = make_rows()
 
     with pytest.raises(SearchError, match="LightGBM: .*num_leaves") as caught:
-        search_lightgbm(train, schema, [{"num_leaves": [1]}], SETTINGS, report=silent)
+        FamilySearch(LIGHTGBM, schema, [{"num_leaves": [1]}], SETTINGS).run(
+            train, report=silent
+        )
 
     assert "\n" not in str(caught.value)
 
@@ -152,8 +154,8 @@ def test_one_bad_candidate_of_several_is_named_and_the_others_kept() -> None:
     schema, train, _ = make_rows()
     lines: list[str] = []
 
-    result = search_lightgbm(
-        train, schema, [{"num_leaves": [1, 3]}], SETTINGS, report=lines.append
+    result = FamilySearch(LIGHTGBM, schema, [{"num_leaves": [1, 3]}], SETTINGS).run(
+        train, report=lines.append
     )
 
     assert np.isnan(result.cv_results["mean_test_score"]).tolist() == [True, False]
@@ -336,7 +338,9 @@ def test_every_solver_gives_the_same_scores_twice(solver: str) -> None:
     grid: ParamGrid = [{"solver": [solver], "max_iter": [5]}]
 
     first, second = (
-        search_logistic_regression(train, schema, grid, SETTINGS, report=silent)
+        FamilySearch(LOGISTIC_REGRESSION, schema, grid, SETTINGS).run(
+            train, report=silent
+        )
         for _ in range(2)
     )
 
@@ -350,7 +354,7 @@ def test_candidates_that_cannot_be_scored_are_named_with_the_scorer_s_reason() -
     grid: ParamGrid = [{"objective": ["multiclassova"], "n_estimators": [5]}]
 
     with pytest.raises(SearchError, match="need to be probabilities.*sum up to 1"):
-        search_lightgbm(train, schema, grid, settings, report=silent)
+        FamilySearch(LIGHTGBM, schema, grid, settings).run(train, report=silent)
 
 
 def test_a_search_without_time_for_a_candidate_says_so() -> None:
@@ -358,7 +362,9 @@ def test_a_search_without_time_for_a_candidate_says_so() -> None:
     settings = SearchSettings("roc_auc", 3, 0, max_minutes=1e-9)
 
     with pytest.raises(SearchError, match="finished within --max_minutes 1e-09"):
-        search_lightgbm(train, schema, [{"n_estimators": [5]}], settings, report=silent)
+        FamilySearch(LIGHTGBM, schema, [{"n_estimators": [5]}], settings).run(
+            train, report=silent
+        )
 
 
 def test_what_time_was_lacking_for_is_left_out_and_said() -> None:

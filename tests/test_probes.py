@@ -40,11 +40,6 @@ def container() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def model_dir(logistic_artifact: ModelArtifact, tmp_path: Path) -> Path:
-    return write_artifact(tmp_path / "model", logistic_artifact)
-
-
 def kubelet_of(container: dict[str, Any], process: Process) -> Kubelet:
     return Kubelet(container, f"127.0.0.1:{process.port}", SPEEDUP)
 

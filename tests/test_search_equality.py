@@ -1,6 +1,8 @@
 """The shared search against GridSearchCV on the same folds: every score of every split."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -98,24 +100,51 @@ def logistic(scaler: Any = None, **params: Any) -> Pipeline:
     return make_pipeline(scaler or StandardScaler(), LogisticRegression(**params))
 
 
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Yield a list that gets what the shared search logs."""
+    lines: list[str] = []
+    logger = logging.getLogger("training.search")
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
 def compare(
     estimator: Any,
     grid: Any,
     table: Table,
     tolerance: float,
     *,
+    fallback: str = "",
     reference: Any = None,
     fit_params: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> SharedGridSearchCV:
-    """Search both ways and compare; return the shared search."""
+    """Search both ways and compare; return the shared search.
+
+    A search that is fitted as GridSearchCV does says so in the log, with a reason: `fallback` has
+    to be in it, and without a `fallback` there must be no such line.
+    """
     options = {"scoring": "roc_auc", "cv": CV, "refit": False, **options}
     X, y = table
     given = fit_params or {}
     expected = GridSearchCV(reference or estimator, grid, **options).fit(X, y, **given)
 
-    actual = SharedGridSearchCV(estimator, grid, n_jobs=2, **options).fit(X, y, **given)
+    search = SharedGridSearchCV(estimator, grid, n_jobs=2, **options)
+    with listening() as lines:
+        actual = search.fit(X, y, **given)
 
+    said = [line for line in lines if "GridSearchCV" in line]
+    assert bool(said) == bool(fallback), said
+    assert fallback in " ".join(said)
     assert list(actual.cv_results_) == list(expected.cv_results_)
     assert actual.cv_results_["params"] == expected.cv_results_["params"]
     for key, values in expected.cv_results_.items():
@@ -257,15 +286,13 @@ def test_what_may_differ_is_fitted_as_grid_search_does(
     params: dict[str, Any],
     grid: dict[str, Any],
     reason: str,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level("INFO")
     grid = {"n_estimators": [3, 8], **grid}
+    table = TABLES["breast_cancer"]()
 
-    compare(lightgbm(**params), grid, TABLES["breast_cancer"](), EXACT)
+    compare(lightgbm(**params), grid, table, EXACT, fallback=reason)
 
-    assert Method.PLAIN in methods(lightgbm(**params), grid, TABLES["breast_cancer"]())
-    assert reason in caplog.text
+    assert Method.PLAIN in methods(lightgbm(**params), grid, table)
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "imbalanced"])
@@ -405,14 +432,11 @@ def test_the_solver_of_scikit_learn_gives_its_bits() -> None:
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_stands_before_and_is_unknown_is_fitted_as_grid_search_does(
-    table: str, estimator: Any, reason: str, caplog: pytest.LogCaptureFixture
+    table: str, estimator: Any, reason: str
 ) -> None:
-    caplog.set_level("INFO")
     grid = {"logisticregression__C": [0.1, 1.0]}
 
-    compare(estimator, grid, TABLES[table](), EXACT)
-
-    assert reason in caplog.text
+    compare(estimator, grid, TABLES[table](), EXACT, fallback=reason)
 
 
 def test_of_ties_the_smallest_C_is_best() -> None:

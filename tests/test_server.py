@@ -4,7 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
 from threading import Event
@@ -34,21 +34,10 @@ from prediction.v1.prediction_service_pb2 import (
 )
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
-from support import connect, lightgbm_artifact, running_server, write_artifact
+from support import connect, lightgbm_artifact, running_server
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
-
-
-@pytest.fixture
-def model_dir(logistic_artifact: ModelArtifact, tmp_path: Path) -> Path:
-    return write_artifact(tmp_path / "model", logistic_artifact)
-
-
-@pytest.fixture
-def server(model_dir: Path, lane: str) -> Iterator[PredictionServer]:
-    with running_server(model_dir, lane) as server:
-        yield server
 
 
 def get(server: PredictionServer, path: str) -> tuple[int, str]:

@@ -14,12 +14,7 @@ from training.dataset import Schema
 from training.families import FAMILIES
 from training.grids import ParamGrid
 from training.matrix import FileRef, Rows, RowsRef
-from training.model_selection import (
-    SearchResult,
-    SearchSettings,
-    search_lightgbm,
-    search_logistic_regression,
-)
+from training.model_selection import FamilySearch, SearchResult, SearchSettings
 from training.preparation import FlowRun, Plan
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
@@ -91,15 +86,11 @@ def search_all(
     schema: Schema, train: Rows, settings: SearchSettings
 ) -> dict[str, SearchResult]:
     """Run both searches."""
-    searches = {
-        "logistic_regression": search_logistic_regression,
-        "lightgbm": search_lightgbm,
-    }
     return {
-        family: searches[family](
-            train, schema, GRIDS[family], settings, report=lambda line: None
+        name: FamilySearch(family, schema, GRIDS[name], settings).run(
+            train, report=lambda line: None
         )
-        for family in FAMILIES
+        for name, family in FAMILIES.items()
     }
 
 

@@ -19,7 +19,7 @@ from sklearn.model_selection import ParameterGrid, StratifiedKFold
 
 from training.dataset import Schema
 from training.errors import SearchError
-from training.families import LIGHTGBM, LOGISTIC_REGRESSION, Family, Recipe
+from training.families import Family, Recipe
 from training.grids import ParamGrid, check_grid
 from training.matrix import Rows
 from training.search import (
@@ -149,57 +149,6 @@ def resolve_scoring(scoring: str, schema: Schema) -> str:
     return scoring
 
 
-def search_logistic_regression(
-    rows: Rows,
-    schema: Schema,
-    param_grid: ParamGrid,
-    settings: SearchSettings,
-    *,
-    n_jobs: int = 1,
-    report: Report = print,
-) -> SearchResult:
-    """Search the grid of logistic regression; parameters and errors as in `search_lightgbm`."""
-    search = FamilySearch(LOGISTIC_REGRESSION, schema, param_grid, settings)
-    shard = search.run_shard(rows, Part(), n_jobs=n_jobs, report=report)
-    return search.merge([shard], report=report)
-
-
-def search_lightgbm(
-    rows: Rows,
-    schema: Schema,
-    param_grid: ParamGrid,
-    settings: SearchSettings,
-    *,
-    n_jobs: int = 1,
-    report: Report = print,
-) -> SearchResult:
-    """Search the grid of LightGBM.
-
-    Parameters
-    ----------
-    rows : Rows
-        Rows to learn from, without the hold-out.
-    schema : Schema
-        Columns and classes of the rows.
-    param_grid : list of dict
-        Lists of values by the classifier's own parameter names.
-    settings : SearchSettings
-        Folds and scoring.
-    n_jobs : int, default=1
-        Fits at once.
-    report : callable, default=print
-        Gets a line at the start and one at the end.
-
-    Raises
-    ------
-    SearchError
-        If the classifier lacks a parameter of the grid, or no candidate could be scored.
-    """
-    search = FamilySearch(LIGHTGBM, schema, param_grid, settings)
-    shard = search.run_shard(rows, Part(), n_jobs=n_jobs, report=report)
-    return search.merge([shard], report=report)
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """Which part of a search: shard `number`, from 0, of `n_shards`."""
@@ -247,6 +196,13 @@ class FamilySearch:
     schema: Schema
     param_grid: ParamGrid
     settings: SearchSettings
+
+    def run(
+        self, rows: Rows, *, n_jobs: int = 1, report: Report = print
+    ) -> SearchResult:
+        """Search in one piece; parameters and errors as in `run_shard` and `merge`."""
+        shard = self.run_shard(rows, Part(), n_jobs=n_jobs, report=report)
+        return self.merge([shard], report=report)
 
     def run_shard(
         self,

@@ -15,12 +15,9 @@ from benchmarks.tables import print_table
 
 from prediction.artifact import FILE_NAME
 from training.candidate import make_candidate
+from training.families import FAMILIES
 from training.matrix import Rows, open_rows
-from training.model_selection import (
-    SearchResult,
-    search_lightgbm,
-    search_logistic_regression,
-)
+from training.model_selection import FamilySearch, SearchResult
 from training.preparation import Plan, Request, Store, prepare
 from training.tracking import register
 from training.tracking_store import prepare_store
@@ -37,10 +34,6 @@ PARAMETERS = {
     "early_stopping_rounds": 0,
     "max_minutes": 0.0,
     "shards": 1,
-}
-SEARCHES: Mapping[str, Callable[..., SearchResult]] = {
-    "logistic_regression": search_logistic_regression,
-    "lightgbm": search_lightgbm,
 }
 
 
@@ -99,14 +92,16 @@ def search_both(plan: Plan, train: Rows, watch: Stopwatch) -> dict[str, SearchRe
     """Run both searches at once."""
 
     def search(family: str) -> SearchResult:
-        arguments = (train, plan.schema, plan.grids[family], plan.settings)
+        search = FamilySearch(
+            FAMILIES[family], plan.schema, plan.grids[family], plan.settings
+        )
         result: SearchResult = watch.time(
-            f"search_{family}", SEARCHES[family], *arguments, report=lambda line: None
+            f"search_{family}", search.run, train, report=lambda line: None
         )
         return result
 
     with ThreadPoolExecutor() as pool:
-        return dict(zip(SEARCHES, pool.map(search, SEARCHES), strict=True))
+        return dict(zip(FAMILIES, pool.map(search, FAMILIES), strict=True))
 
 
 def write_models(

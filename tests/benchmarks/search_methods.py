@@ -5,7 +5,6 @@ Run by `benchmarks.search` as `python -m benchmarks.search_methods CASE METHOD S
 
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -214,11 +213,18 @@ class Peak:
             self.growth_bytes = max(self.growth_bytes, growth)
 
 
-def count_cpu_seconds() -> float:
-    """Return the processor time of this process and of its children that ended."""
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    usages = map(resource.getrusage, whose)
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def count_cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process and its children, those that ended among them."""
+    try:
+        # After the name, which may hold spaces, the state is field 3; see proc(5).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        # A child may end meanwhile.
+        return 0.0
+    # utime, stime, cutime and cstime are the fields 14 to 17.
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(count_cpu_seconds(int(child)) for child in pids)
 
 
 def measure(name: str, method: str, seconds: float) -> dict[str, float]:
@@ -229,10 +235,10 @@ def measure(name: str, method: str, seconds: float) -> dict[str, float]:
     X_train, y_train = X[numbers], y[numbers]
     size_bytes = X_train.data.nbytes
     with Peak() as peak:
-        cpu_seconds, begin = count_cpu_seconds(), time.perf_counter()
+        cpu_seconds, begin = count_cpu_seconds(os.getpid()), time.perf_counter()
         search = METHODS[method](case, X_train, y_train, seconds)
         wall_seconds = time.perf_counter() - begin
-        cpu_seconds = count_cpu_seconds() - cpu_seconds
+        cpu_seconds = count_cpu_seconds(os.getpid()) - cpu_seconds
     params = search.best_params if method.startswith("Optuna") else search.best_params_
     best = search.best_value if method.startswith("Optuna") else search.best_score_
     fitted = clone(make_estimator(case, -1)).set_params(**params).fit(X_train, y_train)

@@ -19,7 +19,6 @@ from training.search.merging import break_ties, merge
 from training.search.planning import plan
 from training.search.recognition import set_up
 from training.search.running import run_shard
-from training.search.scoring import reads_answers_only
 from training.search.values import JOINT, SOLVERS, Data, Problem, Row
 
 logger = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
             raise ValueError(
                 f"solver is {self.solver!r}; it has to be one of {', '.join(SOLVERS)}"
             )
-        reason = self._find_objection(X, y, params) or self._find_no_gain(X)
+        reason = self._find_objection(X, y, params) or self._find_fault()
         if reason:
             logger.info("searched by GridSearchCV: %s", reason)
             super().fit(X, y, **params)
@@ -108,17 +107,15 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
             return "each fit is to be told of"
         return ""
 
-    def _find_no_gain(self, X: Any) -> str:
-        """Say why the surroundings of the search are not ours; empty if there is no reason."""
+    def _find_fault(self) -> str:
+        """Say why the candidates cannot even be looked at; empty if they can."""
         try:
             scorers, _ = self._get_scorers()
-            candidates = list(ParameterGrid(self.param_grid))
-            set_up(Problem(self.estimator, tuple(candidates), scorers), 0)
+            candidates = tuple(ParameterGrid(self.param_grid))
+            set_up(Problem(self.estimator, candidates, scorers), 0)
         except (ValueError, TypeError, AttributeError, IndexError):
             # GridSearchCV tells what is wrong, in its own words.
             return "the parameters are no good"
-        if not reads_answers_only(scorers):
-            return "the scorer looks at more than predictions"
         return ""
 
     def _search_and_refit(self, X: Any, y: Any, params: dict[str, Any]) -> None:

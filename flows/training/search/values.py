@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-Solver = str
 
 JOINT, SCIKIT_LEARN = "joint", "scikit-learn"
 SOLVERS = (JOINT, SCIKIT_LEARN)
@@ -51,7 +50,7 @@ class Problem:
     candidates: tuple[dict[str, Any], ...]
     scorer: Any
     error_score: Any = np.nan
-    solver: Solver = JOINT
+    solver: str = JOINT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
