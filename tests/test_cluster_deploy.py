@@ -25,8 +25,8 @@ OVERLAY = ROOT / "k8s/overlays/local"
 def make_kubectl(folder: Path, *cases: str) -> Path:
     """Write a kubectl that answers by cases of a shell, and notes what it was asked."""
     path = folder / "kubectl"
-    lines = ["#!/bin/sh", f'echo "$@" >> {folder}/calls', 'case "$*" in', *cases]
-    lines += [f'*kustomize*) exec {REAL} "$@";;', "*current-context*) echo dev;;"]
+    lines = ["#!/bin/sh", f'echo "$@" >> "{folder}/calls"', 'case "$*" in', *cases]
+    lines += [f'*kustomize*) exec "{REAL}" "$@";;', "*current-context*) echo dev;;"]
     lines += ["*server}*) echo https://dev.example.com;;", "esac", ""]
     path.write_text("\n".join(lines))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
