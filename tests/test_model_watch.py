@@ -108,7 +108,8 @@ def test_a_file_written_in_place_is_seen(
     logistic_artifact.provenance.training_run_id = "another"
     write_artifact(tmp_path / "current", logistic_artifact)
 
-    wait_for(lambda: len(set(log.versions)) == 2)
+    wait_for(lambda: len(log.versions) == 2)
+    assert log.versions[0] != log.versions[1]
 
 
 def test_loading_now_needs_a_model(watcher: ModelWatcher) -> None:

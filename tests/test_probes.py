@@ -152,3 +152,4 @@ def test_a_server_that_hangs_is_restarted(
             process.signal(signal.SIGSTOP)
 
             wait_for(lambda: kubelet.would_restart, timeout_seconds=60)
+            assert not kubelet.is_ready

@@ -198,7 +198,11 @@ def test_lightgbm_scores_are_grid_search_s(name: str, scoring: Any) -> None:
 def test_lightgbm_scores_of_many_classes_are_grid_search_s(scoring: str) -> None:
     grid = {"n_estimators": [2, 6], "num_leaves": [7]}
 
-    compare(lightgbm(), grid, TABLES["digits"](), EXACT, scoring=scoring)
+    table = TABLES["digits"]()
+
+    compare(lightgbm(), grid, table, EXACT, scoring=scoring)
+
+    assert methods(lightgbm(), grid, table) == {Method.BOOSTING}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,11 @@ def test_lightgbm_s_parameters_change_nothing_of_it(params: dict[str, Any]) -> N
 
 
 def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
-    compare(lightgbm(zero_as_missing=True), PREFIXES, TABLES["zeros"](), EXACT)
+    table, estimator = TABLES["zeros"](), lightgbm(zero_as_missing=True)
+
+    compare(estimator, PREFIXES, table, EXACT)
+
+    assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +246,11 @@ def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
     ids=["bins", "pre-filter", "class weight", "seed"],
 )
 def test_parameters_of_the_binned_rows_may_be_in_the_grid(grid: dict[str, Any]) -> None:
-    compare(lightgbm(), grid, TABLES["imbalanced"](), EXACT)
+    table = TABLES["imbalanced"]()
+
+    compare(lightgbm(), grid, table, EXACT)
+
+    assert methods(lightgbm(), grid, table) == {Method.BOOSTING}
 
 
 @pytest.mark.parametrize("estimator", [lightgbm(), LogisticRegression(max_iter=5000)])
@@ -257,6 +269,9 @@ def test_sample_weights_reach_the_fit_and_the_scorer(estimator: Any) -> None:
         reference=reference,
         fit_params={"sample_weight": weight},
     )
+
+    method = Method.BOOSTING if is_trees else Method.JOINT
+    assert methods(estimator, grid, table) == {method}
 
 
 def test_labels_may_be_words_and_folds_may_lack_a_class() -> None:
