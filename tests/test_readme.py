@@ -102,6 +102,7 @@ def test_the_demo_does_the_main_job(copy: Path) -> None:
 @pytest.mark.timeout(900)
 def test_the_tour_works_from_its_first_to_its_last_command(copy: Path) -> None:
     """Servers run from their command on; all other commands have to end well."""
+    opened = set()
     with ExitStack() as servers:
         for command in find_commands():
             ready_page = find_ready_page(command)
@@ -112,8 +113,11 @@ def test_the_tour_works_from_its_first_to_its_last_command(copy: Path) -> None:
                 servers.close()  # it brings the server of its own, on the same ports
             if ready_page is not None:
                 servers.enter_context(started(command, ready_page, copy))
+                opened.add(ready_page)
             else:
                 run(command, copy)
+
+    assert opened == set(READY_PAGES.values())
 
 
 def run_python_examples(folder: Path) -> None:
