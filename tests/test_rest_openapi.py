@@ -159,6 +159,16 @@ def test_comments_become_descriptions(tmp_path: Path) -> None:
     }
 
 
+def test_one_field_of_a_oneof_is_required(tmp_path: Path) -> None:
+    field = "oneof a { string b = 1; string c = 2; } optional string d = 3;"
+    file = compile_variant(tmp_path, field=field)
+
+    schema = Generator(file).document()["components"]["schemas"]["GreetRequest"]
+
+    assert schema["allOf"] == [{"oneOf": [{"required": ["b"]}, {"required": ["c"]}]}]
+    assert "required" not in schema
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -167,7 +177,6 @@ def test_comments_become_descriptions(tmp_path: Path) -> None:
         ({"rule": 'post: "/greet"'}, "neither get nor post"),
         ({"rule": 'post: "/greet/{name}" body: "*"'}, "more in its rule"),
         ({"field": "int64 name = 1;"}, "field name is of type TYPE_INT64"),
-        ({"field": "oneof a { string b = 1; string c = 2; }"}, "has a oneof"),
         ({"field": "google.protobuf.Duration name = 1;"}, "Duration"),
         ({"returns": "stream GreetResponse"}, "is a stream"),
         ({"field": "Unknown name = 1;"}, "protoc does not take"),

@@ -34,6 +34,11 @@ _SCHEMA_BY_SCALAR: Mapping[int, _Schema] = {
     FieldDescriptorProto.TYPE_DOUBLE: {"$ref": "#/components/schemas/Double"},
     FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32"},
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
+    FieldDescriptorProto.TYPE_UINT32: {
+        "type": "integer",
+        "format": "uint32",
+        "minimum": 0,
+    },
 }
 _SCHEMA_BY_WELL_KNOWN: Mapping[str, _Schema] = {
     ".google.protobuf.Struct": {"type": "object"},
@@ -181,12 +186,11 @@ class Generator:
         return {"description": "\n".join(lines), "type": "string", "enum": values}
 
     def _object(self, message: DescriptorProto, position: int) -> _Schema:
-        if message.oneof_decl and not all(f.proto3_optional for f in _choices(message)):
-            raise UnknownToGenerator(f"{message.name} has a oneof")
         schema: _Schema = {
             "description": self._comment(4, position),
             "type": "object",
         }
+        schema.update(_alternatives(message))
         name = f".{self._file.package}.{message.name}"
         # The transcoder prints each field of an answer that has a default value.
         always = [field.name for field in message.field if _has_no_presence(field)]
@@ -252,14 +256,35 @@ def _error_responses() -> Iterator[tuple[str, dict[str, Any]]]:
         yield status, {"description": description, **_json(schema)}
 
 
-def _choices(message: DescriptorProto) -> list[FieldDescriptorProto]:
-    return [field for field in message.field if field.HasField("oneof_index")]
+def _alternatives(message: DescriptorProto) -> _Schema:
+    """Return that one field of each oneof is to be set: the contract's comments require it."""
+    choices = [
+        [field.name for field in message.field if _is_member(field, position)]
+        for position in range(len(message.oneof_decl))
+    ]
+    rules = [
+        {"oneOf": [{"required": [name]} for name in names]}
+        for names in choices
+        if names
+    ]
+    return {"allOf": rules} if rules else {}
+
+
+def _is_member(field: FieldDescriptorProto, oneof: int) -> bool:
+    return (
+        field.HasField("oneof_index")
+        and field.oneof_index == oneof
+        and not field.proto3_optional
+    )
 
 
 def _has_no_presence(field: FieldDescriptorProto) -> bool:
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
         return True
-    return field.type != FieldDescriptorProto.TYPE_MESSAGE and not field.proto3_optional
+    # An optional field is the only one of a oneof that protoc makes up for it.
+    return field.type != FieldDescriptorProto.TYPE_MESSAGE and not field.HasField(
+        "oneof_index"
+    )
 
 
 def _map_entry(

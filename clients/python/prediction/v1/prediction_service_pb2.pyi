@@ -31,6 +31,12 @@ class _FeatureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureKi
     """Never sent."""
     FEATURE_KIND_NUMERIC: _FeatureKind.ValueType  # 1
     """Numbers: finite, in double precision."""
+    FEATURE_KIND_BOOLEAN: _FeatureKind.ValueType  # 2
+    """True or false."""
+    FEATURE_KIND_CATEGORICAL_TEXT: _FeatureKind.ValueType  # 3
+    """One of a few texts, `Feature.categories`."""
+    FEATURE_KIND_CATEGORICAL_INTEGER: _FeatureKind.ValueType  # 4
+    """One of a few whole numbers, `Feature.categories`."""
 
 class FeatureKind(_FeatureKind, metaclass=_FeatureKindEnumTypeWrapper):
     """FeatureKind is the kind of values that a feature takes."""
@@ -39,7 +45,41 @@ FEATURE_KIND_UNSPECIFIED: FeatureKind.ValueType  # 0
 """Never sent."""
 FEATURE_KIND_NUMERIC: FeatureKind.ValueType  # 1
 """Numbers: finite, in double precision."""
+FEATURE_KIND_BOOLEAN: FeatureKind.ValueType  # 2
+"""True or false."""
+FEATURE_KIND_CATEGORICAL_TEXT: FeatureKind.ValueType  # 3
+"""One of a few texts, `Feature.categories`."""
+FEATURE_KIND_CATEGORICAL_INTEGER: FeatureKind.ValueType  # 4
+"""One of a few whole numbers, `Feature.categories`."""
 Global___FeatureKind: _TypeAlias = FeatureKind  # noqa: Y015
+
+class _Calibration:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CalibrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Calibration.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALIBRATION_UNSPECIFIED: _Calibration.ValueType  # 0
+    """Not set."""
+    CALIBRATION_NONE: _Calibration.ValueType  # 1
+    """The probabilities are the estimator's own."""
+    CALIBRATION_SIGMOID: _Calibration.ValueType  # 2
+    """By Platt's sigmoid."""
+    CALIBRATION_ISOTONIC: _Calibration.ValueType  # 3
+    """By isotonic regression."""
+
+class Calibration(_Calibration, metaclass=_CalibrationEnumTypeWrapper):
+    """Calibration is the way in which probabilities were brought in line with frequencies."""
+
+CALIBRATION_UNSPECIFIED: Calibration.ValueType  # 0
+"""Not set."""
+CALIBRATION_NONE: Calibration.ValueType  # 1
+"""The probabilities are the estimator's own."""
+CALIBRATION_SIGMOID: Calibration.ValueType  # 2
+"""By Platt's sigmoid."""
+CALIBRATION_ISOTONIC: Calibration.ValueType  # 3
+"""By isotonic regression."""
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
 
 @_typing.final
 class PredictRequest(_message.Message):
@@ -49,18 +89,25 @@ class PredictRequest(_message.Message):
 
     FEATURES_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    EXPLAIN_TOP_K_FIELD_NUMBER: _builtins.int
+    explain_top_k: _builtins.int
+    """How many features to explain the score by, those of the largest contributions: 0 for none, and
+    all if there are fewer.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Features by position, in the order of GetModelResponse.features, and as many. Each is finite;
         NaN stands for a missing value where the feature is nullable. Any other value is an
-        INVALID_ARGUMENT. Absent if `record` is set. In JSON, NaN is the text "NaN", and null is refused.
+        INVALID_ARGUMENT, and so is the field itself for a model with a feature that is not numeric.
+        Absent if `record` is set. In JSON, NaN is the text "NaN", and null is refused.
         """
 
     @_builtins.property
     def record(self) -> _struct_pb2.Struct:
-        """Features by name, such as {"mean radius": 17.99}. Every feature of the model is named, and no
-        other. Null stands for a missing value where the feature is nullable. An unknown, absent or
-        unfit member is an INVALID_ARGUMENT. Absent if `features` is set.
+        """Features by name, such as {"mean radius": 17.99, "smoker": true, "city": "Oslo"}. Every feature
+        of the model is named, and no other. The value is a number, true or false, or a category, as the
+        feature's kind says; null stands for a missing value where the feature is nullable. An unknown,
+        absent or unfit member is an INVALID_ARGUMENT. Absent if `features` is set.
         """
 
     def __init__(
@@ -68,10 +115,11 @@ class PredictRequest(_message.Message):
         *,
         features: _abc.Iterable[_builtins.float] | None = ...,
         record: _struct_pb2.Struct | None = ...,
+        explain_top_k: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain_top_k", b"explain_top_k", "features", b"features", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,6 +136,7 @@ class PredictResponse(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Display name of the model's family: "Logistic Regression" or "LightGBM"."""
     prediction: _builtins.int
@@ -102,6 +151,10 @@ class PredictResponse(_message.Message):
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class, [0, 1], in the order of GetModelResponse.classes. They sum to 1."""
 
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """What the features contributed. Set if PredictRequest.explain_top_k is not 0."""
+
     def __init__(
         self,
         *,
@@ -110,14 +163,282 @@ class PredictResponse(_message.Message):
         label: _builtins.str = ...,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         model_version: _builtins.str = ...,
+        explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "model", b"model", "model_version", b"model_version", "prediction", b"prediction", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "label", b"label", "model", b"model", "model_version", b"model_version", "prediction", b"prediction", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictResponse: _TypeAlias = PredictResponse  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Explanation takes the score of one class apart: base, plus the contributions of all features, is
+    score. For two classes the score is the log-odds of the second; for more it is the predicted class's
+    number before the softmax. Calibration comes after the score.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Label of the class whose score it is, one of GetModelResponse.classes."""
+    score: _builtins.float
+    """The score: the number that the probability is made of."""
+    base: _builtins.float
+    """The score without any feature. For LightGBM, the expected score over the training rows."""
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """Contributions of the features that were asked for, the largest by absolute value first."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+        base: _builtins.float = ...,
+        contributions: _abc.Iterable[Global___Contribution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "contributions", b"contributions", "label", b"label", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class Contribution(_message.Message):
+    """Contribution is what one feature added to a score. For LightGBM it is the SHAP value; for logistic
+    regression, coefficient times distance from the centre, or the category's weight.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """Name of the feature, one of GetModelResponse.features."""
+    value: _builtins.float
+    """What it added; negative where it took away."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
+
+@_typing.final
+class BatchPredictRequest(_message.Message):
+    """BatchPredictRequest carries many instances, as exactly one of `values` and `columns`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Features by position, row after row: number of rows times GetModelResponse.features. What is said
+        of PredictRequest.features is true of each row. Absent if `columns` is set.
+        """
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
+        """Features by name: every feature of the model, in any order, and no other. All columns have as many
+        rows, one or more. Absent if `values` is set.
+        """
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        columns: _abc.Iterable[Global___Column] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchPredictRequest: _TypeAlias = BatchPredictRequest  # noqa: Y015
+
+@_typing.final
+class Column(_message.Message):
+    """Column holds the values of one feature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DOUBLES_FIELD_NUMBER: _builtins.int
+    STRINGS_FIELD_NUMBER: _builtins.int
+    BOOLEANS_FIELD_NUMBER: _builtins.int
+    MISSING_ROWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, one of GetModelResponse.features."""
+    @_builtins.property
+    def doubles(self) -> Global___DoubleValues:
+        """Numbers, or categories that are whole numbers. NaN is a missing value."""
+
+    @_builtins.property
+    def strings(self) -> Global___StringValues:
+        """Categories that are texts."""
+
+    @_builtins.property
+    def booleans(self) -> Global___BoolValues:
+        """Truth values."""
+
+    @_builtins.property
+    def missing_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows, from 0, whose value is missing; what `values` says of them is ignored."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        doubles: Global___DoubleValues | None = ...,
+        strings: Global___StringValues | None = ...,
+        booleans: Global___BoolValues | None = ...,
+        missing_rows: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["booleans", b"booleans", "doubles", b"doubles", "strings", b"strings", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booleans", b"booleans", "doubles", b"doubles", "missing_rows", b"missing_rows", "name", b"name", "strings", b"strings", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_values: _TypeAlias = _typing.Literal["doubles", "strings", "booleans"]  # noqa: Y015
+    _WhichOneofArgType_values: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_values) -> _WhichOneofReturnType_values | None: ...
+
+Global___Column: _TypeAlias = Column  # noqa: Y015
+
+@_typing.final
+class DoubleValues(_message.Message):
+    """DoubleValues are numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Numbers, one per row."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DoubleValues: _TypeAlias = DoubleValues  # noqa: Y015
+
+@_typing.final
+class StringValues(_message.Message):
+    """StringValues are texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts, one per row."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StringValues: _TypeAlias = StringValues  # noqa: Y015
+
+@_typing.final
+class BoolValues(_message.Message):
+    """BoolValues are truth values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """Truth values, one per row."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoolValues: _TypeAlias = BoolValues  # noqa: Y015
+
+@_typing.final
+class BatchPredictResponse(_message.Message):
+    """BatchPredictResponse carries the predicted class of each instance and the probabilities, in the order
+    of the request.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Display name of the model's family, as in PredictResponse.model."""
+    model_version: _builtins.str
+    """Version of the model that answered, as in GetModelResponse.model_version."""
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels of the classes as text, as in GetModelResponse.classes."""
+
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Position of the predicted class in `classes`, one per row."""
+
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Probability of each class, row after row: number of rows times number of classes."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        positions: _abc.Iterable[_builtins.int] | None = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
+        model_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "model", b"model", "model_version", b"model_version", "positions", b"positions", "probabilities", b"probabilities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchPredictResponse: _TypeAlias = BatchPredictResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):
@@ -172,6 +493,7 @@ class GetModelResponse(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LOAD_TIME_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Display name of the model's family, as in PredictResponse.model."""
     registered_model: _builtins.str
@@ -187,6 +509,8 @@ class GetModelResponse(_message.Message):
     probability is above the threshold. Not set for a model with more classes, which predicts the
     class of highest probability, the first of several.
     """
+    calibration: Global___Calibration.ValueType
+    """How the probabilities were calibrated."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
         """Input schema: the features in the order that PredictRequest.features takes."""
@@ -220,10 +544,11 @@ class GetModelResponse(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         load_time: _timestamp_pb2.Timestamp | None = ...,
+        calibration: Global___Calibration.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "load_time", b"load_time", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "classes", b"classes", "create_time", b"create_time", "features", b"features", "load_time", b"load_time", "metrics", b"metrics", "model", b"model", "model_version", b"model_version", "registered_model", b"registered_model", "run_id", b"run_id", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "classes", b"classes", "create_time", b"create_time", "features", b"features", "load_time", b"load_time", "metrics", b"metrics", "model", b"model", "model_version", b"model_version", "registered_model", b"registered_model", "run_id", b"run_id", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
@@ -240,22 +565,34 @@ class Feature(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     NULLABLE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    REFUSE_UNKNOWN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the model; the key in PredictRequest.record."""
     kind: Global___FeatureKind.ValueType
     """Kind of values that the feature takes."""
     nullable: _builtins.bool
     """Whether a value may be missing: NaN in PredictRequest.features, null in PredictRequest.record."""
+    refuse_unknown: _builtins.bool
+    """Whether a category that the model does not know is an INVALID_ARGUMENT. Otherwise it is taken for a
+    missing value.
+    """
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories that the model knows, whole numbers as their digits. Empty unless categorical."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         kind: Global___FeatureKind.ValueType = ...,
         nullable: _builtins.bool = ...,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        refuse_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "nullable", b"nullable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "kind", b"kind", "name", b"name", "nullable", b"nullable", "refuse_unknown", b"refuse_unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

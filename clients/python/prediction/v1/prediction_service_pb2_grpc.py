@@ -33,6 +33,8 @@ class PredictionServiceStub:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
+    how many it takes, and which flag of the server allows more.
     - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
     google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
@@ -54,6 +56,11 @@ class PredictionServiceStub:
                 request_serializer=prediction_dot_v1_dot_prediction__service__pb2.PredictRequest.SerializeToString,
                 response_deserializer=prediction_dot_v1_dot_prediction__service__pb2.PredictResponse.FromString,
                 _registered_method=True)
+        self.BatchPredict = channel.unary_unary(
+                '/prediction.v1.PredictionService/BatchPredict',
+                request_serializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictRequest.SerializeToString,
+                response_deserializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/prediction.v1.PredictionService/GetModel',
                 request_serializer=prediction_dot_v1_dot_prediction__service__pb2.GetModelRequest.SerializeToString,
@@ -69,6 +76,8 @@ class PredictionServiceServicer:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
+    how many it takes, and which flag of the server allows more.
     - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
     google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
@@ -81,6 +90,13 @@ class PredictionServiceServicer:
 
     def Predict(self, request, context):
         """Predicts the class of one instance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchPredict(self, request, context):
+        """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,6 +116,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=prediction_dot_v1_dot_prediction__service__pb2.PredictRequest.FromString,
                     response_serializer=prediction_dot_v1_dot_prediction__service__pb2.PredictResponse.SerializeToString,
+            ),
+            'BatchPredict': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchPredict,
+                    request_deserializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictRequest.FromString,
+                    response_serializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictResponse.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -122,6 +143,8 @@ class PredictionService:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
+    how many it takes, and which flag of the server allows more.
     - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
     google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
@@ -149,6 +172,33 @@ class PredictionService:
             '/prediction.v1.PredictionService/Predict',
             prediction_dot_v1_dot_prediction__service__pb2.PredictRequest.SerializeToString,
             prediction_dot_v1_dot_prediction__service__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchPredict(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/prediction.v1.PredictionService/BatchPredict',
+            prediction_dot_v1_dot_prediction__service__pb2.BatchPredictRequest.SerializeToString,
+            prediction_dot_v1_dot_prediction__service__pb2.BatchPredictResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,6 +34,8 @@ class PredictionServiceStub:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
+      how many it takes, and which flag of the server allows more.
     - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
@@ -50,6 +52,8 @@ class PredictionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PredictionServiceAsyncStub: ...
     Predict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.PredictRequest, _prediction_service_pb2.PredictResponse]
     """Predicts the class of one instance."""
+    BatchPredict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]
+    """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
 
@@ -62,6 +66,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
+      how many it takes, and which flag of the server allows more.
     - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
@@ -75,6 +81,8 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.PredictRequest, _prediction_service_pb2.PredictResponse]  # type: ignore[assignment]
     """Predicts the class of one instance."""
+    BatchPredict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]  # type: ignore[assignment]
+    """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
     GetModel: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
 
@@ -86,6 +94,8 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
+      how many it takes, and which flag of the server allows more.
     - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
@@ -103,6 +113,14 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_service_pb2.PredictResponse, _abc.Awaitable[_prediction_service_pb2.PredictResponse]]:
         """Predicts the class of one instance."""
+
+    @_abc_1.abstractmethod
+    def BatchPredict(
+        self,
+        request: _prediction_service_pb2.BatchPredictRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_prediction_service_pb2.BatchPredictResponse, _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse]]:
+        """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
 
     @_abc_1.abstractmethod
     def GetModel(

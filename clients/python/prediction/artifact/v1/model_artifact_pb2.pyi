@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -36,6 +37,7 @@ class ModelArtifact(_message.Message):
     LIGHTGBM_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     GOLDEN_EXAMPLES_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
     """Decision threshold, [0, 1], for two classes: the second class is predicted where its probability
     is above the threshold. Set for two classes, not set for more.
@@ -64,6 +66,10 @@ class ModelArtifact(_message.Message):
     def golden_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenExample]:
         """Held-out rows with the answers of the trainer's own libraries. One or more."""
 
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """What turns the estimator's answer into probabilities. Not set where they are the estimator's own."""
+
     def __init__(
         self,
         *,
@@ -74,10 +80,11 @@ class ModelArtifact(_message.Message):
         lightgbm: Global___Lightgbm | None = ...,
         provenance: Global___Provenance | None = ...,
         golden_examples: _abc.Iterable[Global___GoldenExample] | None = ...,
+        calibration: Global___Calibration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "class_labels", b"class_labels", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "class_labels", b"class_labels", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
@@ -99,7 +106,9 @@ class InputSchema(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
-        """Features in the order of the estimator's columns. One or more; names are unique."""
+        """Features in the order of the estimator's columns: those that are categorical come last. One or
+        more; names are unique.
+        """
 
     def __init__(
         self,
@@ -123,6 +132,8 @@ class Feature(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     NULLABLE_FIELD_NUMBER: _builtins.int
     NUMERIC_FIELD_NUMBER: _builtins.int
+    BOOLEAN_FIELD_NUMBER: _builtins.int
+    CATEGORICAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the column. Not empty."""
     nullable: _builtins.bool
@@ -131,18 +142,28 @@ class Feature(_message.Message):
     def numeric(self) -> Global___NumericFeature:
         """Numbers."""
 
+    @_builtins.property
+    def boolean(self) -> Global___BooleanFeature:
+        """Truth values."""
+
+    @_builtins.property
+    def categorical(self) -> Global___CategoricalFeature:
+        """One of a few texts or whole numbers."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         nullable: _builtins.bool = ...,
         numeric: Global___NumericFeature | None = ...,
+        boolean: Global___BooleanFeature | None = ...,
+        categorical: Global___CategoricalFeature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "numeric", b"numeric"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "boolean", "categorical"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -164,6 +185,111 @@ class NumericFeature(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NumericFeature: _TypeAlias = NumericFeature  # noqa: Y015
+
+@_typing.final
+class BooleanFeature(_message.Message):
+    """BooleanFeature is a column of truth values: 1 in the estimator's input where true, 0 where false."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BooleanFeature: _TypeAlias = BooleanFeature  # noqa: Y015
+
+@_typing.final
+class CategoricalFeature(_message.Message):
+    """CategoricalFeature is a column of categories. In the estimator's input it is the position of the
+    category in the list, and NaN where the value is missing.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRINGS_FIELD_NUMBER: _builtins.int
+    INTEGERS_FIELD_NUMBER: _builtins.int
+    REFUSE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    refuse_unknown: _builtins.bool
+    """Whether a value that is not in the list is an error. Otherwise it is NaN in the estimator's input,
+    whether or not the feature is nullable.
+    """
+    @_builtins.property
+    def strings(self) -> Global___StringCategories:
+        """Categories that are texts."""
+
+    @_builtins.property
+    def integers(self) -> Global___IntegerCategories:
+        """Categories that are whole numbers."""
+
+    def __init__(
+        self,
+        *,
+        strings: Global___StringCategories | None = ...,
+        integers: Global___IntegerCategories | None = ...,
+        refuse_unknown: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "strings", b"strings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "refuse_unknown", b"refuse_unknown", "strings", b"strings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_categories: _TypeAlias = _typing.Literal["strings", "integers"]  # noqa: Y015
+    _WhichOneofArgType_categories: _TypeAlias = _typing.Literal["categories", b"categories"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_categories) -> _WhichOneofReturnType_categories | None: ...
+
+Global___CategoricalFeature: _TypeAlias = CategoricalFeature  # noqa: Y015
+
+@_typing.final
+class StringCategories(_message.Message):
+    """StringCategories are categories that are texts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories. One or more, unique; an empty text is a category like any other."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StringCategories: _TypeAlias = StringCategories  # noqa: Y015
+
+@_typing.final
+class IntegerCategories(_message.Message):
+    """IntegerCategories are categories that are whole numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Categories. One or more, unique, and in the range that a double has a digit for: [-2^53, 2^53]."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntegerCategories: _TypeAlias = IntegerCategories  # noqa: Y015
 
 @_typing.final
 class ClassLabels(_message.Message):
@@ -249,8 +375,11 @@ Global___StringLabels: _TypeAlias = StringLabels  # noqa: Y015
 class LogisticRegression(_message.Message):
     """LogisticRegression is a linear model of the log-odds.
 
-    With x a row of n_features values, missing ones replaced by `imputed_values`, its outputs are
-    z[k] = intercepts[k] + sum over j of coefficients[k * n_features + j] * (x[j] - centers[j]).
+    With x the n_numeric values of a row that are not categorical, missing ones replaced by
+    `imputed_values`, its outputs are
+    z[k] = intercepts[k] + sum over j of coefficients[k * n_numeric + j] * (x[j] - centers[j]),
+    and for each categorical feature that is not missing, with m its number of categories and c the
+    position of its category, category_weights.values[k * m + c] on top.
     One output is the log-odds of the second of two classes: its probability is 1 / (1 + exp(-z)).
     Several outputs are one per class: the probabilities are their softmax.
 
@@ -264,9 +393,10 @@ class LogisticRegression(_message.Message):
     INTERCEPTS_FIELD_NUMBER: _builtins.int
     CENTERS_FIELD_NUMBER: _builtins.int
     IMPUTED_VALUES_FIELD_NUMBER: _builtins.int
+    CATEGORY_WEIGHTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Coefficients in units of the raw columns, row by row: n_outputs * n_features, all finite."""
+        """Coefficients in units of the raw columns, row by row: n_outputs * n_numeric, all finite."""
 
     @_builtins.property
     def intercepts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -274,13 +404,17 @@ class LogisticRegression(_message.Message):
 
     @_builtins.property
     def centers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Centre of each column: n_features, all finite. Empty where nothing is centred."""
+        """Centre of each column: n_numeric, all finite. Empty where nothing is centred."""
 
     @_builtins.property
     def imputed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Stand-in for a missing value of each column: n_features, all finite. Empty where no column is
+        """Stand-in for a missing value of each column: n_numeric, all finite. Empty where no column is
         nullable.
         """
+
+    @_builtins.property
+    def category_weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryWeights]:
+        """Weights of the categories, one message for each categorical feature, in their order."""
 
     def __init__(
         self,
@@ -289,14 +423,39 @@ class LogisticRegression(_message.Message):
         intercepts: _abc.Iterable[_builtins.float] | None = ...,
         centers: _abc.Iterable[_builtins.float] | None = ...,
         imputed_values: _abc.Iterable[_builtins.float] | None = ...,
+        category_weights: _abc.Iterable[Global___CategoryWeights] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["centers", b"centers", "coefficients", b"coefficients", "imputed_values", b"imputed_values", "intercepts", b"intercepts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_weights", b"category_weights", "centers", b"centers", "coefficients", b"coefficients", "imputed_values", b"imputed_values", "intercepts", b"intercepts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogisticRegression: _TypeAlias = LogisticRegression  # noqa: Y015
+
+@_typing.final
+class CategoryWeights(_message.Message):
+    """CategoryWeights are what the categories of one feature add to the outputs of a linear model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Weights, output by output: n_outputs * n_categories, all finite."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CategoryWeights: _TypeAlias = CategoryWeights  # noqa: Y015
 
 @_typing.final
 class Lightgbm(_message.Message):
@@ -321,6 +480,124 @@ class Lightgbm(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lightgbm: _TypeAlias = Lightgbm  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """Calibration makes probabilities of what the estimator says, by a map of one variable for each output.
+
+    The variable s[k] is the output z[k] of a logistic regression, and the probability of LightGBM: with
+    two classes that of the second. With two classes, its probability is the map's value. With more, the
+    probability of class k is the value of map k over the sum of all, and 1 over the number of classes
+    where the sum is 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationMap]:
+        """Maps: 1 for two classes, else the number of classes. All of one kind."""
+
+    def __init__(
+        self,
+        *,
+        maps: _abc.Iterable[Global___CalibrationMap] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maps", b"maps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
+
+@_typing.final
+class CalibrationMap(_message.Message):
+    """CalibrationMap is a monotone function from the real numbers to [0, 1]."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGMOID_FIELD_NUMBER: _builtins.int
+    ISOTONIC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sigmoid(self) -> Global___SigmoidMap:
+        """Platt's sigmoid."""
+
+    @_builtins.property
+    def isotonic(self) -> Global___IsotonicMap:
+        """Isotonic regression."""
+
+    def __init__(
+        self,
+        *,
+        sigmoid: Global___SigmoidMap | None = ...,
+        isotonic: Global___IsotonicMap | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["isotonic", b"isotonic", "kind", b"kind", "sigmoid", b"sigmoid"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["isotonic", b"isotonic", "kind", b"kind", "sigmoid", b"sigmoid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sigmoid", "isotonic"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___CalibrationMap: _TypeAlias = CalibrationMap  # noqa: Y015
+
+@_typing.final
+class SigmoidMap(_message.Message):
+    """SigmoidMap is the function 1 / (1 + exp(slope * s + intercept))."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOPE_FIELD_NUMBER: _builtins.int
+    INTERCEPT_FIELD_NUMBER: _builtins.int
+    slope: _builtins.float
+    """Factor of s; below 0 in a map that grows."""
+    intercept: _builtins.float
+    """What is added."""
+    def __init__(
+        self,
+        *,
+        slope: _builtins.float = ...,
+        intercept: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept", "slope", b"slope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigmoidMap: _TypeAlias = SigmoidMap  # noqa: Y015
+
+@_typing.final
+class IsotonicMap(_message.Message):
+    """IsotonicMap is linear between its knots, and constant before the first and after the last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Where the knots are, ascending. One or more."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Values at the knots, [0, 1], none below the one before; as many as inputs."""
+
+    def __init__(
+        self,
+        *,
+        inputs: _abc.Iterable[_builtins.float] | None = ...,
+        outputs: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "outputs", b"outputs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IsotonicMap: _TypeAlias = IsotonicMap  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
@@ -427,16 +704,23 @@ class GoldenExample(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """Label of the predicted class as text."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Values in the order of the input schema: n_features, NaN where missing."""
+        """Values in the order of the input schema: n_features, NaN where missing. Empty if `record` is set."""
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class from the trainer's libraries. A reader agrees exactly for LightGBM and
         within 1e-12 for logistic regression.
+        """
+
+    @_builtins.property
+    def record(self) -> _struct_pb2.Struct:
+        """Values by name as a caller sends them, null where missing. Set for models with a feature that is
+        not numeric.
         """
 
     def __init__(
@@ -445,10 +729,11 @@ class GoldenExample(_message.Message):
         features: _abc.Iterable[_builtins.float] | None = ...,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         label: _builtins.str = ...,
+        record: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "label", b"label", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "label", b"label", "probabilities", b"probabilities", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
