@@ -134,6 +134,12 @@ class TrainFlow(FlowSpec):
         parser=parse_toml,
         help="TOML file with the grid of each family",
     )
+    columns = Config(
+        "schema",
+        default=str(FLOW_FOLDER / "schema.toml"),
+        parser=parse_toml,
+        help="TOML file that says of columns what they are; of the others it is inferred",
+    )
     cluster = Config(
         "cluster",
         default=str(FLOW_FOLDER / "cluster.toml"),
@@ -207,7 +213,9 @@ class TrainFlow(FlowSpec):
         run_id = f"{current.flow_name}/{current.run_id}"
         parameters = {name: getattr(self, name) for name in PARAMETERS}
         with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-            request = Request(run_id, parameters, self.search, self.code_version)
+            request = Request(
+                run_id, parameters, self.search, self.code_version, self.columns
+            )
             store = Store(Path(scratch), RunFiles(self).put, fetch_table)
             self.plan = prepare(request, store)
             print(self.plan.summary)

@@ -19,12 +19,12 @@ from training.artifact import (
     encode,
 )
 from training.candidate import make_candidate
-from training.dataset import Schema
 from training.errors import ArtifactError, SearchError
 from training.families import LIGHTGBM, Recipe
 from training.grids import ParamGrid
 from training.model_selection import FamilySearch, SearchSettings
 from training.provenance import find_code_version, find_library_versions
+from training.schema import Feature, Schema
 
 PROVENANCE = Provenance(
     "TrainFlow/1", "ab", "", {}, {}, datetime(2026, 1, 2, tzinfo=UTC)
@@ -90,7 +90,7 @@ def test_a_model_whose_terms_cancel_is_refused() -> None:
     classifier = LogisticRegression(C=1e9, max_iter=5000).fit(X, y)
     scaler = StandardScaler().fit(X)
     pipeline = Pipeline([("preprocess", scaler), ("classifier", classifier)])
-    schema = Schema(("a", "b"), (False, False), (0, 1), is_sparse=False)
+    schema = Schema((Feature("a"), Feature("b")), (0, 1))
     wrong = np.full((50, 2), 0.5)
 
     with pytest.raises(ArtifactError, match="differs by .* from scikit-learn's"):
@@ -106,7 +106,7 @@ def test_a_large_mean_costs_no_digits() -> None:
     pipeline = Pipeline(
         [("preprocess", StandardScaler()), ("classifier", LogisticRegression())]
     ).fit(X, y)
-    schema = Schema(("a", "b"), (False, False), (0, 1), is_sparse=False)
+    schema = Schema((Feature("a"), Feature("b")), (0, 1))
     golden = ScoredRows(X, pipeline.predict_proba(X))
 
     artifact = encode(pipeline, schema, "logistic_regression", golden, PROVENANCE)

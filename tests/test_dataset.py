@@ -92,12 +92,6 @@ def test_an_empty_cell_is_missing_and_makes_the_column_nullable(tmp_path: Path) 
     assert dataset.schema.nullable == (False, True)
 
 
-def test_truth_values_are_numbers(tmp_path: Path) -> None:
-    dataset = load_dataset(write(tmp_path, "a,target\nTrue,0\nFalse,1\n"), "target")
-
-    assert dataset.X.tolist() == [[1], [0]]
-
-
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
@@ -139,19 +133,27 @@ BAD_TABLES = {
     "ragged": ("a,target\n1,2,3,4\n1,2\n", "is not a CSV table"),
     "text": (
         "a,target\n1,0\nred,1\n3,0\n",
-        "column 'a', row 2: 'red' is not a number (one of 1 such cells)",
+        "column 'a' has a cell that is not a number: row 2: 'red'",
     ),
-    "all text": (
+    "two bad columns": (
+        "a,b,target\n1,5,0\nred,6,1\n3,x,0\n",
+        "row 2: 'red'; column 'b' has a cell that is not a number: row 3: 'x'",
+    ),
+    "identifiers only": (
         "a,target\nx,0\ny,1\n",
-        "column 'a', row 1: 'x' is not a number (one of 2",
+        "no column is left to learn from. a: it is an identifier: no two rows",
     ),
-    "infinite": ("a,target\n1,0\n-inf,1\n", "column 'a', row 2: -inf is not finite"),
+    "infinite": (
+        "a,target\n1,0\n-inf,1\n",
+        "column 'a' has a cell that is not finite: row 2: '-inf'",
+    ),
     "too many digits": (
         "a,target\n9007199254740993,0\n1,1\n",
-        "column 'a', row 1: 9007199254740993 has more digits than a double",
+        "column 'a' has a cell that has more digits than a double holds (2**53); an identifier "
+        "is no feature, so drop it: row 1: '9007199254740993'",
     ),
-    "constant": ("a,b,target\n1,5,0\n2,5,1\n", "the same value is in every row of: b"),
-    "empty column": ("a,b,target\n1,,0\n2,,1\n", "no row has a value in: b"),
+    "constant": ("b,target\n5,0\n5,1\n", "learn from. b: every row has 5"),
+    "empty column": ("b,c,target\n,1,0\n,1,1\n", "learn from. b: it has no value; c: "),
     "one class": ("a,target\n1,0\n2,0\n", "only the class 0; two classes or more"),
     "missing label": ("a,target\n1,0\n2,\n3,1\n", "missing in 1 rows, first in row 2"),
     "continuous label": ("a,target\n1,0.5\n2,1\n", "the label of row 1 is 0.5"),

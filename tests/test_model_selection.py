@@ -14,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from training_support import SETTINGS, make_rows
 
-from training.dataset import Schema
 from training.errors import SearchError
 from training.families import (
     FAMILIES,
@@ -33,6 +32,7 @@ from training.model_selection import (
     share_of_cores,
 )
 from training.preparation import Request, Store, prepare
+from training.schema import Feature, Schema
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
 
@@ -224,7 +224,7 @@ def test_names_that_lightgbm_refuses_are_fine() -> None:
 
     _, train, _ = make_rows()
     names = ('a"b', "{c}", "[d]", "e:f", "g,h")
-    schema = Schema(names, (False,) * 5, (0, 1), is_sparse=False)
+    schema = Schema(tuple(map(Feature, names)), (0, 1))
     pipeline = Recipe(LIGHTGBM, schema, 0).make_final_pipeline({"n_estimators": 3})
 
     pipeline.fit(pd.DataFrame(train.X, columns=list(names)), train.y)

@@ -22,10 +22,12 @@ from training_support import make_rows, train_candidate
 
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 from training import tracking
-from training.candidate import Candidate, to_input
+from training.candidate import Candidate
 from training.errors import RegistryError
 from training.matrix import Rows
 from training.registration import Registration
+from training.schema import Feature
+from training.tables import to_table
 from training.tracking import register
 from training.tracking_store import prepare_store
 
@@ -163,7 +165,7 @@ def test_the_registered_model_is_the_fitted_one(
     family: str, kind: dict[str, Any], store: MlflowClient
 ) -> None:
     candidate, holdout = make(family, **kind)
-    X = to_input(holdout.X, candidate.schema)
+    X = to_table(holdout.X, candidate.schema)
 
     enroll(candidate, holdout)
 
@@ -347,7 +349,7 @@ def test_a_champion_of_other_columns_stays(
     """Clients that send values by position would not notice that the columns moved."""
     schema, train, holdout = make_rows()
     for run_id, columns in (("TrainFlow/1", tuple("abcde")), ("TrainFlow/2", names)):
-        renamed = replace(schema, feature_names=columns)
+        renamed = replace(schema, features=tuple(map(Feature, columns)))
         candidate = train_candidate(
             "logistic_regression", renamed, train, holdout, run_id=run_id
         )

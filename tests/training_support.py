@@ -10,12 +10,12 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import make_classification
 
 from training.candidate import Candidate, make_candidate
-from training.dataset import Schema
 from training.families import FAMILIES
 from training.grids import ParamGrid
 from training.matrix import FileRef, Rows, RowsRef
 from training.model_selection import FamilySearch, SearchResult, SearchSettings
 from training.preparation import FlowRun, Plan
+from training.schema import Feature, Schema
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
 GRIDS: Mapping[str, ParamGrid] = {
@@ -46,8 +46,10 @@ def make_rows(
     if missing:
         X[::5, 1] = np.nan
     schema = Schema(
-        tuple(f"column {number}" for number in range(5)),
-        (False, missing, False, False, False),
+        tuple(
+            Feature(f"column {number}", nullable=missing and number == 1)
+            for number in range(5)
+        ),
         LABELS[n_classes],
         is_sparse=sparse,
     )

@@ -1,29 +1,29 @@
 """Writes a fitted pipeline as the message that the server reads, which states the formulas."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.dataset import Schema
 from training.errors import ArtifactError
 from training.evaluation import BINARY_THRESHOLD, decide
 from training.families import (
     CLASSIFIER,
     COLUMNS,
     FAMILIES,
-    IMPUTE,
     LOGISTIC_REGRESSION,
-    NUMERIC,
     PREPROCESS,
-    SCALE,
 )
+from training.schema import Feature, Kind, Schema
+from training.search.recognition import steps_of
 
 MAX_GOLDEN_EXAMPLES = 32
 # How close the message's own formula has to come to scikit-learn's answer.
@@ -93,7 +93,7 @@ def encode(
         golden_examples=_encode_golden(golden, schema),
     )
     if family == LOGISTIC_REGRESSION.name:
-        message = _encode_logistic_regression(pipeline)
+        message = _encode_logistic_regression(pipeline, schema)
         artifact.logistic_regression.CopyFrom(message)
         _check(message, golden)
     else:
@@ -131,14 +131,28 @@ def choose_golden_rows(
 
 
 def _encode_schema(schema: Schema) -> pb.InputSchema:
-    return pb.InputSchema(
-        features=[
-            pb.Feature(name=name, nullable=nullable, numeric=pb.NumericFeature())
-            for name, nullable in zip(
-                schema.feature_names, schema.nullable, strict=True
-            )
-        ]
-    )
+    return pb.InputSchema(features=map(_encode_feature, schema.features))
+
+
+def _encode_feature(feature: Feature) -> pb.Feature:
+    message = pb.Feature(name=feature.name, nullable=feature.nullable)
+    match feature.kind:
+        case Kind.NUMERIC:
+            message.numeric.SetInParent()
+        case Kind.BOOLEAN:
+            message.boolean.SetInParent()
+        case Kind.CATEGORICAL:
+            message.categorical.CopyFrom(_encode_categories(feature))
+    return message
+
+
+def _encode_categories(feature: Feature) -> pb.CategoricalFeature:
+    message = pb.CategoricalFeature(refuse_unknown=feature.refuse_unknown)
+    if isinstance(feature.categories[0], str):
+        message.strings.values.extend(map(str, feature.categories))
+    else:
+        message.integers.values.extend(map(int, feature.categories))
+    return message
 
 
 def _encode_labels(labels: Sequence[int] | Sequence[str]) -> pb.ClassLabels:
@@ -163,9 +177,11 @@ def _encode_provenance(provenance: Provenance, family: str) -> pb.Provenance:
 
 def _encode_golden(golden: ScoredRows, schema: Schema) -> list[pb.GoldenExample]:
     predicted = decide(golden.probabilities)
+    is_numeric = len(schema.of_kind(Kind.NUMERIC)) == len(schema.features)
     return [
         pb.GoldenExample(
-            features=row,
+            features=row if is_numeric else [],
+            record=None if is_numeric else _encode_record(row, schema),
             probabilities=probabilities,
             label=str(schema.class_labels[code]),
         )
@@ -175,28 +191,75 @@ def _encode_golden(golden: ScoredRows, schema: Schema) -> list[pb.GoldenExample]
     ]
 
 
-def _encode_logistic_regression(pipeline: Pipeline) -> pb.LogisticRegression:
+def _encode_record(row: NDArray[np.float64], schema: Schema) -> Struct:
+    record = Struct()
+    for feature, value in zip(schema.features, row.tolist(), strict=True):
+        record[feature.name] = _decode_value(feature, value)
+    return record
+
+
+def _decode_value(feature: Feature, value: float) -> bool | float | str | None:
+    """Return a number of the matrix as a caller would send it."""
+    if np.isnan(value):
+        return None if feature.nullable else _unknown_category(feature)
+    match feature.kind:
+        case Kind.NUMERIC:
+            return value
+        case Kind.BOOLEAN:
+            return bool(value)
+        case Kind.CATEGORICAL:
+            return feature.categories[int(value)]
+
+
+def _unknown_category(feature: Feature) -> str | int:
+    """Return a category that the model does not know, as those are that were too rare."""
+    if isinstance(feature.categories[0], str):
+        return max(map(str, feature.categories)) + "?"
+    return max(map(int, feature.categories)) + 1
+
+
+def _encode_logistic_regression(
+    pipeline: Pipeline, schema: Schema
+) -> pb.LogisticRegression:
     classifier = pipeline.named_steps[CLASSIFIER]
-    imputer, scaler = _find_transformers(pipeline)
+    imputers, scalers = _find_transformers(pipeline)
+    weights, of_categories = np.split(classifier.coef_, [schema.n_numeric], axis=1)
     # A column that does not vary in the training rows has scale 1 in scikit-learn.
-    coefficients = classifier.coef_ / scaler.scale_
+    scale = _join(scaler.scale_ for scaler in scalers)
     return pb.LogisticRegression(
-        coefficients=coefficients.ravel(),
+        coefficients=(weights / scale).ravel(),
         intercepts=classifier.intercept_,
-        centers=scaler.mean_ if scaler.with_mean else [],
-        imputed_values=[] if imputer is None else imputer.statistics_,
+        centers=_join(scaler.mean_ for scaler in scalers if scaler.with_mean),
+        imputed_values=_join(imputer.statistics_ for imputer in imputers),
+        category_weights=_split_by_feature(of_categories, schema),
     )
 
 
-def _find_transformers(pipeline: Pipeline) -> tuple[Any, StandardScaler]:
-    """Return the fitted imputer, None if there is none, and the fitted scaler."""
+def _join(parts: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _split_by_feature(
+    weights: NDArray[np.float64], schema: Schema
+) -> list[pb.CategoryWeights]:
+    """Split weights, shape (n_outputs, n_indicators), by categorical feature."""
+    counts = [len(feature.categories) for feature in schema.categorical]
+    parts = np.split(weights, np.cumsum(counts)[:-1], axis=1) if counts else []
+    return [pb.CategoryWeights(values=part.ravel()) for part in parts]
+
+
+def _find_transformers(
+    pipeline: Pipeline,
+) -> tuple[list[SimpleImputer], list[StandardScaler]]:
+    """Return what imputes and scales the numeric and the boolean columns, in their order."""
     if COLUMNS in pipeline.named_steps:
-        fitted = pipeline.named_steps[COLUMNS].named_transformers_[NUMERIC]
+        by_kind = pipeline.named_steps[COLUMNS].named_transformers_
+        fitted = [by_kind[k] for k in (Kind.NUMERIC, Kind.BOOLEAN) if k in by_kind]
     else:
-        fitted = pipeline.named_steps[PREPROCESS]
-    if isinstance(fitted, Pipeline):
-        return fitted.named_steps[IMPUTE], fitted.named_steps[SCALE]
-    return None, fitted
+        fitted = [pipeline.named_steps[PREPROCESS]]
+    steps = [step for transformer in fitted for step in steps_of(transformer)]
+    imputers = [step for step in steps if isinstance(step, SimpleImputer)]
+    return imputers, [step for step in steps if isinstance(step, StandardScaler)]
 
 
 def _check(message: pb.LogisticRegression, golden: ScoredRows) -> None:
@@ -245,13 +308,20 @@ def evaluate_formula(
     """
     from scipy.special import expit, softmax
 
+    n_outputs = len(message.intercepts)
+    coefficients = np.array(message.coefficients).reshape(n_outputs, -1)
+    numbers, codes = np.split(X, [coefficients.shape[1]], axis=1)
     if message.imputed_values:
-        X = np.where(np.isnan(X), np.array(message.imputed_values), X)
+        numbers = np.where(np.isnan(numbers), np.array(message.imputed_values), numbers)
     if message.centers:
-        X = X - np.array(message.centers)
-    coefficients = np.array(message.coefficients).reshape(len(message.intercepts), -1)
-    z = X @ coefficients.T + np.array(message.intercepts)
-    if z.shape[1] > 1:
+        numbers = numbers - np.array(message.centers)
+    z = numbers @ coefficients.T + np.array(message.intercepts)
+    for part, column in zip(message.category_weights, codes.T, strict=True):
+        # A missing category adds nothing.
+        weights = np.array(part.values).reshape(n_outputs, -1).T
+        is_known = ~np.isnan(column)
+        z[is_known] += weights[column[is_known].astype(np.int64)]
+    if n_outputs > 1:
         return np.asarray(softmax(z, axis=1))
     p = expit(z[:, 0])
     return np.column_stack([1 - p, p])

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
-from training.dataset import Schema
 from training.errors import SearchError
 from training.evaluation import evaluate
 from training.families import FAMILIES, Recipe, unwrap
@@ -19,9 +17,8 @@ from training.matrix import Rows
 from training.model_selection import SearchResult, SearchSettings
 from training.preparation import FlowRun, Plan
 from training.provenance import find_library_versions
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
+from training.schema import Schema
+from training.tables import to_table
 
 # How far from 1 the probabilities of a row may sum up: what rounding leaves, and no more.
 MAX_EXCESS = 1e-9
@@ -37,6 +34,8 @@ class Candidate:
         Where it comes from.
     schema : Schema
         Columns and classes.
+    schema_file : str
+        The columns as --config schema would say them.
     scoring : str
         Scorer that chose it.
     winner : SearchResult
@@ -57,6 +56,7 @@ class Candidate:
 
     run: FlowRun
     schema: Schema
+    schema_file: str
     scoring: str
     winner: SearchResult
     cv_table: pd.DataFrame
@@ -127,7 +127,7 @@ def make_candidate(
     schema, scoring = plan.schema, plan.settings.scoring
     winner = choose_winner(results, failures)
     pipeline = fit(winner, schema, plan.settings, train)
-    probabilities = pipeline.predict_proba(to_input(holdout.X, schema))
+    probabilities = pipeline.predict_proba(to_table(holdout.X, schema))
     _check_probabilities(probabilities, winner)
     metrics = evaluate(holdout.y, probabilities, range(len(schema.class_labels)))
     metrics[f"cv_best_{scoring}"] = winner.best_score
@@ -143,6 +143,7 @@ def make_candidate(
     return Candidate(
         run=plan.run,
         schema=schema,
+        schema_file=plan.schema_file,
         scoring=scoring,
         winner=winner,
         cv_table=make_cv_table(results),
@@ -176,16 +177,7 @@ def fit(
     )
     pipeline = recipe.make_final_pipeline(winner.best_params)
     labels = np.asarray(schema.class_labels)[train.y]
-    return unwrap(pipeline.fit(to_input(train.X, schema), labels))
-
-
-def to_input(
-    X: "NDArray[np.float64] | csr_matrix", schema: Schema
-) -> "pd.DataFrame | csr_matrix":
-    """Return rows as a final pipeline takes them: a table with names, or a sparse matrix."""
-    if schema.is_sparse:
-        return X
-    return pd.DataFrame(X, columns=list(schema.feature_names))
+    return unwrap(pipeline.fit(to_table(train.X, schema), labels))
 
 
 def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:

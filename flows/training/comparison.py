@@ -8,10 +8,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
 from sklearn.pipeline import Pipeline
 
-from training.candidate import to_input
-from training.dataset import Schema
 from training.matrix import Rows
+from training.schema import Schema
 from training.sources import shorten_list
+from training.tables import to_table
 
 
 class NotComparable(Exception):
@@ -64,7 +64,7 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
         if not schema.is_sparse:
             _check_columns(model, schema)
         score = get_scorer(scoring)(
-            _Coded(model), to_input(holdout.X, schema), holdout.y
+            _Coded(model), to_table(holdout.X, schema), holdout.y
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotComparable(str(error).strip().splitlines()[0]) from None

@@ -3,8 +3,9 @@
 Every check of content is here; who gets a `Dataset` need not check again.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,39 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.errors import DataError
-from training.sources import MAX_EXACT_INTEGER, RawTable, read_source, shorten_list
+from training.inference import infer
+from training.schema import Feature, Schema
+from training.schema_file import Override
+from training.sources import RawTable, read_source
+from training.tables import to_matrix
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 INT32 = np.iinfo(np.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """The columns and classes of a data set.
-
-    Parameters
-    ----------
-    feature_names : tuple of str
-        Names in the order of the columns, unique.
-    nullable : tuple of bool
-        Whether a column has missing values, per feature.
-    class_labels : tuple of int or tuple of str
-        Labels in the order of their codes, sorted; two or more.
-    is_sparse : bool
-        Whether the rows are a sparse matrix, whose columns have no meaningful names.
-    """
-
-    feature_names: tuple[str, ...]
-    nullable: tuple[bool, ...]
-    class_labels: tuple[int, ...] | tuple[str, ...]
-    is_sparse: bool
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether there are two classes."""
-        return len(self.class_labels) == 2
+NO_OVERRIDES: Mapping[str, Override] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,9 +39,13 @@ class Dataset:
     schema : Schema
         Its columns and classes.
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
-        C-order; finite, or NaN where missing and nullable.
+        C-order; finite, or NaN where missing, see `training.tables`.
     y : ndarray of int64, shape (n_rows,)
         Position of each row's label in the class labels.
+    dropped : mapping of str to str
+        Why columns of the source are not among the features, by name.
+    notes : tuple of str
+        What else a user should know of how the table was read.
     """
 
     name: str
@@ -70,6 +53,8 @@ class Dataset:
     schema: Schema
     X: "NDArray[np.float64] | csr_matrix"
     y: NDArray[np.int64]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +65,9 @@ class Split:
     holdout: NDArray[np.int64]
 
 
-def load_dataset(source: str, target: str) -> Dataset:
+def load_dataset(
+    source: str, target: str, overrides: Mapping[str, Override] = NO_OVERRIDES
+) -> Dataset:
     """Load a data set and check that classifiers can learn from it.
 
     Parameters
@@ -89,25 +76,42 @@ def load_dataset(source: str, target: str) -> Dataset:
         "breast_cancer" or a path, see `training.sources.read_source`.
     target : str
         Name of the label column.
+    overrides : mapping of str to Override
+        What the user says of columns; of the others it is inferred.
 
     Raises
     ------
     DataError
-        If a cell is no finite number or missing, a column is empty or constant, or the labels are
-        missing, fewer than two or no classes.
+        If a cell does not fit its column, no column can be learned from, or the labels are missing,
+        fewer than two or no classes.
     """
     table = read_source(source, target)
     y, class_labels = _encode_labels(table.labels)
-    if isinstance(table.features, pd.DataFrame):
-        names = tuple(map(str, table.features.columns))
-        X = _to_matrix(table.features)
-        nullable = tuple(bool(np.isnan(column).any()) for column in X.T)
-        schema = Schema(names, nullable, class_labels, is_sparse=False)
-        _check_dense_columns(X, names)
-    else:
-        X = _check_sparse(table)
-        names = tuple(f"f{number}" for number in range(X.shape[1]))
-        schema = Schema(names, (False,) * len(names), class_labels, is_sparse=True)
+    if not isinstance(table.features, pd.DataFrame):
+        return _load_sparse(table, y, class_labels, overrides)
+    table.features.columns = table.features.columns.map(str)
+    inferred = infer(table.features, overrides)
+    X = to_matrix(table.features, inferred.features)
+    schema = Schema(inferred.features, class_labels)
+    return Dataset(
+        table.name, table.sha256, schema, X, y, inferred.dropped, inferred.notes
+    )
+
+
+def _load_sparse(
+    table: RawTable,
+    y: NDArray[np.int64],
+    class_labels: tuple[int, ...] | tuple[str, ...],
+    overrides: Mapping[str, Override],
+) -> Dataset:
+    if overrides:
+        raise DataError(
+            f"schema: {next(iter(overrides))!r} is no column of {table.name}, whose columns have no "
+            "names and are all numeric"
+        )
+    X = _check_sparse(table)
+    features = tuple(Feature(f"f{number}") for number in range(X.shape[1]))
+    schema = Schema(features, class_labels, is_sparse=True)
     return Dataset(table.name, table.sha256, schema, X, y)
 
 
@@ -230,83 +234,6 @@ def _check_int32(values: NDArray[Any]) -> NDArray[np.int64]:
             f"the label {values[outside.argmax()]} is outside [{INT32.min}, {INT32.max}]; use text"
         )
     return values.astype(np.int64)
-
-
-def _to_matrix(frame: pd.DataFrame) -> NDArray[np.float64]:
-    if frame.shape[1] == 0:
-        raise DataError("the table has no column beside the label")
-    if frame.shape[0] == 0:
-        raise DataError("the table has a header and no rows")
-    X = np.empty(frame.shape, dtype=np.float64)
-    for position, name in enumerate(frame.columns):
-        X[:, position] = _to_numbers(str(name), frame[name])
-    return X
-
-
-def _to_numbers(name: str, column: pd.Series) -> NDArray[np.float64]:
-    """Return a column as doubles, NaN where missing, or name the cell that is no number."""
-    if pd.api.types.is_integer_dtype(column):
-        _check_digits(name, column)
-    elif not (
-        pd.api.types.is_bool_dtype(column) or pd.api.types.is_float_dtype(column)
-    ):
-        numbers = pd.to_numeric(column, errors="coerce")
-        broken = (numbers.isna() & column.notna()).to_numpy()
-        if broken.any() or column.dtype.kind in "mM":
-            raise DataError(_name_text(name, column, broken))
-        return _to_numbers(name, numbers)
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(values).any():
-        row = int(np.isinf(values).argmax())
-        raise DataError(f"column {name!r}, row {row + 1}: {values[row]} is not finite")
-    return values
-
-
-def _name_text(name: str, column: pd.Series, broken: NDArray[np.bool_]) -> str:
-    if not broken.any():
-        return (
-            f"column {name!r} holds dates or durations; columns have to be numbers, "
-            "so drop or convert it"
-        )
-    row = int(broken.argmax())
-    shown = str(column.iloc[row])[:40]
-    return (
-        f"column {name!r}, row {row + 1}: {shown!r} is not a number (one of {int(broken.sum())} "
-        "such cells); columns have to be numbers, so drop or convert it"
-    )
-
-
-def _check_digits(name: str, column: pd.Series) -> None:
-    """Refuse integers that a double would change silently."""
-    beyond = (column.abs() > MAX_EXACT_INTEGER).fillna(False).to_numpy(dtype=bool)
-    if beyond.any():
-        row = int(beyond.argmax())
-        raise DataError(
-            f"column {name!r}, row {row + 1}: {column.iloc[row]} has more digits than a double "
-            f"holds (2**53); an identifier is no feature, so drop it"
-        )
-
-
-def _check_dense_columns(X: NDArray[np.float64], names: tuple[str, ...]) -> None:
-    empty = [names[i] for i in range(X.shape[1]) if np.isnan(X[:, i]).all()]
-    if empty:
-        raise DataError(
-            f"no row has a value in: {shorten_list(empty)}; drop these columns"
-        )
-    constant = [names[i] for i in _constant_columns(X)]
-    if constant:
-        raise DataError(
-            f"the same value is in every row of: {shorten_list(constant)}; drop these"
-        )
-
-
-def _constant_columns(X: NDArray[np.float64]) -> Iterator[int]:
-    for position in range(X.shape[1]):
-        column = X[:, position]
-        present = column[~np.isnan(column)]
-        # Missing in some rows and one value in the others still tells rows apart.
-        if len(present) == len(column) and (present == present[0]).all():
-            yield position
 
 
 def _check_sparse(table: RawTable) -> "csr_matrix":

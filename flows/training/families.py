@@ -1,13 +1,14 @@
 """The two families: their names, their pipelines, and which parameters a grid may set.
 
-A pipeline for the search takes arrays; the final one takes a table with the real column names, so
-that the order of columns does not matter to who uses it, and LightGBM never sees a name.
+A pipeline for the search takes a matrix, see `training.tables`; the final one takes a table as the
+user has it, with the real column names, so that the order of columns does not matter to who uses it,
+and LightGBM never sees a name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,13 +18,16 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from training.dataset import Schema
+from training.schema import Feature, Kind, Schema
+from training.tables import MAX_DENSE_INDICATORS, count_indicators, expand
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 PREPROCESS, COLUMNS, CLASSIFIER = "preprocess", "columns", "classifier"
-IMPUTE, SCALE = "impute", "scale"
-NUMERIC = "numeric"
+ENCODE, IMPUTE, SCALE = "encode", "impute", "scale"
 # Share of a training fold that early stopping watches.
 VALIDATION_FRACTION = 0.1
 FINAL_TOLERANCE = 1e-8
@@ -143,12 +147,19 @@ class Recipe:
             deterministic=True,
             force_col_wise=True,
             verbose=-1,
+            **self._name_categories(),
         )
 
+    def arrange(
+        self, X: "NDArray[np.float64] | csr_matrix"
+    ) -> "NDArray[np.float64] | csr_matrix":
+        """Return the rows of a data set as the pipeline for the search takes them."""
+        return expand(X, self.schema) if self.family == LOGISTIC_REGRESSION else X
+
     def make_search_pipeline(self) -> Pipeline:
-        """Return an unfitted pipeline that takes arrays."""
+        """Return an unfitted pipeline that takes what `arrange` returns."""
         return Pipeline(
-            [(PREPROCESS, self._preprocess()), (CLASSIFIER, self._final_step())]
+            [(PREPROCESS, self._preprocess_matrix()), (CLASSIFIER, self._final_step())]
         )
 
     def make_final_pipeline(self, params: Mapping[str, Any]) -> Pipeline:
@@ -162,8 +173,7 @@ class Recipe:
         if self.schema.is_sparse:
             pipeline = self.make_search_pipeline()
         else:
-            names = list(self.schema.feature_names)
-            columns = ColumnTransformer([(NUMERIC, self._preprocess(), names)])
+            columns = ColumnTransformer(list(self._transform_columns()))
             pipeline = Pipeline([(COLUMNS, columns), (CLASSIFIER, self._final_step())])
         if self.family == LOGISTIC_REGRESSION and not {"solver", "tol"} & set(params):
             # The search scores models at their optimum, which lbfgs is to reach here too.
@@ -180,16 +190,72 @@ class Recipe:
             classifier, self.early_stopping_rounds, self.seed
         )
 
-    def _preprocess(self) -> Any:
-        if self.family == LIGHTGBM:
+    def _name_categories(self) -> dict[str, Any]:
+        schema = self.schema
+        positions = list(range(schema.n_numeric, len(schema.features)))
+        # Of the names of this parameter, the one that LightGBM itself uses: at another it warns.
+        return {"categorical_column": positions} if positions else {}
+
+    def _preprocess_matrix(self) -> Any:
+        schema = self.schema
+        if self.family == LIGHTGBM or not schema.n_numeric:
             return "passthrough"
-        if self.schema.is_sparse:
-            return StandardScaler(with_mean=False)
-        if not any(self.schema.nullable):
-            return StandardScaler()
+        if not schema.categorical:
+            return self._preprocess_numbers(centre=not schema.is_sparse)
+        is_wide = count_indicators(schema) > MAX_DENSE_INDICATORS
+        numbers = self._preprocess_numbers(centre=not is_wide)
+        return ColumnTransformer(
+            [(Kind.NUMERIC, numbers, slice(0, schema.n_numeric))],
+            remainder="passthrough",
+            sparse_threshold=1.0,
+        )
+
+    def _preprocess_numbers(self, *, centre: bool) -> Any:
+        scaler = StandardScaler(with_mean=centre)
+        if not any(self.schema.nullable[: self.schema.n_numeric]):
+            return scaler
         # Columns without a value in a fold are kept, so that the coefficients stay in place.
         imputer = SimpleImputer(strategy="median", keep_empty_features=True)
-        return Pipeline([(IMPUTE, imputer), (SCALE, StandardScaler())])
+        return Pipeline([(IMPUTE, imputer), (SCALE, scaler)])
+
+    def _transform_columns(self) -> Iterator[tuple[str, Any, list[str]]]:
+        """Yield what makes the matrix of the search of a table, kind by kind."""
+        for kind in Kind:
+            features = self.schema.of_kind(kind)
+            if features:
+                names = [feature.name for feature in features]
+                yield kind.value, self._transform(kind, features), names
+
+    def _transform(self, kind: Kind, features: tuple[Feature, ...]) -> Any:
+        is_linear = self.family == LOGISTIC_REGRESSION
+        if kind == Kind.CATEGORICAL:
+            return _encode_categories(features, as_indicators=is_linear)
+        numbers = self._preprocess_numbers(centre=True) if is_linear else None
+        if kind == Kind.NUMERIC:
+            return numbers or "passthrough"
+        # 1 and 0, and NaN for what is neither.
+        codes = _encode_ordinal([np.array([False, True])] * len(features))
+        return Pipeline([(ENCODE, codes), (SCALE, numbers)]) if numbers else codes
+
+
+def _encode_categories(features: tuple[Feature, ...], *, as_indicators: bool) -> Any:
+    """Return an encoder that knows the categories, and takes all others for missing."""
+    categories = [
+        # Whole numbers are doubles in a table: a gap makes doubles of them anywhere.
+        np.array(
+            f.categories, dtype=object if isinstance(f.categories[0], str) else float
+        )
+        for f in features
+    ]
+    if as_indicators:
+        return OneHotEncoder(categories=categories, handle_unknown="ignore")
+    return _encode_ordinal(categories)
+
+
+def _encode_ordinal(categories: list[NDArray[Any]]) -> OrdinalEncoder:
+    return OrdinalEncoder(
+        categories=categories, handle_unknown="use_encoded_value", unknown_value=np.nan
+    )
 
 
 def unwrap(pipeline: Pipeline) -> Pipeline:

@@ -17,11 +17,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import ParameterGrid, StratifiedKFold
 
-from training.dataset import Schema
 from training.errors import SearchError
 from training.families import Family, Recipe
 from training.grids import ParamGrid, check_grid
 from training.matrix import Rows
+from training.schema import Schema
 from training.search import (
     Data,
     Meter,
@@ -364,7 +364,7 @@ class FamilySearch:
         )
         # Splitting looks at the number of rows and at the labels.
         splits = tuple(cv.split(np.zeros(len(rows.y)), rows.y))
-        return Data(rows.X, rows.y, splits)
+        return Data(self._recipe.arrange(rows.X), rows.y, splits)
 
 
 def _take_notes(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import Dataset, Schema, Split, load_dataset, split_holdout
+from training.dataset import Dataset, Split, load_dataset, split_holdout
 from training.errors import DataError, SearchError
 from training.families import FAMILIES, Recipe
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
+from training.schema import Kind, Schema
+from training.schema_file import Override, format_schema, parse_overrides
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -66,12 +68,15 @@ class Request:
         Grids as the user wrote them, by family.
     code_version : str
         Version of the code; may be empty.
+    columns : mapping
+        What the user says of columns, see `training.schema_file`.
     """
 
     run_id: str
     parameters: Mapping[str, Any]
     grids: Mapping[str, Any]
     code_version: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,8 @@ class Plan:
         Rows to learn from, and rows to score the winner on.
     summary : str
         What was read and decided, in words.
+    schema_file : str
+        The columns as --config schema would say them.
     """
 
     run: FlowRun
@@ -121,6 +128,7 @@ class Plan:
     train: RowsRef
     holdout: RowsRef
     summary: str
+    schema_file: str = ""
 
 
 def prepare(request: Request, store: Store) -> Plan:
@@ -136,7 +144,8 @@ def prepare(request: Request, store: Store) -> Plan:
     parameters = request.parameters
     _check_shards(parameters["shards"])
     grids = parse_grids(request.grids)
-    dataset = _load(parameters["data"], parameters["target"], store)
+    overrides = parse_overrides(request.columns)
+    dataset = _load(parameters["data"], parameters["target"], overrides, store)
     settings = _make_settings(parameters, dataset.schema)
     for family, param_grid in grids.items():
         check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
@@ -151,18 +160,21 @@ def prepare(request: Request, store: Store) -> Plan:
         train=_store_part(dataset, split.train, "train", store),
         holdout=_store_part(dataset, split.holdout, "holdout", store),
         summary=_summarize(dataset, split),
+        schema_file=format_schema(dataset.schema.features, dataset.dropped),
     )
 
 
-def _load(source: str, target: str, store: Store) -> Dataset:
+def _load(
+    source: str, target: str, overrides: Mapping[str, Override], store: Store
+) -> Dataset:
     scheme, is_url, _ = source.partition("://")
     if not is_url:
-        return load_dataset(source, target)
+        return load_dataset(source, target, overrides)
     if scheme != "s3":
         raise DataError(f"--data {source}: of URLs, only those with s3:// are read")
     path = str(store.fetch(source, store.scratch))
     try:
-        return load_dataset(path, target)
+        return load_dataset(path, target, overrides)
     except DataError as error:
         # The user knows the URL, not where its copy was.
         raise DataError(str(error).replace(path, source)) from None
@@ -224,10 +236,19 @@ def _summarize(dataset: Dataset, split: Split) -> str:
         f"{label} ({count})"
         for label, count in zip(schema.class_labels, counts, strict=True)
     )
+    lines = [
+        f"{dataset.name}: {len(dataset.y)} rows, {_count_kinds(schema)}, classes {classes}. "
+        f"{len(split.train)} rows to learn from, {len(split.holdout)} locked away. sha256 "
+        f"{dataset.sha256[:12]}",
+        *(f"not used: {name}: {why}" for name, why in dataset.dropped.items()),
+        *dataset.notes,
+    ]
+    return "\n".join(lines)
+
+
+def _count_kinds(schema: Schema) -> str:
+    kinds = [(kind.value, len(schema.of_kind(kind))) for kind in Kind]
+    shown = ", ".join(f"{count} {kind}" for kind, count in kinds if count)
     n_nullable = sum(schema.nullable)
-    gaps = f"{n_nullable} features have missing values. " if n_nullable else ""
-    return (
-        f"{dataset.name}: {len(dataset.y)} rows, {len(schema.feature_names)} features, "
-        f"classes {classes}. {gaps}{len(split.train)} rows to learn from, {len(split.holdout)} "
-        f"locked away. sha256 {dataset.sha256[:12]}"
-    )
+    gaps = f", {n_nullable} of them with gaps" if n_nullable else ""
+    return f"{len(schema.features)} features ({shown}{gaps})"

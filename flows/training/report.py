@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.candidate import Candidate, to_input
+from training.candidate import Candidate
 from training.evaluation import PREFIX
 from training.families import FAMILIES
 from training.matrix import Rows
+from training.tables import to_table
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
 # Points of a curve that an eye can tell apart; keeps a card small.
@@ -43,7 +44,7 @@ def draw(candidate: Candidate, holdout: Rows) -> list[Spec]:
     """Draw the pictures of a run: candidates, ROC and reliability."""
     labels = candidate.schema.class_labels
     probabilities = candidate.pipeline.predict_proba(
-        to_input(holdout.X, candidate.schema)
+        to_table(holdout.X, candidate.schema)
     )
     return [
         plot_candidates(candidate.cv_table, candidate.scoring),

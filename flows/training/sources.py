@@ -1,6 +1,8 @@
 """Where rows come from: a file or the embedded data set; their content is checked elsewhere."""
 
+import gzip
 import hashlib
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "breast_cancer"
 MAX_SHOWN = 10
+LEADING_ZERO = re.compile(r"\s*[+-]?0\d+\s*")
+LEADING_ZERO_CELL = re.compile(rb'[,"]\s*[+-]?0\d+\s*[,"\r\n]')
 # Beyond it, a double has no digit for each integer.
 MAX_EXACT_INTEGER = 2**53
 
@@ -118,6 +122,7 @@ def _read_csv(path: Path, target: str) -> RawTable:
                 low_memory=False,
             )
             _check_long_integers(path, frame)
+            _keep_leading_zeros(path, frame)
     except (ValueError, OSError, EOFError, pd.errors.ParserWarning) as error:
         raise DataError(f"{path} is not a CSV table: {_first_line(error)}") from None
     return _split_off_labels(path, frame, target)
@@ -236,6 +241,23 @@ def _check_long_integers(path: Path, frame: pd.DataFrame) -> None:
                     f"column {name!r}, row {row + 1}: {cell} has more digits than a double holds "
                     "(2**53); an identifier is no feature, so drop it"
                 )
+
+
+def _keep_leading_zeros(path: Path, frame: pd.DataFrame) -> None:
+    """Put back the text of columns such as zip codes, whose 01234 pandas reads as 1234."""
+    if not _has_leading_zero(path):
+        return
+    numeric = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n])]
+    cells = pd.read_csv(path, usecols=numeric, dtype=str, index_col=False)
+    for name in numeric:
+        if cells[name].str.fullmatch(LEADING_ZERO).any():
+            frame[name] = cells[name]
+
+
+def _has_leading_zero(path: Path) -> bool:
+    """Say whether any cell of a CSV file may be a whole number with a 0 before it."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return any(LEADING_ZERO_CELL.search(b"," + line) for line in file)
 
 
 def _digest(path: Path) -> str:

@@ -21,12 +21,14 @@ from mlflow.types import TensorSpec
 from sklearn.pipeline import Pipeline
 
 from prediction.artifact import FILE_NAME, SHA256_TAG
-from training.candidate import Candidate, to_input
+from training.candidate import Candidate
 from training.comparison import NotComparable, score_model
 from training.errors import RegistryError
 from training.matrix import Rows
 from training.registration import CHALLENGER, CHAMPION, Registration
+from training.schema import Feature, Kind
 from training.sources import EMBEDDED
+from training.tables import to_table
 from training.tracking_store import (
     quiet_loggers,
     registry_errors,
@@ -145,6 +147,7 @@ def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> Non
     tags = [RunTag(name, value) for name, value in _tags(candidate).items()]
     client.log_batch(run_id, params=params, tags=tags)
     mlflow.log_text(candidate.cv_table.to_csv(index=False), "cv_results.csv")
+    mlflow.log_text(candidate.schema_file, "schema.toml")
     mlflow.log_input(_dataset(candidate), context="training")
 
 
@@ -203,8 +206,18 @@ def _inputs(candidate: Candidate) -> MlflowSchema:
             [TensorSpec(np.dtype(np.float64), (-1, len(schema.feature_names)))]
         )
     return MlflowSchema(
-        [ColSpec(DataType.double, name) for name in schema.feature_names]
+        [
+            ColSpec(_find_type(feature), feature.name, required=not feature.nullable)
+            for feature in schema.features
+        ]
     )
+
+
+def _find_type(feature: Feature) -> DataType:
+    if feature.kind == Kind.BOOLEAN:
+        return DataType.boolean
+    is_text = feature.categories and isinstance(feature.categories[0], str)
+    return DataType.string if is_text else DataType.double
 
 
 def _outputs(candidate: Candidate) -> MlflowSchema:
@@ -223,7 +236,7 @@ def _log_model(candidate: Candidate, holdout: Rows) -> str:
             serialization_format="skops",
             skops_trusted_types=list(TRUSTED_TYPES),
             signature=ModelSignature(_inputs(candidate), _outputs(candidate)),
-            input_example=to_input(holdout.X[:N_EXAMPLE_ROWS], candidate.schema),
+            input_example=to_table(holdout.X[:N_EXAMPLE_ROWS], candidate.schema),
             pip_requirements=_requirements(candidate),
             extra_files=[str(path)],
         )

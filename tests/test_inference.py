@@ -1,0 +1,352 @@
+"""Columns of all kinds: each is read as what it is, or as the user says, or left out with a reason."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+
+from training.dataset import Dataset, load_dataset
+from training.errors import DataError
+from training.inference import MAX_CATEGORIES, infer
+from training.schema import Feature, Kind, Schema
+from training.schema_file import Override, format_schema, parse_overrides
+from training.tables import MAX_DENSE_INDICATORS, expand, to_matrix, to_table
+
+N_ROWS = 120
+NONE: Mapping[str, Override] = {}
+
+
+def load(
+    folder: Path, overrides: Mapping[str, Override] = NONE, **columns: Any
+) -> Dataset:
+    """Write columns to a CSV file, beside a number and the label, and load it."""
+    table = {"x": np.arange(N_ROWS) ** 2, **columns, "target": [0, 1] * (N_ROWS // 2)}
+    path = folder / "table.csv"
+    pd.DataFrame(table).to_csv(path, index=False)
+    return load_dataset(str(path), "target", overrides)
+
+
+def repeat(*cells: Any) -> list[Any]:
+    """Return a column that repeats cells."""
+    return [cells[row % len(cells)] for row in range(N_ROWS)]
+
+
+FEATURES = {
+    "text": (
+        repeat("b", "a", "c"),
+        Feature("c", Kind.CATEGORICAL, False, ("a", "b", "c")),
+    ),
+    "text with gaps": (
+        repeat("b", None, "a"),
+        Feature("c", Kind.CATEGORICAL, True, ("a", "b")),
+    ),
+    "yes and no": (
+        repeat("yes", "no"),
+        Feature("c", Kind.CATEGORICAL, False, ("no", "yes")),
+    ),
+    "NA is a country": (
+        repeat("NA", "DE"),
+        Feature("c", Kind.CATEGORICAL, False, ("DE", "NA")),
+    ),
+    "zip codes": (
+        repeat("01234", "10115"),
+        Feature("c", Kind.CATEGORICAL, False, ("01234", "10115")),
+    ),
+    "zip codes with gaps": (
+        repeat("01234", None),
+        Feature("c", Kind.CATEGORICAL, True, ("01234",)),
+    ),
+    "truth values": (repeat(True, False), Feature("c", Kind.BOOLEAN)),
+    "truth values with gaps": (
+        repeat(True, None, False),
+        Feature("c", Kind.BOOLEAN, True),
+    ),
+    "whole numbers": (repeat(3, 1, 2), Feature("c", Kind.NUMERIC)),
+    "0 and 1": (repeat(0, 1), Feature("c", Kind.NUMERIC)),
+    "numbers with gaps": (repeat(0.5, None), Feature("c", Kind.NUMERIC, True)),
+    "one number and gaps": (repeat(5, None), Feature("c", Kind.NUMERIC, True)),
+    "years": (repeat(1999, 2024), Feature("c", Kind.NUMERIC)),
+    "eight digits": (repeat(20241399, 20240131), Feature("c", Kind.NUMERIC)),
+}
+
+
+@pytest.mark.parametrize(("cells", "expected"), FEATURES.values(), ids=FEATURES)
+def test_a_column_is_read_as_what_it_is(
+    cells: list[Any], expected: Feature, tmp_path: Path
+) -> None:
+    dataset = load(tmp_path, c=cells)
+
+    assert dataset.schema.features[1] == expected
+    assert not dataset.dropped and not dataset.notes
+
+
+DROPPED = {
+    "identifier": ([f"name {row}" for row in range(N_ROWS)], "it is an identifier"),
+    "identifier with gaps": (
+        [f"name {row}" if row else None for row in range(N_ROWS)],
+        "it is an identifier",
+    ),
+    "constant": (repeat("same"), "every row has same"),
+    "empty": (repeat(None), "it has no value"),
+    "row numbers": (range(N_ROWS), "it numbers the rows"),
+    "row numbers from 1": (range(1, N_ROWS + 1), "it numbers the rows"),
+}
+
+
+@pytest.mark.parametrize(("cells", "reason"), DROPPED.values(), ids=DROPPED)
+def test_a_column_that_teaches_nothing_is_left_out(
+    cells: Any, reason: str, tmp_path: Path
+) -> None:
+    dataset = load(tmp_path, c=cells)
+
+    assert dataset.schema.feature_names == ("x",)
+    assert dataset.dropped["c"].startswith(reason)
+
+
+DATES = {
+    "text": (
+        repeat("2024-01-31", "2023-02-28"),
+        "looks like dates, such as 2024-01-31",
+    ),
+    "time": (repeat("2024-01-31T10:00", "2023-02-28 11:00"), "looks like dates"),
+    "digits": (
+        repeat(20240131, 20230228),
+        "dates written as numbers, such as 20240131",
+    ),
+}
+
+
+@pytest.mark.parametrize(("cells", "message"), DATES.values(), ids=DATES)
+def test_dates_are_an_error_that_names_the_ways_out(
+    cells: list[Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, c=cells)
+
+    assert f"column 'c' {message}" in str(caught.value).replace(
+        "looks like dates w", "dates w"
+    )
+    assert 'kind = "numeric", "categorical" or "drop"' in str(caught.value)
+    for kind in ("categorical", "drop"):
+        load(tmp_path, {"c": Override(kind)}, c=cells)
+
+
+def test_a_matrix_holds_numbers_truth_values_and_positions_of_categories(
+    tmp_path: Path,
+) -> None:
+    dataset = load(
+        tmp_path, c=repeat("b", None, "a"), t=repeat(True, False, None), n=repeat(2, 7)
+    )
+
+    assert dataset.schema.feature_names == ("x", "n", "t", "c")
+    assert dataset.schema.n_numeric == 3
+    assert np.array_equal(
+        dataset.X[:3],
+        np.array([[0, 2, 1, 1], [1, 7, 0, np.nan], [4, 2, np.nan, 0]]),
+        equal_nan=True,
+    )
+
+
+def test_the_rarest_of_many_categories_are_taken_for_missing(tmp_path: Path) -> None:
+    cells = [f"shop {row}" for row in range(N_ROWS - 10)] + ["shop 109"] * 10
+
+    dataset = load(tmp_path, c=cells)
+    feature = dataset.schema.features[1]
+
+    assert len(feature.categories) == MAX_CATEGORIES
+    assert "shop 109" in feature.categories and not feature.nullable
+    assert np.isnan(dataset.X[:, 1]).sum() == 10
+    assert dataset.notes == (
+        "c has 110 categories; the 10 rarest, in 10 rows, are taken for missing",
+    )
+
+
+def test_the_user_knows_better(tmp_path: Path) -> None:
+    overrides = parse_overrides(
+        {
+            "code": {"kind": "categorical", "unknown": "refuse"},
+            "flag": {"kind": "boolean"},
+            "day": {"kind": "numeric"},
+            "x": {"kind": "drop"},
+            "city": {"unknown": "refuse"},
+        }
+    )
+
+    dataset = load(
+        tmp_path,
+        overrides,
+        code=repeat(7, 3, None),
+        flag=repeat(0, 1),
+        day=repeat(20240131, 20230228),
+        city=repeat("Oslo", "Rome"),
+    )
+
+    assert dataset.schema.features == (
+        Feature("day"),
+        Feature("flag", Kind.BOOLEAN),
+        Feature("code", Kind.CATEGORICAL, True, (3, 7), refuse_unknown=True),
+        Feature("city", Kind.CATEGORICAL, False, ("Oslo", "Rome"), refuse_unknown=True),
+    )
+    assert dataset.dropped == {"x": "the schema file says so"}
+
+
+BAD_OVERRIDES: Mapping[str, tuple[Any, Mapping[str, Any], str]] = {
+    "no such column": ([], {"z": {"kind": "drop"}}, "the table has no column 'z'"),
+    "kind": (
+        [],
+        {"c": {"kind": "date"}},
+        "kind of 'c' is 'date'; it has to be numeric, ",
+    ),
+    "policy": (
+        [],
+        {"c": {"unknown": "x"}},
+        "unknown of 'c' is 'x'; it has to be missing or",
+    ),
+    "key": (
+        [],
+        {"c": {"type": "x"}},
+        "'c' has the key 'type'; it takes kind or unknown",
+    ),
+    "no table": ([], {"c": "drop"}, "'c' is 'drop'; it has to be a table"),
+    "numeric policy": (
+        [],
+        {"c": {"kind": "numeric", "unknown": "refuse"}},
+        "unknown is for categorical columns",
+    ),
+    "inferred numeric policy": (
+        [1, 2],
+        {"c": {"unknown": "refuse"}},
+        "'c' is not categorical",
+    ),
+    "numbers": (
+        ["1", "x", "y"],
+        {"c": {"kind": "numeric"}},
+        "column 'c' has a cell that is not a number: row 2: 'x', row 3: 'y', row 5: 'x'",
+    ),
+    "truth": (
+        [1, 2],
+        {"c": {"kind": "boolean"}},
+        "is neither true nor false: row 2: '2'",
+    ),
+    "fractions": (
+        [1, 2.5],
+        {"c": {"kind": "categorical"}},
+        "is not a whole number, as a category has to be: row 2: '2.5'",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("cells", "config", "message"), BAD_OVERRIDES.values(), ids=BAD_OVERRIDES
+)
+def test_a_schema_file_that_does_not_fit_is_named(
+    cells: list[Any], config: Mapping[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, parse_overrides(config), c=repeat(*(cells or ["a", "b"])))
+
+    assert message in str(caught.value)
+
+
+def test_many_bad_cells_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 10: 'a' and 110 more"):
+        load(tmp_path, {"c": Override("boolean")}, c=["a"] * 12 + ["x"] * 108)
+
+
+def test_refusing_unknown_categories_leaves_no_room_for_rare_ones(
+    tmp_path: Path,
+) -> None:
+    cells = [f"shop {row // 2 * 2 % 110}" for row in range(N_ROWS)]
+    cells[:101] = [f"more {row}" for row in range(101)]
+
+    with pytest.raises(
+        DataError, match="allows 100, since none of them can be left out"
+    ):
+        load(tmp_path, {"c": Override(unknown="refuse")}, c=cells)
+
+
+def test_a_column_of_pandas_type_category_is_categorical() -> None:
+    codes = pd.Categorical(repeat(20, 10, None))
+    texts = pd.Categorical(repeat("a", "b"), categories=["b", "a", "never"])
+    features = infer(pd.DataFrame({"i": codes, "s": texts}), NONE).features
+
+    assert features == (
+        Feature("i", Kind.CATEGORICAL, True, (10, 20)),
+        Feature("s", Kind.CATEGORICAL, False, ("a", "b")),
+    )
+
+
+def test_cells_that_are_lists_are_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": repeat([1], [2]), "target": repeat(0, 1)})
+    frame.to_parquet(tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match="column 'a' has a cell that is neither"):
+        load_dataset(str(tmp_path / "table.parquet"), "target")
+
+
+names = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1
+)
+cells = {
+    Kind.NUMERIC: st.floats(allow_nan=False, allow_infinity=False),
+    Kind.BOOLEAN: st.booleans(),
+    Kind.CATEGORICAL: st.sampled_from(["a", "b", "c", "d"]),
+}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """Tables with columns of all kinds, some with gaps."""
+    columns = {}
+    for name in draw(st.lists(names, min_size=1, max_size=5, unique=True)):
+        kind = draw(st.sampled_from(list(Kind)))
+        column = st.lists(cells[kind] | st.none(), min_size=8, max_size=8)
+        columns[name] = pd.Series(draw(column), dtype=object).infer_objects()
+    return pd.DataFrame(columns)
+
+
+@given(tables())
+def test_a_table_comes_back_from_its_matrix_and_its_schema_from_its_file(
+    frame: pd.DataFrame,
+) -> None:
+    try:
+        inferred = infer(frame, NONE)
+    except DataError:
+        return  # nothing is left to learn from
+    schema = Schema(inferred.features, (0, 1))
+    X = to_matrix(frame, schema.features)
+
+    table = to_table(X, schema)
+    again = infer(table, NONE)
+    text = format_schema(schema.features, inferred.dropped)
+
+    assert np.array_equal(to_matrix(table, schema.features), X, equal_nan=True)
+    assert again.features == schema.features
+    assert (
+        infer(frame, parse_overrides(tomllib.loads(text))).features == schema.features
+    )
+
+
+@pytest.mark.parametrize("n_categories", [3, MAX_DENSE_INDICATORS + 1])
+def test_categories_become_columns_of_0_and_1(n_categories: int) -> None:
+    rng = np.random.default_rng(0)
+    feature = Feature("c", Kind.CATEGORICAL, True, tuple(range(n_categories)))
+    schema = Schema((Feature("x"), feature), (0, 1))
+    codes = rng.integers(-1, n_categories, 50).astype(float)
+    codes[codes < 0] = np.nan
+    X = np.column_stack([rng.normal(size=50), codes])
+
+    expanded = expand(X, schema)
+    is_sparse = not isinstance(expanded, np.ndarray)
+    dense = np.asarray(csr_matrix(expanded).toarray())
+
+    assert is_sparse == (n_categories > MAX_DENSE_INDICATORS)
+    assert np.array_equal(dense[:, 0], X[:, 0])
+    assert np.array_equal(dense[:, 1:], codes[:, None] == np.arange(n_categories))
