@@ -1,4 +1,4 @@
-"""Columns of all kinds: each is read as what it is, or as the user says, or left out with a reason."""
+"""Columns of all kinds: read as what they are or as the user says, or left out with a reason."""
 
 import tomllib
 from collections.abc import Mapping

@@ -35,7 +35,7 @@ def read_numbers(column: "pd.Series[Any]") -> NDArray[np.float64]:
 
 
 def unpack(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Return a column of pandas' type category as one of its categories' type, others as they are."""
+    """Return a column of pandas' type category as one of its categories' type."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.astype(object).infer_objects()
     return column

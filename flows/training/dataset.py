@@ -106,8 +106,8 @@ def _load_sparse(
 ) -> Dataset:
     if overrides:
         raise DataError(
-            f"schema: {next(iter(overrides))!r} is no column of {table.name}, whose columns have no "
-            "names and are all numeric"
+            f"schema: {next(iter(overrides))!r} is no column of {table.name}, whose columns "
+            "have no names and are all numeric"
         )
     X = _check_sparse(table)
     features = tuple(Feature(f"f{number}") for number in range(X.shape[1]))

@@ -1,8 +1,8 @@
 """The two families: their names, their pipelines, and which parameters a grid may set.
 
 A pipeline for the search takes a matrix, see `training.tables`; the final one takes a table as the
-user has it, with the real column names, so that the order of columns does not matter to who uses it,
-and LightGBM never sees a name.
+user has it, with the real column names, so that the order of columns does not matter to who uses
+it, and LightGBM never sees a name.
 """
 
 from collections.abc import Iterator, Mapping

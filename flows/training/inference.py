@@ -10,8 +10,8 @@ The rules, in the order in which they are tried:
 - Text is numeric if more than half of its cells are numbers, none with a leading 0 as in 01234; it
   is dropped as an identifier if no two cells are alike, and categorical otherwise.
 
-A categorical column has the `MAX_CATEGORIES` most frequent of its categories; the others are taken for
-missing values, as those are that come up when the model is asked.
+A categorical column has the `MAX_CATEGORIES` most frequent of its categories; the others are taken
+for missing values, as those are that come up when the model is asked.
 """
 
 import re
@@ -27,7 +27,6 @@ from training.cells import (
     check_plain,
     check_text,
     check_whole_numbers,
-    list_cells,
     parse_numbers,
     read_booleans,
     unpack,
@@ -251,6 +250,6 @@ def _find_categories(
             f"{MAX_CATEGORIES}, since none of them can be left out"
         )
     return tuple(kept), (
-        f"{column.name} has {len(counts)} categories; the {len(rare)} rarest, in {rare.sum()} rows, "
-        "are taken for missing"
+        f"{column.name} has {len(counts)} categories; the {len(rare)} rarest, in {rare.sum()} "
+        "rows, are taken for missing"
     )

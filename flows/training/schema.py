@@ -48,7 +48,7 @@ class Schema:
     class_labels : tuple of int or tuple of str
         Labels in the order of their codes, sorted; two or more.
     is_sparse : bool
-        Whether the rows are a sparse matrix, whose columns are numeric and have no meaningful names.
+        Whether the rows are a sparse matrix, whose columns are numeric and have no real names.
     """
 
     features: tuple[Feature, ...]

@@ -30,8 +30,8 @@ class Override:
     kind : str
         "numeric", "boolean", "categorical" or "drop"; empty to have it inferred.
     unknown : str
-        "missing" or "refuse": what a category is that the model does not know; empty for the default,
-        "missing".
+        "missing" or "refuse": what a category is that the model does not know; empty for the
+        default, "missing".
     """
 
     kind: str = ""
