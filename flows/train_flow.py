@@ -21,6 +21,10 @@ PARAMETERS = (
     *(
         "data",
         "target",
+        "weight",
+        "group",
+        "time",
+        "strict",
         "test_fraction",
         "folds",
         "seed",
@@ -153,6 +157,30 @@ class TrainFlow(FlowSpec):
         "file, or of a folder of .parquet files",
     )
     target = Parameter("target", default="target", help="name of the label column")
+    weight = Parameter(
+        "weight",
+        default="",
+        help="name of a column that says how much a row counts in fits, 0 or more; scores count "
+        "each row once",
+    )
+    group = Parameter(
+        "group",
+        default="",
+        help="name of a column; rows with the same value are never on both sides of a split",
+    )
+    time = Parameter(
+        "time",
+        default="",
+        help="name of a column of numbers or times; every split learns from the earlier rows and "
+        "is scored on later ones, and the hold-out is the last rows",
+    )
+    strict = Parameter(
+        "strict",
+        default=False,
+        type=bool,
+        is_flag=True,
+        help="stop if a label is missing, rather than leave its row out",
+    )
     test_fraction = Parameter(
         "test_fraction",
         default=0.2,

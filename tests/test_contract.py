@@ -9,9 +9,10 @@ from training_support import make_rows, train_candidate
 from grpc_server.model import load_model
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
-from training.dataset import load_dataset, split_holdout
+from training.dataset import load_dataset
 from training.matrix import Rows
 from training.model_selection import SearchSettings
+from training.splitting import split_holdout
 from training.tables import to_table
 
 from support import connect, running_server, write_artifact

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from training.dataset import Dataset, load_dataset
+from training.dataset import Dataset, LoadOptions, load_dataset
 from training.errors import DataError
 from training.inference import MAX_CATEGORIES, infer
 from training.schema import Feature, Kind, Schema
@@ -30,7 +30,7 @@ def load(
     table = {"x": np.arange(N_ROWS) ** 2, **columns, "target": [0, 1] * (N_ROWS // 2)}
     path = folder / "table.csv"
     pd.DataFrame(table).to_csv(path, index=False)
-    return load_dataset(str(path), "target", overrides)
+    return load_dataset(str(path), "target", LoadOptions(overrides))
 
 
 def repeat(*cells: Any) -> list[Any]:

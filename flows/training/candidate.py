@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
 from training.errors import SearchError
 from training.evaluation import evaluate
-from training.families import FAMILIES, Recipe, unwrap
+from training.families import FAMILIES, Recipe, make_fit_params, unwrap
 from training.matrix import Rows
 from training.model_selection import SearchResult, SearchSettings
 from training.preparation import FlowRun, Plan
@@ -177,7 +177,8 @@ def fit(
     )
     pipeline = recipe.make_final_pipeline(winner.best_params)
     labels = np.asarray(schema.class_labels)[train.y]
-    return unwrap(pipeline.fit(to_table(train.X, schema), labels))
+    table = to_table(train.X, schema)
+    return unwrap(pipeline.fit(table, labels, **make_fit_params(train)))
 
 
 def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:

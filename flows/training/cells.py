@@ -27,10 +27,10 @@ def read_numbers(column: "pd.Series[Any]") -> NDArray[np.float64]:
         pd.api.types.is_bool_dtype(column) or pd.api.types.is_float_dtype(column)
     ):
         numbers = parse_numbers(column)
-        _refuse(column, (numbers.isna() & column.notna()).to_numpy(), "is not a number")
+        refuse(column, (numbers.isna() & column.notna()).to_numpy(), "is not a number")
         return read_numbers(numbers)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    _refuse(column, np.isinf(values), "is not finite")
+    refuse(column, np.isinf(values), "is not finite")
     return values
 
 
@@ -55,7 +55,7 @@ def read_booleans(column: "pd.Series[Any]") -> NDArray[np.float64]:
     DataError
         If a cell is neither true, false, 1 nor 0.
     """
-    _refuse(
+    refuse(
         column,
         (column.notna() & ~column.isin([True, False])).to_numpy(dtype=bool),
         "is neither true nor false",
@@ -77,7 +77,7 @@ def check_plain(column: "pd.Series[Any]") -> None:
     """Refuse cells that are no single values, such as lists."""
     if column.dtype == object:
         is_plain = column.map(pd.api.types.is_scalar).to_numpy(dtype=bool)
-        _refuse(column, ~is_plain, "is neither a number, a truth value nor text")
+        refuse(column, ~is_plain, "is neither a number, a truth value nor text")
 
 
 def check_text(column: "pd.Series[Any]") -> None:
@@ -85,7 +85,7 @@ def check_text(column: "pd.Series[Any]") -> None:
     if isinstance(column.dtype, pd.StringDtype):
         return
     is_text = column.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
-    _refuse(column, column.notna().to_numpy() & ~is_text, "is not text")
+    refuse(column, column.notna().to_numpy() & ~is_text, "is not text")
 
 
 def check_whole_numbers(column: "pd.Series[Any]") -> None:
@@ -93,21 +93,25 @@ def check_whole_numbers(column: "pd.Series[Any]") -> None:
     values = read_numbers(column)
     with np.errstate(invalid="ignore"):
         broken = (values != np.floor(values)) & ~np.isnan(values)
-    _refuse(column, broken, "is not a whole number, as a category has to be")
+    refuse(column, broken, "is not a whole number, as a category has to be")
 
 
 def list_cells(column: "pd.Series[Any]", broken: NDArray[np.bool_]) -> str:
-    """Name the first few cells that are broken, and say how many there are beside."""
+    """Name the first few cells that are broken, and say how many there are beside.
+
+    The column's index numbers the rows of the source from 0.
+    """
     rows = np.flatnonzero(broken)
     shown = [
-        f"row {row + 1}: {str(column.iloc[row])[:MAX_SHOWN_CHARACTERS]!r}"
+        f"row {column.index[row] + 1}: {str(column.iloc[row])[:MAX_SHOWN_CHARACTERS]!r}"
         for row in rows[:MAX_SHOWN].tolist()
     ]
     more = f" and {len(rows) - MAX_SHOWN} more" if len(rows) > MAX_SHOWN else ""
     return ", ".join(shown) + more
 
 
-def _refuse(column: "pd.Series[Any]", broken: NDArray[np.bool_], why: str) -> None:
+def refuse(column: "pd.Series[Any]", broken: NDArray[np.bool_], why: str) -> None:
+    """Raise DataError with the cells that are broken, if there are any."""
     if broken.any():
         raise DataError(
             f"column {column.name!r} has a cell that {why}: {list_cells(column, broken)}"
@@ -120,7 +124,7 @@ def _check_digits(column: "pd.Series[Any]") -> None:
     beyond = ((column > MAX_EXACT_INTEGER) | (column < -MAX_EXACT_INTEGER)).fillna(
         False
     )
-    _refuse(
+    refuse(
         column,
         beyond.to_numpy(dtype=bool),
         "has more digits than a double holds (2**53); an identifier is no feature, so drop it",

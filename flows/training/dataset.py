@@ -5,7 +5,6 @@ Every check of content is here; who gets a `Dataset` need not check again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.errors import DataError
 from training.inference import infer
+from training.roles import RoleNames, take_roles
 from training.schema import Feature, Schema
 from training.schema_file import Override
 from training.sources import RawTable, read_source
@@ -23,7 +23,25 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 INT32 = np.iinfo(np.int32)
-NO_OVERRIDES: Mapping[str, Override] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What a user says of a table beside its label.
+
+    Parameters
+    ----------
+    overrides : mapping of str to Override
+        What columns are; of the others it is inferred.
+    roles : RoleNames
+        Columns that are not learned from, and what they are for.
+    strict : bool
+        Whether a missing label is an error; else its row is left out.
+    """
+
+    overrides: Mapping[str, Override] = field(default_factory=dict)
+    roles: RoleNames = RoleNames()
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +60,10 @@ class Dataset:
         C-order; finite, or NaN where missing, see `training.tables`.
     y : ndarray of int64, shape (n_rows,)
         Position of each row's label in the class labels.
+    weight : ndarray of float64, shape (n_rows,), or None
+        How much each row counts in fits, 0 or more.
+    group : ndarray of int64, shape (n_rows,), or None
+        Which rows belong together, and never on both sides of a split.
     dropped : mapping of str to str
         Why columns of the source are not among the features, by name.
     notes : tuple of str
@@ -53,20 +75,14 @@ class Dataset:
     schema: Schema
     X: "NDArray[np.float64] | csr_matrix"
     y: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None
+    group: NDArray[np.int64] | None = None
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Row numbers of the two parts of a data set, ascending."""
-
-    train: NDArray[np.int64]
-    holdout: NDArray[np.int64]
-
-
 def load_dataset(
-    source: str, target: str, overrides: Mapping[str, Override] = NO_OVERRIDES
+    source: str, target: str, options: LoadOptions = LoadOptions()
 ) -> Dataset:
     """Load a data set and check that classifiers can learn from it.
 
@@ -76,8 +92,8 @@ def load_dataset(
         "breast_cancer" or a path, see `training.sources.read_source`.
     target : str
         Name of the label column.
-    overrides : mapping of str to Override
-        What the user says of columns; of the others it is inferred.
+    options : LoadOptions
+        What else the user says of the table.
 
     Raises
     ------
@@ -86,120 +102,63 @@ def load_dataset(
         fewer than two or no classes.
     """
     table = read_source(source, target)
-    y, class_labels = _encode_labels(table.labels)
     if not isinstance(table.features, pd.DataFrame):
-        return _load_sparse(table, y, class_labels, overrides)
-    table.features.columns = table.features.columns.map(str)
-    inferred = infer(table.features, overrides)
-    X = to_matrix(table.features, inferred.features)
-    schema = Schema(inferred.features, class_labels)
+        return _load_sparse(table, options)
+    frame = table.features
+    frame.columns = frame.columns.map(str)
+    frame, labels, notes = _drop_unlabelled(frame, table.labels, options.strict)
+    roles = take_roles(frame, options.roles)
+    if roles.order is not None:
+        frame, labels = frame.iloc[roles.order], labels.iloc[roles.order]
+    y, class_labels = _encode_labels(labels)
+    inferred = infer(frame, options.overrides)
     return Dataset(
-        table.name, table.sha256, schema, X, y, inferred.dropped, inferred.notes
+        name=table.name,
+        sha256=table.sha256,
+        schema=Schema(inferred.features, class_labels),
+        X=to_matrix(frame, inferred.features),
+        y=y,
+        weight=roles.weight,
+        group=roles.group,
+        dropped=inferred.dropped,
+        notes=(*notes, *inferred.notes),
     )
 
 
-def _load_sparse(
-    table: RawTable,
-    y: NDArray[np.int64],
-    class_labels: tuple[int, ...] | tuple[str, ...],
-    overrides: Mapping[str, Override],
-) -> Dataset:
-    if overrides:
+def _drop_unlabelled(
+    frame: pd.DataFrame, labels: "pd.Series[Any]", strict: bool
+) -> tuple[pd.DataFrame, "pd.Series[Any]", list[str]]:
+    """Leave out rows without a label, and say how many there were."""
+    is_missing = labels.isna().to_numpy()
+    if not is_missing.any():
+        return frame, labels, []
+    count, first = int(is_missing.sum()), int(is_missing.argmax()) + 1
+    if strict:
         raise DataError(
-            f"schema: {next(iter(overrides))!r} is no column of {table.name}, whose columns "
-            "have no names and are all numeric"
+            f"the label is missing in {count} rows, first in row {first}; drop or fill them, or "
+            "leave --strict out"
         )
+    note = f"{count} rows have no label, first row {first}; they are left out"
+    return frame[~is_missing], labels[~is_missing], [note]
+
+
+def _load_sparse(table: RawTable, options: LoadOptions) -> Dataset:
+    named = (*options.overrides, *options.roles.names)
+    if named:
+        raise DataError(
+            f"{named[0]!r} is no column of {table.name}, whose columns have no names and are all "
+            "numeric"
+        )
+    y, class_labels = _encode_labels(table.labels)
     X = _check_sparse(table)
     features = tuple(Feature(f"f{number}") for number in range(X.shape[1]))
     schema = Schema(features, class_labels, is_sparse=True)
     return Dataset(table.name, table.sha256, schema, X, y)
 
 
-def split_holdout(
-    dataset: Dataset, test_fraction: float, n_folds: int, seed: int
-) -> Split:
-    """Draw the hold-out, with each class in its share.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Data set to split.
-    test_fraction : float
-        Share of the hold-out, (0, 1).
-    n_folds : int
-        Folds that the rest is to be searched with: each class needs as many rows. At least 2.
-    seed : int
-        Seed of the draw.
-
-    Raises
-    ------
-    DataError
-        If a class has too few rows for the hold-out and the folds.
-    """
-    from sklearn.model_selection import train_test_split
-
-    _check_split_parameters(test_fraction, n_folds)
-    _check_no_class_of_one_row(dataset)
-    rows = np.arange(len(dataset.y))
-    try:
-        train, holdout = train_test_split(
-            rows, test_size=test_fraction, random_state=seed, stratify=dataset.y
-        )
-    except ValueError as error:
-        raise DataError(
-            f"a hold-out of {test_fraction:g} cannot be drawn: {error}"
-        ) from None
-    split = Split(np.sort(train), np.sort(holdout))
-    _check_rows_per_class(dataset, split, n_folds)
-    return split
-
-
-def _check_split_parameters(test_fraction: float, n_folds: int) -> None:
-    if not 0 < test_fraction < 1:
-        raise DataError(
-            f"--test_fraction is {test_fraction:g}; it has to be between 0 and 1"
-        )
-    if n_folds < 2:
-        raise DataError(f"--folds is {n_folds}; it has to be 2 or more")
-
-
-def _check_no_class_of_one_row(dataset: Dataset) -> None:
-    rarest = int(np.bincount(dataset.y).argmin())
-    if (dataset.y == rarest).sum() < 2:
-        raise DataError(
-            f"class {dataset.schema.class_labels[rarest]!r} has 1 row; it needs one in the hold-out"
-            " and one for each fold, so bring more rows of it or drop it"
-        )
-
-
-def _check_rows_per_class(dataset: Dataset, split: Split, n_folds: int) -> None:
-    n_classes = len(dataset.schema.class_labels)
-    in_train = np.bincount(dataset.y[split.train], minlength=n_classes)
-    in_holdout = np.bincount(dataset.y[split.holdout], minlength=n_classes)
-    rarest = int(in_train.argmin())
-    label = dataset.schema.class_labels[rarest]
-    if in_train[rarest] < n_folds:
-        raise DataError(
-            f"class {label!r} has {in_train[rarest] + in_holdout[rarest]} rows, "
-            f"{in_train[rarest]} of them outside the hold-out, for {n_folds} folds; lower --folds "
-            "or --test_fraction, or bring more rows"
-        )
-    if not in_holdout.all():
-        absent = dataset.schema.class_labels[int(in_holdout.argmin())]
-        raise DataError(
-            f"class {absent!r} has no row in the hold-out; raise --test_fraction or bring rows"
-        )
-
-
 def _encode_labels(
     labels: pd.Series,
 ) -> tuple[NDArray[np.int64], tuple[int, ...] | tuple[str, ...]]:
-    n_missing = int(labels.isna().sum())
-    if n_missing:
-        first = int(labels.isna().to_numpy().argmax()) + 1
-        raise DataError(
-            f"the label is missing in {n_missing} rows, first in row {first}; drop or fill them"
-        )
     values, y = np.unique(_normalize_labels(labels), return_inverse=True)
     if len(values) < 2:
         only = f"only the class {values[0]!s}" if len(values) else "no row"
@@ -217,7 +176,7 @@ def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]
         if broken.any():
             row = int(broken.argmax())
             raise DataError(
-                f"the label of row {row + 1} is {values[row]:g}; labels are classes, integers or "
+                f"the label of row {labels.index[row] + 1} is {values[row]:g}; labels are classes, integers or "
                 "text. This system trains classifiers, not regressions"
             )
         return _check_int32(values)

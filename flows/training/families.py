@@ -20,6 +20,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from training.matrix import Rows
 from training.schema import Feature, Kind, Schema
 from training.tables import MAX_DENSE_INDICATORS, count_indicators, expand
 
@@ -77,18 +78,26 @@ class EarlyStoppingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         self.rounds = rounds
         self.seed = seed
 
-    def fit(self, X: Any, y: ArrayLike) -> "EarlyStoppingClassifier":
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: NDArray[np.float64] | None = None
+    ) -> "EarlyStoppingClassifier":
         """Fit on all rows but the slice, and stop by the slice."""
         from lightgbm import early_stopping
 
-        X_fit, X_watch, y_fit, y_watch = train_test_split(
-            X, y, test_size=VALIDATION_FRACTION, random_state=self.seed, stratify=y
+        weight = np.ones(len(np.asarray(y))) if sample_weight is None else sample_weight
+        X_fit, X_watch, y_fit, y_watch, w_fit, w_watch = train_test_split(
+            *(X, y, weight),
+            test_size=VALIDATION_FRACTION,
+            random_state=self.seed,
+            stratify=y,
         )
         self.classifier_ = clone(self.classifier).fit(
             X_fit,
             y_fit,
+            sample_weight=None if sample_weight is None else w_fit,
             eval_X=(X_watch,),
             eval_y=(y_watch,),
+            eval_sample_weight=None if sample_weight is None else [w_watch],
             callbacks=[early_stopping(self.rounds, verbose=False)],
         )
         self.classes_ = self.classifier_.classes_
@@ -256,6 +265,13 @@ def _encode_ordinal(categories: list[NDArray[Any]]) -> OrdinalEncoder:
     return OrdinalEncoder(
         categories=categories, handle_unknown="use_encoded_value", unknown_value=np.nan
     )
+
+
+def make_fit_params(rows: Rows) -> dict[str, NDArray[np.float64]]:
+    """Return what a pipeline's `fit` takes beside the features and labels of rows."""
+    if rows.weight is None:
+        return {}
+    return {f"{CLASSIFIER}__sample_weight": rows.weight}
 
 
 def unwrap(pipeline: Pipeline) -> Pipeline:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,11 +44,15 @@ class RowsRef:
         Files of the features (.npy dense, .npz sparse) and of the codes.
     shape : tuple of int
         n_rows and n_features.
+    weight, group : FileRef or None
+        Files of the weights and of the numbers of the groups; None if there are none.
     """
 
     X: FileRef
     y: FileRef
     shape: tuple[int, int]
+    weight: FileRef | None = None
+    group: FileRef | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,10 +65,16 @@ class Rows:
         Read-only and mapped from the file where dense.
     y : ndarray of int64, shape (n_rows,)
         Position of each row's label in the class labels.
+    weight : ndarray of float64, shape (n_rows,), or None
+        How much each row counts in fits.
+    group : ndarray of int64, shape (n_rows,), or None
+        Which rows belong together.
     """
 
     X: "NDArray[np.float64] | csr_matrix"
     y: NDArray[np.int64]
+    weight: NDArray[np.float64] | None = None
+    group: NDArray[np.int64] | None = None
 
 
 def store_rows(
@@ -86,13 +96,27 @@ def store_rows(
     from scipy.sparse import issparse, save_npz
 
     X_path = scratch / f"{name}-X.{'npz' if issparse(rows.X) else 'npy'}"
-    y_path = scratch / f"{name}-y.npy"
     if issparse(rows.X):
         save_npz(X_path, rows.X, compressed=False)
     else:
         np.save(X_path, rows.X)
-    np.save(y_path, rows.y)
-    return RowsRef(_store(X_path, put), _store(y_path, put), tuple(rows.X.shape))
+
+    def keep(column: NDArray[Any] | None, kind: str) -> FileRef | None:
+        if column is None:
+            return None
+        path = scratch / f"{name}-{kind}.npy"
+        np.save(path, column)
+        return _store(path, put)
+
+    y = keep(rows.y, "y")
+    assert y is not None
+    return RowsRef(
+        X=_store(X_path, put),
+        y=y,
+        shape=tuple(rows.X.shape),
+        weight=keep(rows.weight, "weight"),
+        group=keep(rows.group, "group"),
+    )
 
 
 def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
@@ -112,10 +136,14 @@ def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
     """
     from scipy.sparse import load_npz
 
-    X_path, y_path = _fetch(ref.X, get), _fetch(ref.y, get)
+    X_path = _fetch(ref.X, get)
     is_sparse = X_path.suffix == ".npz"
     X = load_npz(X_path) if is_sparse else np.load(X_path, mmap_mode="r")
-    return Rows(X, np.load(y_path))
+    columns = [
+        None if column is None else np.load(_fetch(column, get))
+        for column in (ref.weight, ref.group)
+    ]
+    return Rows(X, np.load(_fetch(ref.y, get)), *columns)
 
 
 def _store(path: Path, put: Callable[[Path], str]) -> FileRef:

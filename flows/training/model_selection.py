@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
-from sklearn.model_selection import ParameterGrid, StratifiedKFold
+from sklearn.model_selection import ParameterGrid
 
 from training.errors import SearchError
-from training.families import Family, Recipe
+from training.families import Family, Recipe, make_fit_params
 from training.grids import ParamGrid, check_grid
 from training.matrix import Rows
 from training.schema import Schema
@@ -34,6 +34,7 @@ from training.search import (
     plan,
     run_shard,
 )
+from training.splitting import Splitting, make_folds
 
 Report = Callable[[str], None]
 Watch = Callable[[Progress], None]
@@ -52,13 +53,15 @@ class SearchSettings:
     scoring : str
         Name of a scikit-learn scorer.
     n_folds : int
-        Folds, stratified and shuffled; 2 or more.
+        Folds; 2 or more.
     seed : int
         Seed of the folds and of what the classifiers draw.
     early_stopping_rounds : int
         0 for none. LightGBM only.
     max_minutes : float
         After how many minutes a shard begins no more fits; 0 for never.
+    splitting : Splitting
+        How the folds are made.
     """
 
     scoring: str
@@ -66,6 +69,7 @@ class SearchSettings:
     seed: int
     early_stopping_rounds: int = 0
     max_minutes: float = 0.0
+    splitting: Splitting = Splitting.STRATIFIED
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -359,12 +363,10 @@ class FamilySearch:
         )
 
     def _split(self, rows: Rows) -> Data:
-        cv = StratifiedKFold(
-            self.settings.n_folds, shuffle=True, random_state=self.settings.seed
-        )
-        # Splitting looks at the number of rows and at the labels.
-        splits = tuple(cv.split(np.zeros(len(rows.y)), rows.y))
-        return Data(self._recipe.arrange(rows.X), rows.y, splits)
+        settings = self.settings
+        splits = make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
+        X = self._recipe.arrange(rows.X)
+        return Data(X, rows.y, splits, make_fit_params(rows))
 
 
 def _take_notes(

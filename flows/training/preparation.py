@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import Dataset, Split, load_dataset, split_holdout
+from training.dataset import Dataset, LoadOptions, load_dataset
 from training.errors import DataError, SearchError
 from training.families import FAMILIES, Recipe
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
+from training.roles import RoleNames
 from training.schema import Kind, Schema
-from training.schema_file import Override, format_schema, parse_overrides
+from training.schema_file import format_schema, parse_overrides
+from training.splitting import Split, Splitting, split_holdout
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -144,13 +146,17 @@ def prepare(request: Request, store: Store) -> Plan:
     parameters = request.parameters
     _check_shards(parameters["shards"])
     grids = parse_grids(request.grids)
-    overrides = parse_overrides(request.columns)
-    dataset = _load(parameters["data"], parameters["target"], overrides, store)
+    options = _read_options(request)
+    dataset = _load(parameters["data"], parameters["target"], options, store)
     settings = _make_settings(parameters, dataset.schema)
     for family, param_grid in grids.items():
         check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
     split = split_holdout(
-        dataset, parameters["test_fraction"], settings.n_folds, settings.seed
+        dataset,
+        parameters["test_fraction"],
+        settings.n_folds,
+        settings.seed,
+        settings.splitting,
     )
     return Plan(
         run=_describe_run(request, dataset),
@@ -164,17 +170,30 @@ def prepare(request: Request, store: Store) -> Plan:
     )
 
 
-def _load(
-    source: str, target: str, overrides: Mapping[str, Override], store: Store
-) -> Dataset:
+def _read_options(request: Request) -> LoadOptions:
+    parameters = request.parameters
+    return LoadOptions(
+        parse_overrides(request.columns),
+        RoleNames(parameters["weight"], parameters["group"], parameters["time"]),
+        parameters["strict"],
+    )
+
+
+def _choose_splitting(parameters: Mapping[str, Any]) -> Splitting:
+    if parameters["time"]:
+        return Splitting.TIMED
+    return Splitting.GROUPED if parameters["group"] else Splitting.STRATIFIED
+
+
+def _load(source: str, target: str, options: LoadOptions, store: Store) -> Dataset:
     scheme, is_url, _ = source.partition("://")
     if not is_url:
-        return load_dataset(source, target, overrides)
+        return load_dataset(source, target, options)
     if scheme != "s3":
         raise DataError(f"--data {source}: of URLs, only those with s3:// are read")
     path = str(store.fetch(source, store.scratch))
     try:
-        return load_dataset(path, target, overrides)
+        return load_dataset(path, target, options)
     except DataError as error:
         # The user knows the URL, not where its copy was.
         raise DataError(str(error).replace(path, source)) from None
@@ -200,6 +219,7 @@ def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSetti
         seed=seed,
         early_stopping_rounds=rounds,
         max_minutes=max_minutes,
+        splitting=_choose_splitting(parameters),
     )
 
 
@@ -225,7 +245,12 @@ def _describe_run(request: Request, dataset: Dataset) -> FlowRun:
 def _store_part(
     dataset: Dataset, rows: NDArray[np.int64], name: str, store: Store
 ) -> RowsRef:
-    part = Rows(dataset.X[rows], dataset.y[rows])
+    part = Rows(
+        dataset.X[rows],
+        dataset.y[rows],
+        None if dataset.weight is None else dataset.weight[rows],
+        None if dataset.group is None else dataset.group[rows],
+    )
     return store_rows(part, name, store.scratch, store.put)
 
 

@@ -141,6 +141,9 @@ def _read_parquet_file(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{path} is not a Parquet table: {_first_line(error)}"
         ) from None
+    # pandas writes an index with a name as a column, and reads it as an index.
+    is_named = any(name is not None for name in frame.index.names)
+    frame = frame.reset_index(drop=not is_named)
     frame.columns = frame.columns.map(str)
     _check_header(path, list(frame.columns))
     return frame
