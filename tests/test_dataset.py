@@ -11,7 +11,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
-from training.dataset import LoadOptions, load_dataset
+from training.dataset import load_dataset
 from training.errors import DataError
 from training.splitting import split_holdout
 

@@ -400,6 +400,7 @@ def test_a_search_that_cannot_be_divided_or_timed_is_refused(
     parameters = {
         "data": "breast_cancer",
         "target": "target",
+        **{"weight": "", "group": "", "time": "", "strict": False},
         "test_fraction": 0.2,
         "folds": 3,
         "seed": 0,

@@ -210,7 +210,9 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
 
     assert searches[0].best_score == pytest.approx(searches[1].best_score, abs=1e-9)
     assert searches[0].best_score != searches[2].best_score
-    assert np.allclose(*(fit.predict_proba(table) for fit in fits), atol=1e-6)
+    assert np.allclose(
+        fits[0].predict_proba(table), fits[1].predict_proba(table), atol=1e-6
+    )
 
 
 def test_early_stopping_heeds_weights() -> None:

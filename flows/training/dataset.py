@@ -44,6 +44,9 @@ class LoadOptions:
     strict: bool = False
 
 
+NO_OPTIONS = LoadOptions()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """A data set that classifiers can learn from.
@@ -82,7 +85,7 @@ class Dataset:
 
 
 def load_dataset(
-    source: str, target: str, options: LoadOptions = LoadOptions()
+    source: str, target: str, options: LoadOptions = NO_OPTIONS
 ) -> Dataset:
     """Load a data set and check that classifiers can learn from it.
 
@@ -176,8 +179,8 @@ def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]
         if broken.any():
             row = int(broken.argmax())
             raise DataError(
-                f"the label of row {labels.index[row] + 1} is {values[row]:g}; labels are classes, integers or "
-                "text. This system trains classifiers, not regressions"
+                f"the label of row {labels.index[row] + 1} is {values[row]:g}; labels are classes, "
+                "integers or text. This system trains classifiers, not regressions"
             )
         return _check_int32(values)
     if pd.api.types.is_datetime64_any_dtype(labels):

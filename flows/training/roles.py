@@ -1,4 +1,4 @@
-"""Columns that are not learned from: how much a row counts, which rows belong together, their time."""
+"""Columns that are not learned from: a row's weight, its group, its time."""
 
 from dataclasses import dataclass
 from typing import Any
