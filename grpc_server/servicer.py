@@ -1,12 +1,13 @@
 """prediction.v1.PredictionService: from request to model to response."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import grpc
 
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
-from grpc_server.model import LoadedModel, ModelSlot
+from grpc_server.model import LoadedModel, ModelSlot, read_batch
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 
@@ -14,9 +15,10 @@ from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 class PredictionServicer(pb_grpc.PredictionServiceServicer):
     """Answers with the model in `slot`; raises errors of the domain, which the edge translates."""
 
-    def __init__(self, slot: ModelSlot, metrics: Metrics) -> None:
+    def __init__(self, slot: ModelSlot, metrics: Metrics, max_batch_rows: int) -> None:
         self._slot = slot
         self._metrics = metrics
+        self._max_batch_rows = max_batch_rows
 
     def Predict(
         self, request: pb.PredictRequest, context: grpc.ServicerContext
@@ -32,6 +34,28 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
             prediction=model.classes.predictions[position],
             label=label,
             probabilities=probabilities,
+            model_version=model.source.version,
+        )
+
+    def BatchPredict(
+        self, request: pb.BatchPredictRequest, context: grpc.ServicerContext
+    ) -> pb.BatchPredictResponse:
+        """Predict the classes of many instances."""
+        model = self._slot.get()
+        rows = read_batch(model.input_schema, request, self._max_batch_rows)
+        positions: list[int] = []
+        flat: list[float] = []
+        for probabilities in model.estimator.predict_batch(rows):
+            positions.append(model.classes.decide(probabilities))
+            flat.extend(probabilities)
+        self._metrics.count_batch(
+            {model.classes.labels[p]: n for p, n in Counter(positions).items()}
+        )
+        return pb.BatchPredictResponse(
+            model=model.display_name,
+            classes=model.classes.labels,
+            positions=positions,
+            probabilities=flat,
             model_version=model.source.version,
         )
 

@@ -1,7 +1,9 @@
 """What every fitted estimator offers to the server."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
+
+from grpc_server.model.rows import Rows
 
 
 class Estimator(Protocol):
@@ -19,5 +21,20 @@ class Estimator(Protocol):
         -------
         sequence of float
             n_classes values in [0, 1] that sum to 1.
+        """
+        ...
+
+    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return what `predict_probabilities` returns for each row.
+
+        Parameters
+        ----------
+        rows : Rows
+            n_rows rows.
+
+        Returns
+        -------
+        iterable of sequence of float, n_rows
+            Probabilities, bit by bit those of each row alone.
         """
         ...

@@ -10,13 +10,15 @@ import logging
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from grpc_server.errors import ArtifactCorrupt, StartupError
+from grpc_server.model.rows import Rows
 
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
 _DTYPE_FLOAT64 = 1  # C_API_DTYPE_FLOAT64
+_ROW_MAJOR = 1
 _ALL_ITERATIONS = -1
 # One thread a call: OpenMP's own default made the 99th percentile of one row 5 ms to 0.9 s.
 _PARAMETERS = b"num_threads=1 verbose=-1"
@@ -66,10 +68,41 @@ class LightgbmBooster:
                 self._library, self._handle, self._n_features, self._n_outputs
             )
         outputs: Sequence[float] = predict(row)
+        return self._to_probabilities(outputs)
+
+    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the probabilities of each row, as `Estimator` says; one call of the library."""
+        outputs = self._predict_rows(rows)
+        for start in range(0, len(outputs), self._n_outputs):
+            yield self._to_probabilities(outputs[start : start + self._n_outputs])
+
+    def _to_probabilities(self, outputs: Sequence[float]) -> Sequence[float]:
         if self._n_outputs > 1:
             return outputs
         # As LGBMClassifier.predict_proba does.
         return 1.0 - outputs[0], outputs[0]
+
+    def _predict_rows(self, rows: Rows) -> Sequence[float]:
+        n_values = len(rows) * self._n_outputs
+        outputs, n_written = (ctypes.c_double * n_values)(), ctypes.c_int64()
+        data = (ctypes.c_double * len(rows.values)).from_buffer(rows.values)
+        failed = self._library.LGBM_BoosterPredictForMat(
+            self._handle,
+            ctypes.byref(data),
+            ctypes.c_int(_DTYPE_FLOAT64),
+            ctypes.c_int32(len(rows)),
+            ctypes.c_int32(self._n_features),
+            ctypes.c_int(_ROW_MAJOR),
+            ctypes.c_int(_PREDICT_NORMAL),
+            ctypes.c_int(0),
+            ctypes.c_int(_ALL_ITERATIONS),
+            ctypes.c_char_p(_PARAMETERS),
+            ctypes.byref(n_written),
+            ctypes.byref(outputs),
+        )
+        if failed:
+            raise RuntimeError(f"LightGBM: {_last_error(self._library)}")
+        return outputs[:]
 
     def _create(self, model_text: bytes) -> ctypes.c_void_p:
         handle, n_iterations = ctypes.c_void_p(), ctypes.c_int()

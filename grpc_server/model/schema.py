@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
+from typing import cast
 
 from google.protobuf.struct_pb2 import Value
 
@@ -23,12 +24,41 @@ class Feature:
         """What a caller may send, in words."""
         return "a finite number or null" if self.nullable else "a finite number"
 
+    @property
+    def column_field(self) -> str:
+        """The field of a Column in which the values of a batch come."""
+        return "doubles"
+
+    def takes(self, value: float) -> bool:
+        """Tell whether a number may stand in a row."""
+        return isfinite(value) or isnan(value) and self.nullable
+
+    def encode_column(
+        self, values: Sequence[float | str | bool]
+    ) -> Sequence[float | None]:
+        """Return the numbers of a row for each value, None for what is not allowed."""
+        assert not values or isinstance(values[0], float)
+        numbers = cast(list[float], list(values))
+        # As row_from_features does.
+        if isfinite(sum(numbers)):
+            return numbers
+        return [value if self.takes(value) else None for value in numbers]
+
+    def show(self, value: float | str | bool) -> str:
+        """Return a value of a batch as an error repeats it."""
+        return str(value)
+
 
 @dataclass(frozen=True, slots=True)
 class InputSchema:
     """The ordered features of a model."""
 
     features: tuple[Feature, ...]
+
+    @property
+    def names(self) -> str:
+        """Names of the features as an error lists them."""
+        return shorten(", ".join(feature.name for feature in self.features))
 
     def row_from_features(self, values: Sequence[float]) -> Sequence[float]:
         """Check features sent by position.
@@ -80,9 +110,7 @@ class InputSchema:
         violations: list[Violation] = []
         for feature in self.features:
             value = _number(members[feature.name]) if feature.name in members else None
-            if value is not None and (
-                isfinite(value) or isnan(value) and feature.nullable
-            ):
+            if value is not None and feature.takes(value):
                 row.append(value)
             else:
                 violations.append(_unfit_member(feature, members))
@@ -92,29 +120,27 @@ class InputSchema:
         return row
 
     def _wrong_count(self, count: int) -> Violation:
-        names = _shorten(", ".join(feature.name for feature in self.features))
         n_features = len(self.features)
         return Violation(
-            "features", f"{count} values came, {n_features} are needed: {names}"
+            "features", f"{count} values came, {n_features} are needed: {self.names}"
         )
 
     def _unfit_positions(self, values: Sequence[float]) -> Iterator[Violation]:
         for position, (feature, value) in enumerate(
             zip(self.features, values, strict=True)
         ):
-            if not isfinite(value) and not (isnan(value) and feature.nullable):
+            if not feature.takes(value):
                 yield Violation(
                     f"features[{position}]",
-                    f'{value} is not allowed for "{_shorten(feature.name)}", which takes '
+                    f'{value} is not allowed for "{shorten(feature.name)}", which takes '
                     f"{feature.allowed}",
                 )
 
     def _unknown_members(self, members: Mapping[str, Value]) -> Iterator[Violation]:
         known = {feature.name for feature in self.features}
-        names = _shorten(", ".join(feature.name for feature in self.features))
         for name in sorted(set(members) - known):
             yield Violation(
-                _path(name), f"is not a feature of the model, which has: {names}"
+                _path(name), f"is not a feature of the model, which has: {self.names}"
             )
 
 
@@ -140,7 +166,7 @@ def _show(value: Value) -> str:
     if kind in (None, "null_value"):
         return "null"
     if kind == "string_value":
-        return f'the text "{_shorten(value.string_value)}"'
+        return f'the text "{shorten(value.string_value)}"'
     if kind == "bool_value":
         return f"the boolean {str(value.bool_value).lower()}"
     if kind == "number_value":
@@ -149,10 +175,10 @@ def _show(value: Value) -> str:
 
 
 def _path(name: str) -> str:
-    return f'record["{_shorten(name)}"]'
+    return f'record["{shorten(name)}"]'
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     """Bound what an error repeats, since its size is bounded on the wire."""
     if len(text) <= MAX_SHOWN_CHARACTERS:
         return text
