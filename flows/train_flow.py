@@ -1,10 +1,11 @@
 """Train a tabular classifier and register it: `python flows/train_flow.py run --help`."""
 
+import argparse
 import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,9 @@ class TrainFlow(FlowSpec):
         )
         for spec in draw(self.candidate, holdout):
             current.card.append(VegaChart(spec))
+        current.card.append(
+            Markdown(f"## Columns\n\n```toml\n{self.candidate.schema_file}```")
+        )
 
 
 def name_user() -> None:
@@ -415,6 +419,27 @@ def name_user() -> None:
     if not known - {None, "", "root"}:
         # Read late; METAFLOW_USER is read when Metaflow is imported.
         os.environ["USERNAME"] = "trainer"
+
+
+def refuse_local_table(arguments: Sequence[str]) -> None:
+    """Stop if a run's pods are to read a table that is on this machine only.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The command line after the program's name.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--with", action="append", default=[], dest="decorators")
+    parser.add_argument("--data", default=os.environ.get("METAFLOW_RUN_DATA", ""))
+    known, rest = parser.parse_known_args(arguments)
+    in_pods = any(name.partition(":")[0] == "kubernetes" for name in known.decorators)
+    is_local = "://" not in known.data and known.data not in ("", "breast_cancer")
+    if "run" in rest and in_pods and is_local:
+        sys.exit(
+            f"--data {known.data} is a path on this machine, which no pod of --with kubernetes "
+            "sees; put the table into S3, and name it by its s3:// URL"
+        )
 
 
 def find_causes(error: BaseException) -> Iterator[BaseException]:
@@ -432,6 +457,7 @@ def main() -> None:
     no metadata; what it was comes before.
     """
     name_user()
+    refuse_local_table(sys.argv[1:])
     try:
         TrainFlow()
     except SystemExit as end:

@@ -72,13 +72,13 @@ def test_two_classes_have_a_threshold_and_integer_labels() -> None:
 def test_golden_rows_are_spread_and_hold_every_class_and_a_missing_value() -> None:
     y = np.zeros(1000, dtype=np.int64)
     y[501], y[502] = 1, 2
-    has_missing = np.zeros(1000, dtype=bool)
-    has_missing[777] = True
+    is_missing = np.zeros((1000, 3), dtype=bool)
+    is_missing[777:, 0] = is_missing[888:, 2] = True
 
-    rows = choose_golden_rows(y, has_missing)
+    rows = choose_golden_rows(y, is_missing)
 
-    assert {0, 501, 502, 777, 999} <= set(rows.tolist())
-    assert len(rows) == MAX_GOLDEN_EXAMPLES + 3
+    assert {0, 501, 502, 777, 888, 999} <= set(rows.tolist())
+    assert len(rows) == MAX_GOLDEN_EXAMPLES + 4
     assert (np.diff(rows) > 0).all()
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from grpc_server.model import load_model
 from prediction import PredictionClient
+from training.schema_file import Override, parse_overrides
 
 from support import ROOT, running_server
 
@@ -113,7 +115,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "breast_cancer: 569 rows, 30 features, classes 0 (212), 1 (357)",
         "455 rows to learn from, 114 locked away",
         "Logistic Regression: 14 candidates on 5 folds, roc_auc",
-        "LightGBM: 120 candidates on 5 folds, roc_auc",
+        "LightGBM: 240 candidates on 5 folds, roc_auc",
         "On the hold-out: accuracy 0.9",
         "tabular_classifier version 1 is champion",
         "python -m grpc_server --model-uri models:/tabular_classifier@champion",
@@ -396,3 +398,80 @@ def test_the_help_explains_every_parameter(tmp_path: Path) -> None:
         "model_name",
     ):
         assert f"--{name}" in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--with=kubernetes:cpu=2", "--with kubernetes"])
+def test_a_table_that_no_pod_sees_is_refused_before_a_pod_starts(
+    option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_text("a,target\n1,0\n2,1\n")
+
+    result = run_flow(tmp_path, "run", *option.split(), "--data", "table.csv")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("--data table.csv is a path on this machine")
+    assert "s3:// URL" in result.stderr
+    assert not list(tmp_path.glob(".metaflow*"))
+
+
+def write_mixed_table(folder: Path) -> None:
+    """Write a table with columns of all kinds, and a schema file that knows better of two."""
+    rng = np.random.default_rng(0)
+    n_rows = 300
+    city = rng.choice(["Oslo", "Rome", "Ulm"], n_rows)
+    age = rng.normal(50, 10, n_rows)
+    smoker = rng.random(n_rows) < 0.3
+    risk = age / 10 + 2 * smoker + 2 * (city == "Rome") + rng.normal(0, 1, n_rows)
+    frame = pd.DataFrame(
+        {
+            "name": [f"n{row}" for row in range(n_rows)],
+            "city": np.where(np.arange(n_rows) % 7, city, ""),
+            "age": age,
+            "smoker": smoker,
+            "ward": rng.integers(1, 5, n_rows),
+            "signed": 20240101 + np.arange(n_rows) % 28,
+            "weight": rng.random(n_rows),
+            "who": rng.integers(0, 60, n_rows),
+            "outcome": np.where(risk > 6.5, "ill", "well"),
+        }
+    )
+    frame.loc[3, "outcome"] = None
+    frame.to_csv(folder / "table.csv", index=False)
+    (folder / "schema.toml").write_text(
+        '[ward]\nkind = "categorical"\nunknown = "refuse"\n[signed]\nkind = "drop"\n'
+    )
+
+
+def test_a_table_of_all_kinds_is_taken_as_it_is(tmp_path: Path) -> None:
+    write_mixed_table(tmp_path)
+    options = ["--data", "table.csv", "--target", "outcome", "--folds", "3"]
+    options += ["--weight", "weight", "--group", "who"]
+
+    strict = run_flow(tmp_path, "run", *options, "--strict")
+    date = run_flow(tmp_path, "run", *options)
+    schema = ("--config", "schema", "schema.toml")
+    result = run_flow(tmp_path, *schema, "run", *options, grids=SMALL_GRIDS)
+    logged = tracking(
+        tmp_path,
+        "version = client.get_model_version_by_alias('tabular_classifier', 'champion'); "
+        "print(mlflow.artifacts.load_text(f'runs:/{version.run_id}/schema.toml'))",
+    )
+
+    assert "the label is missing in 1 rows, first in row 4" in strict.stdout
+    assert "column 'signed' looks like dates written as numbers" in date.stdout
+    for words in (
+        "table.csv: 299 rows, 4 features, classes ill (",
+        "1 numeric: age",
+        "1 boolean: smoker",
+        "2 categorical, 1 of them with gaps: city (3 categories), ward (4 categories)",
+        "not used: name: it is an identifier",
+        "not used: signed: the schema file says so",
+        "1 rows have no label, first row 4; they are left out",
+        "tabular_classifier version 1 is champion",
+    ):
+        assert words in result.stdout
+    assert "as GridSearchCV does" not in result.stdout
+    overrides = parse_overrides(tomllib.loads(logged))
+    assert overrides["ward"] == Override("categorical", "refuse")
+    assert overrides["signed"] == overrides["name"] == Override("drop")
+    assert list(overrides)[:4] == ["age", "smoker", "city", "ward"]

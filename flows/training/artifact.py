@@ -103,7 +103,7 @@ def encode(
 
 
 def choose_golden_rows(
-    y: NDArray[np.int64], has_missing: NDArray[np.bool_]
+    y: NDArray[np.int64], is_missing: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Choose the rows to check readers with.
 
@@ -111,19 +111,20 @@ def choose_golden_rows(
     ----------
     y : ndarray of int64, shape (n_rows,)
         Codes of the labels.
-    has_missing : ndarray of bool, shape (n_rows,)
-        Whether a row has a missing value.
+    is_missing : ndarray of bool, shape (n_rows, n_features)
+        Where a value is missing, or a category too rare to be known.
 
     Returns
     -------
     ndarray of int64
-        Row numbers, ascending: evenly spread, with a row of each class and, if there is one, a row
-        with a missing value.
+        Row numbers, ascending: evenly spread, with a row of each class, and for each of the first
+        features with gaps a row with one.
     """
     n_spread = min(MAX_GOLDEN_EXAMPLES, len(y))
     spread = np.linspace(0, len(y) - 1, n_spread).round().astype(np.int64)
     _, first_of_class = np.unique(y, return_index=True)
-    first_missing = np.flatnonzero(has_missing)[:1]
+    with_gaps = np.flatnonzero(is_missing.any(axis=0))[:MAX_GOLDEN_EXAMPLES]
+    first_missing = is_missing[:, with_gaps].argmax(axis=0)
     return np.unique(np.concatenate([spread, first_of_class, first_missing])).astype(
         np.int64
     )

@@ -197,7 +197,7 @@ def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:
 def _choose_golden(holdout: Rows, probabilities: NDArray[np.float64]) -> ScoredRows:
     X = holdout.X
     if not isinstance(X, np.ndarray):
-        rows = choose_golden_rows(holdout.y, np.zeros(len(holdout.y), dtype=bool))
+        rows = choose_golden_rows(holdout.y, np.zeros((len(holdout.y), 0), dtype=bool))
         return ScoredRows(X[rows].toarray(), probabilities[rows])
-    rows = choose_golden_rows(holdout.y, np.asarray(np.isnan(X).any(axis=1)))
+    rows = choose_golden_rows(holdout.y, np.isnan(X))
     return ScoredRows(np.asarray(X[rows]), probabilities[rows])

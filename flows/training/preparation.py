@@ -1,7 +1,7 @@
 """What is decided before anything is searched: the rows, the hold-out, the grids, the scoring."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
 from training.roles import RoleNames
-from training.schema import Kind, Schema
+from training.schema import Feature, Kind, Schema
 from training.schema_file import format_schema, parse_overrides
+from training.sources import shorten_list
 from training.splitting import Split, Splitting, split_holdout
 
 # Metaflow starts no more than 100 tasks for a step.
@@ -262,18 +263,29 @@ def _summarize(dataset: Dataset, split: Split) -> str:
         for label, count in zip(schema.class_labels, counts, strict=True)
     )
     lines = [
-        f"{dataset.name}: {len(dataset.y)} rows, {_count_kinds(schema)}, classes {classes}. "
-        f"{len(split.train)} rows to learn from, {len(split.holdout)} locked away. sha256 "
+        f"{dataset.name}: {len(dataset.y)} rows, {len(schema.features)} features, classes "
+        f"{classes}. {len(split.train)} rows to learn from, {len(split.holdout)} locked away. sha256 "
         f"{dataset.sha256[:12]}",
+        *_list_kinds(schema),
         *(f"not used: {name}: {why}" for name, why in dataset.dropped.items()),
         *dataset.notes,
     ]
     return "\n".join(lines)
 
 
-def _count_kinds(schema: Schema) -> str:
-    kinds = [(kind.value, len(schema.of_kind(kind))) for kind in Kind]
-    shown = ", ".join(f"{count} {kind}" for kind, count in kinds if count)
-    n_nullable = sum(schema.nullable)
-    gaps = f", {n_nullable} of them with gaps" if n_nullable else ""
-    return f"{len(schema.features)} features ({shown}{gaps})"
+def _list_kinds(schema: Schema) -> Iterator[str]:
+    """Yield a line for each kind that there is, with the names of its columns."""
+    for kind in Kind:
+        features = schema.of_kind(kind)
+        if features:
+            n_nullable = sum(feature.nullable for feature in features)
+            gaps = f", {n_nullable} of them with gaps" if n_nullable else ""
+            names = shorten_list([_name(feature) for feature in features])
+            yield f"{len(features)} {kind}{gaps}: {names}"
+
+
+def _name(feature: Feature) -> str:
+    n_categories = len(feature.categories)
+    return (
+        f"{feature.name} ({n_categories} categories)" if n_categories else feature.name
+    )
