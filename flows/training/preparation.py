@@ -264,8 +264,8 @@ def _summarize(dataset: Dataset, split: Split) -> str:
     )
     lines = [
         f"{dataset.name}: {len(dataset.y)} rows, {len(schema.features)} features, classes "
-        f"{classes}. {len(split.train)} rows to learn from, {len(split.holdout)} locked away. sha256 "
-        f"{dataset.sha256[:12]}",
+        f"{classes}. {len(split.train)} rows to learn from, {len(split.holdout)} locked away. "
+        f"sha256 {dataset.sha256[:12]}",
         *_list_kinds(schema),
         *(f"not used: {name}: {why}" for name, why in dataset.dropped.items()),
         *dataset.notes,
