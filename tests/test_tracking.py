@@ -151,6 +151,8 @@ def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
     assert (dataset.dataset.name, dataset.dataset.digest) == ("table", ("ab" * 32)[:36])
     table = pd.read_csv(store.download_artifacts(outcome.run_id, "cv_results.csv"))
     assert len(table) == len(candidate.cv_table)
+    picture = store.download_artifacts(outcome.run_id, "reliability.png")
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -168,9 +170,9 @@ def test_the_registered_model_is_the_fitted_one(
     enroll(candidate, holdout)
 
     model = mlflow.sklearn.load_model("models:/churn@champion")
-    assert np.array_equal(model.predict_proba(X), candidate.pipeline.predict_proba(X))
+    assert np.array_equal(model.predict_proba(X), candidate.model.predict_proba(X))
     pyfunc = mlflow.pyfunc.load_model("models:/churn@champion")
-    assert list(pyfunc.predict(X)) == list(candidate.pipeline.predict(X))
+    assert list(pyfunc.predict(X)) == list(candidate.model.predict(X))
     assert pyfunc.metadata.signature.inputs is not None
     assert pyfunc.metadata.get_model_info().signature is not None
     assert pyfunc.input_example is not None
@@ -199,7 +201,7 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
     for family in ("logistic_regression", "lightgbm"):
         for n_classes in (2, 3):
             candidate, _ = make(family, missing=True, n_classes=n_classes)
-            skops.io.dump(candidate.pipeline, tmp_path / "model.skops")
+            skops.io.dump(candidate.model, tmp_path / "model.skops")
             untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
 
     assert untrusted == set(tracking.TRUSTED_TYPES)

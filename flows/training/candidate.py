@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
 from training.dataset import Schema
 from training.errors import SearchError
-from training.evaluation import evaluate
+from training.evaluation import Bin, evaluate, measure_reliability
 from training.families import FAMILIES, Recipe, unwrap
 from training.matrix import Rows
 from training.model_selection import SearchResult, SearchSettings
@@ -45,10 +45,12 @@ class Candidate:
         Every candidate of every family, a row each.
     failures : mapping of str to str
         Why a family has no candidate, by the family's name.
-    pipeline : Pipeline
+    model : Pipeline
         Fitted on the training rows; predicts labels.
     metrics : mapping of str to float
         Metrics on the hold-out and the winner's score on the folds, by name.
+    reliability : tuple of Bin
+        Points of the reliability curve on the hold-out.
     artifact : bytes
         What the server reads, serialised.
     library_versions : mapping of str to str
@@ -61,8 +63,9 @@ class Candidate:
     winner: SearchResult
     cv_table: pd.DataFrame
     failures: Mapping[str, str]
-    pipeline: Pipeline
+    model: Pipeline
     metrics: Mapping[str, float]
+    reliability: tuple[Bin, ...]
     artifact: bytes
     library_versions: Mapping[str, str]
 
@@ -147,8 +150,9 @@ def make_candidate(
         winner=winner,
         cv_table=make_cv_table(results),
         failures=dict(failures),
-        pipeline=pipeline,
+        model=pipeline,
         metrics=metrics,
+        reliability=measure_reliability(holdout.y, probabilities),
         artifact=artifact.SerializeToString(deterministic=True),
         library_versions=provenance.library_versions,
     )

@@ -24,6 +24,7 @@ from prediction.artifact import FILE_NAME, SHA256_TAG
 from training.candidate import Candidate, to_input
 from training.comparison import NotComparable, score_model
 from training.errors import RegistryError
+from training.figures import draw_reliability
 from training.matrix import Rows
 from training.registration import CHALLENGER, CHAMPION, Registration
 from training.sources import EMBEDDED
@@ -37,6 +38,7 @@ FLOW_RUN_TAG = "metaflow_run_id"
 DECISION_TAG = "decision"
 PREVIOUS_CHAMPION_TAG = "previous_champion"
 MODEL_NAME_IN_RUN = "model"
+RELIABILITY_FILE = "reliability.png"
 MAX_BATCH = 1000  # metrics that MLflow takes at once
 N_EXAMPLE_ROWS = 3
 
@@ -145,6 +147,8 @@ def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> Non
     tags = [RunTag(name, value) for name, value in _tags(candidate).items()]
     client.log_batch(run_id, params=params, tags=tags)
     mlflow.log_text(candidate.cv_table.to_csv(index=False), "cv_results.csv")
+    figure = draw_reliability(candidate.reliability, len(candidate.schema.class_labels))
+    mlflow.log_figure(figure, RELIABILITY_FILE)
     mlflow.log_input(_dataset(candidate), context="training")
 
 
@@ -218,7 +222,7 @@ def _log_model(candidate: Candidate, holdout: Rows) -> str:
         path = Path(folder, FILE_NAME)
         path.write_bytes(candidate.artifact)
         info = mlflow.sklearn.log_model(
-            candidate.pipeline,
+            candidate.model,
             name=MODEL_NAME_IN_RUN,
             serialization_format="skops",
             skops_trusted_types=list(TRUSTED_TYPES),
@@ -303,7 +307,7 @@ def _compare(
             f'MlflowClient().set_registered_model_alias("{version.name}", "{CHAMPION}", '
             f'"{version.version}")'
         )
-    score = score_model(candidate.pipeline, holdout, schema, scoring)
+    score = score_model(candidate.model, holdout, schema, scoring)
     alias = CHAMPION if score > other_score else CHALLENGER
     return (
         alias,
