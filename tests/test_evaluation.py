@@ -35,6 +35,18 @@ def test_two_classes() -> None:
     assert metrics["holdout_average_precision"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
 
 
+def test_decisions_are_scored_at_the_threshold() -> None:
+    at_half = evaluate(Y, PROBABILITIES, [0, 1])
+    lower = evaluate(Y, PROBABILITIES, [0, 1], 0.3)
+    never = evaluate(Y, PROBABILITIES, [0, 1], 0.95)
+
+    names = [f"holdout_{name}" for name in ("accuracy", "precision", "recall", "f1")]
+    assert [at_half[name] for name in names] == [0.5, 0.5, 0.5, 0.5]
+    assert [lower[name] for name in names] == pytest.approx([0.75, 2 / 3, 1, 0.8])
+    assert [never[name] for name in names] == [0.5, 0, 0, 0]
+    assert at_half["holdout_roc_auc"] == lower["holdout_roc_auc"]
+
+
 def test_more_classes() -> None:
     y = np.array([0, 1, 2])
     probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
@@ -100,11 +112,12 @@ def test_the_image_of_the_reliability_curve_shows_its_points() -> None:
 
 
 def test_a_probability_at_the_threshold_is_the_first_class() -> None:
-    assert decide(PROBABILITIES).tolist() == [0, 1, 0, 1]
+    assert decide(PROBABILITIES, 0.5).tolist() == [0, 1, 0, 1]
+    assert decide(PROBABILITIES, 0.6).tolist() == [0, 0, 0, 1]
 
 
 def test_of_equal_probabilities_the_first_class_is_decided() -> None:
-    assert decide(np.array([[0.2, 0.4, 0.4]])).tolist() == [1]
+    assert decide(np.array([[0.2, 0.4, 0.4]]), 0.3).tolist() == [1]
 
 
 def test_the_roc_starts_and_ends_in_the_corners_and_stays_small() -> None:

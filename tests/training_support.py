@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.datasets import make_classification
+from sklearn.pipeline import Pipeline
 
 from training.candidate import Candidate, make_candidate
 from training.dataset import Schema
 from training.families import FAMILIES
+from training.final_model import FinalModel, Finish
 from training.grids import ParamGrid
 from training.matrix import FileRef, Rows, RowsRef
 from training.model_selection import FamilySearch, SearchResult, SearchSettings
 from training.preparation import FlowRun, Plan
+from training.thresholds import EVEN
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
 GRIDS: Mapping[str, ParamGrid] = {
@@ -71,6 +74,7 @@ def make_plan(schema: Schema, **changes: Any) -> Plan:
         "code_version": "c0ffee",
     }
     settings = changes.pop("settings", SETTINGS)
+    finish = changes.pop("finish", Finish())
     return Plan(
         FlowRun(**{**run, **changes}),
         schema,
@@ -79,7 +83,13 @@ def make_plan(schema: Schema, **changes: Any) -> Plan:
         nowhere,
         nowhere,
         summary="",
+        finish=finish,
     )
+
+
+def as_final(pipeline: Pipeline) -> FinalModel:
+    """Return a fitted pipeline as the final model, without anything on top."""
+    return FinalModel(pipeline, pipeline, (), EVEN.value)
 
 
 def search_all(

@@ -9,7 +9,10 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     brier_score_loss,
+    f1_score,
     log_loss,
+    precision_score,
+    recall_score,
     roc_auc_score,
 )
 
@@ -39,21 +42,26 @@ class Bin:
     n_rows: int
 
 
-def decide(probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+def decide(probabilities: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
     """Return the predicted class of each row as the server decides it.
 
     Parameters
     ----------
     probabilities : ndarray of float64, shape (n_rows, n_classes)
         Of two classes, the second is predicted above the threshold; of more, the most probable.
+    threshold : float
+        Threshold between two classes, [0, 1].
     """
     if probabilities.shape[1] == 2:
-        return (probabilities[:, 1] > BINARY_THRESHOLD).astype(np.int64)
+        return (probabilities[:, 1] > threshold).astype(np.int64)
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
 def evaluate(
-    y: NDArray[np.int64], probabilities: NDArray[np.float64], class_codes: Sequence[int]
+    y: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    class_codes: Sequence[int],
+    threshold: float = BINARY_THRESHOLD,
 ) -> dict[str, float]:
     """Return the metrics of held-out rows by name.
 
@@ -65,19 +73,23 @@ def evaluate(
         Predicted probabilities, [0, 1].
     class_codes : sequence of int
         Codes in the order of the columns.
+    threshold : float
+        Threshold between two classes, [0, 1].
 
     Returns
     -------
     dict of str to float
         Accuracy, ROC AUC and average precision (for more than two classes: one against the rest,
         unweighted mean), log loss, Brier score as scikit-learn defines it, and expected calibration
-        error.
+        error. For two classes also precision, recall and F1 of the second at the threshold;
+        precision is 0 where it is never predicted.
     """
     is_binary = len(class_codes) == 2
+    predicted = decide(probabilities, threshold)
     scores = probabilities[:, 1] if is_binary else probabilities
     many = {} if is_binary else {"multi_class": "ovr"}
     metrics = {
-        "accuracy": accuracy_score(y, decide(probabilities)),
+        "accuracy": accuracy_score(y, predicted),
         "roc_auc": roc_auc_score(y, scores, **many),
         "average_precision": average_precision_score(y, scores),
         "log_loss": log_loss(y, probabilities, labels=list(class_codes)),
@@ -86,7 +98,22 @@ def evaluate(
             measure_reliability(y, probabilities)
         ),
     }
+    if is_binary:
+        metrics |= _score_decisions(y, predicted)
     return {PREFIX + name: float(value) for name, value in metrics.items()}
+
+
+def _score_decisions(
+    y: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> dict[str, float]:
+    scorers = {
+        "precision": precision_score,
+        "recall": recall_score,
+        "f1": f1_score,
+    }
+    return {
+        name: score(y, predicted, zero_division=0) for name, score in scorers.items()
+    }
 
 
 def measure_reliability(

@@ -67,6 +67,10 @@ class SearchSettings:
     early_stopping_rounds: int = 0
     max_minutes: float = 0.0
 
+    def make_folds(self) -> StratifiedKFold:
+        """Return what divides rows into folds, by their number and their labels alone."""
+        return StratifiedKFold(self.n_folds, shuffle=True, random_state=self.seed)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchResult:
@@ -359,10 +363,7 @@ class FamilySearch:
         )
 
     def _split(self, rows: Rows) -> Data:
-        cv = StratifiedKFold(
-            self.settings.n_folds, shuffle=True, random_state=self.settings.seed
-        )
-        # Splitting looks at the number of rows and at the labels.
+        cv = self.settings.make_folds()
         splits = tuple(cv.split(np.zeros(len(rows.y)), rows.y))
         return Data(rows.X, rows.y, splits)
 

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.calibration import check_method
 from training.dataset import Dataset, Schema, Split, load_dataset, split_holdout
 from training.errors import DataError, SearchError
 from training.families import FAMILIES, Recipe
+from training.final_model import Finish
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
+from training.thresholds import check_classes, parse_threshold
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -112,6 +115,8 @@ class Plan:
         Rows to learn from, and rows to score the winner on.
     summary : str
         What was read and decided, in words.
+    finish : Finish
+        Calibration and threshold of the winner.
     """
 
     run: FlowRun
@@ -121,6 +126,7 @@ class Plan:
     train: RowsRef
     holdout: RowsRef
     summary: str
+    finish: Finish = Finish()
 
 
 def prepare(request: Request, store: Store) -> Plan:
@@ -131,12 +137,14 @@ def prepare(request: Request, store: Store) -> Plan:
     DataError
         If the table cannot be read or learned from.
     SearchError
-        If a grid or the scoring is no good.
+        If a grid, the scoring, the calibration or the threshold is no good.
     """
     parameters = request.parameters
     _check_shards(parameters["shards"])
+    finish = _make_finish(parameters)
     grids = parse_grids(request.grids)
     dataset = _load(parameters["data"], parameters["target"], store)
+    check_classes(finish.threshold, dataset.schema)
     settings = _make_settings(parameters, dataset.schema)
     for family, param_grid in grids.items():
         check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
@@ -151,6 +159,7 @@ def prepare(request: Request, store: Store) -> Plan:
         train=_store_part(dataset, split.train, "train", store),
         holdout=_store_part(dataset, split.holdout, "holdout", store),
         summary=_summarize(dataset, split),
+        finish=finish,
     )
 
 
@@ -189,6 +198,11 @@ def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSetti
         early_stopping_rounds=rounds,
         max_minutes=max_minutes,
     )
+
+
+def _make_finish(parameters: Mapping[str, Any]) -> Finish:
+    check_method(parameters["calibration"])
+    return Finish(parameters["calibration"], parse_threshold(parameters["threshold"]))
 
 
 def _check_shards(n_shards: int) -> None:

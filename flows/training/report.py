@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.calibration import NO_CALIBRATION
 from training.candidate import Candidate, to_input
 from training.evaluation import PREFIX, Bin
 from training.families import FAMILIES
 from training.matrix import Rows
+from training.thresholds import EVEN
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
 # Points of a curve that an eye can tell apart; keeps a card small.
@@ -35,7 +37,21 @@ def summarize(candidate: Candidate) -> str:
         for name, value in candidate.metrics.items()
         if name.startswith(PREFIX)
     )
-    return "\n".join([*lines, f"On the hold-out: {metrics}"])
+    return "\n".join([*lines, *_tell_finish(candidate), f"On the hold-out: {metrics}"])
+
+
+def _tell_finish(candidate: Candidate) -> list[str]:
+    """Say what was done to the probabilities and to the threshold, if anything."""
+    finish, lines = candidate.finish, []
+    if finish.calibration != NO_CALIBRATION:
+        lines.append(f"Its probabilities are calibrated: {finish.calibration}")
+    if finish.threshold != EVEN:
+        second = candidate.schema.class_labels[1]
+        lines.append(
+            f"It predicts {second} above {candidate.threshold:.6g} "
+            f"(--threshold {finish.threshold})"
+        )
+    return lines
 
 
 def draw(candidate: Candidate, holdout: Rows) -> list[Spec]:
