@@ -16,7 +16,7 @@ from training.families import FAMILIES
 from training.final_model import FinalModel, Finish
 from training.grids import ParamGrid
 from training.matrix import FileRef, Rows, RowsRef
-from training.model_selection import FamilySearch, SearchResult, SearchSettings
+from training.model_selection import FamilySearch, SearchSettings
 from training.preparation import FlowRun, Plan
 from training.thresholds import EVEN
 
@@ -92,18 +92,6 @@ def as_final(pipeline: Pipeline) -> FinalModel:
     return FinalModel(pipeline, pipeline, (), EVEN.value)
 
 
-def search_all(
-    schema: Schema, train: Rows, settings: SearchSettings
-) -> dict[str, SearchResult]:
-    """Run both searches."""
-    return {
-        name: FamilySearch(family, schema, GRIDS[name], settings).run(
-            train, report=lambda line: None
-        )
-        for name, family in FAMILIES.items()
-    }
-
-
 def train_candidate(
     family: str, schema: Schema, train: Rows, holdout: Rows, **changes: Any
 ) -> Candidate:
@@ -112,7 +100,6 @@ def train_candidate(
     plan = make_plan(
         schema, **{"settings": replace(SETTINGS, scoring=scoring), **changes}
     )
-    results = search_all(schema, train, plan.settings)
-    return make_candidate(
-        plan, {family: results[family]}, {}, train=train, holdout=holdout
-    )
+    search = FamilySearch(FAMILIES[family], schema, GRIDS[family], plan.settings)
+    result = search.run(train, report=lambda line: None)
+    return make_candidate(plan, {family: result}, {}, train=train, holdout=holdout)
