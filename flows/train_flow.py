@@ -33,6 +33,8 @@ PARAMETERS = (
         "early_stopping_rounds",
         "max_minutes",
         "shards",
+        "calibration",
+        "threshold",
     ),
     *("experiment", "model_name"),
 )
@@ -218,6 +220,18 @@ class TrainFlow(FlowSpec):
         default=1,
         type=int,
         help="tasks that each search is divided into, for a cluster; the result is the same",
+    )
+    calibration = Parameter(
+        "calibration",
+        default="none",
+        help="none, sigmoid or isotonic: map from the winner's scores to probabilities, fitted on "
+        "the folds",
+    )
+    threshold = Parameter(
+        "threshold",
+        default="0.5",
+        help="the second of two classes is predicted above it: a number between 0 and 1, or chosen "
+        "on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and positive",
     )
     code_version = Parameter(
         "code_version",

@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from training_support import make_plan, make_rows, train_candidate
+from training_support import as_final, make_plan, make_rows, train_candidate
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training.artifact import (
@@ -95,7 +95,11 @@ def test_a_model_whose_terms_cancel_is_refused() -> None:
 
     with pytest.raises(ArtifactError, match="differs by .* from scikit-learn's"):
         encode(
-            pipeline, schema, "logistic_regression", ScoredRows(X, wrong), PROVENANCE
+            as_final(pipeline),
+            schema,
+            "logistic_regression",
+            ScoredRows(X, wrong),
+            PROVENANCE,
         )
 
 
@@ -109,7 +113,9 @@ def test_a_large_mean_costs_no_digits() -> None:
     schema = Schema((Feature("a"), Feature("b")), (0, 1))
     golden = ScoredRows(X, pipeline.predict_proba(X))
 
-    artifact = encode(pipeline, schema, "logistic_regression", golden, PROVENANCE)
+    artifact = encode(
+        as_final(pipeline), schema, "logistic_regression", golden, PROVENANCE
+    )
 
     assert len(artifact.golden_examples) == 200
 
@@ -165,4 +171,4 @@ def test_a_text_that_answers_otherwise_is_refused() -> None:
     wrong = ScoredRows(X, np.full((len(X), 2), 0.5))
 
     with pytest.raises(ArtifactError, match="does not give back the probabilities"):
-        encode(pipeline, schema, "lightgbm", wrong, PROVENANCE)
+        encode(as_final(pipeline), schema, "lightgbm", wrong, PROVENANCE)

@@ -30,8 +30,8 @@ def test_the_server_answers_as_the_trainer_s_libraries(
         n_classes, missing=kind == "missing", sparse=kind == "sparse"
     )
     candidate = train_candidate(family, schema, train, holdout)
-    expected = candidate.pipeline.predict_proba(to_table(holdout.X, schema))
-    labels = candidate.pipeline.predict(to_table(holdout.X, schema))
+    expected = candidate.model.predict_proba(to_table(holdout.X, schema))
+    labels = candidate.model.predict(to_table(holdout.X, schema))
 
     artifact = ModelArtifact.FromString(candidate.artifact)
     model = load_model(write_artifact(tmp_path, artifact))
@@ -51,7 +51,7 @@ def test_early_stopping_is_in_the_artifact(family: str, tmp_path: Path) -> None:
     schema, train, holdout = make_rows()
     settings = SearchSettings("roc_auc", 3, 0, early_stopping_rounds=2)
     candidate = train_candidate(family, schema, train, holdout, settings=settings)
-    expected = candidate.pipeline.predict_proba(to_table(holdout.X, schema))
+    expected = candidate.model.predict_proba(to_table(holdout.X, schema))
 
     model = load_model(
         write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
@@ -71,7 +71,7 @@ def test_every_row_of_the_embedded_data_set_is_answered_alike_over_the_wire(
         Rows(dataset.X[rows], dataset.y[rows]) for rows in (split.train, split.holdout)
     )
     candidate = train_candidate(family, dataset.schema, train, holdout)
-    expected = candidate.pipeline.predict_proba(to_table(dataset.X, dataset.schema))
+    expected = candidate.model.predict_proba(to_table(dataset.X, dataset.schema))
     folder = write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
 
     with running_server(folder) as server, connect(server) as stub:

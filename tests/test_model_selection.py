@@ -408,6 +408,8 @@ def test_a_search_that_cannot_be_divided_or_timed_is_refused(
         "early_stopping_rounds": 0,
         "max_minutes": 0.0,
         "shards": 1,
+        "calibration": "none",
+        "threshold": "0.5",
         **change,
     }
     grids: dict[str, Any] = {"logistic_regression": {}, "lightgbm": {}}

@@ -11,11 +11,12 @@ from sklearn.utils.class_weight import compute_sample_weight
 from training_support import SETTINGS, make_rows
 
 from training.dataset import Dataset, LoadOptions, load_dataset
-from training.errors import DataError
+from training.errors import DataError, SearchError
 from training.families import FAMILIES, LIGHTGBM, Family, Recipe, make_fit_params
 from training.grids import ParamGrid
 from training.matrix import Rows
 from training.model_selection import FamilySearch
+from training.preparation import Request, Store, prepare
 from training.roles import RoleNames
 from training.splitting import Splitting, make_folds, split_holdout
 from training.tables import to_table
@@ -213,6 +214,23 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
     assert np.allclose(
         fits[0].predict_proba(table), fits[1].predict_proba(table), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("role", ["weight", "time"])
+@pytest.mark.parametrize("finish", [{"calibration": "sigmoid"}, {"threshold": "f1"}])
+def test_what_wants_every_row_once_is_refused_with_weights_and_time(
+    role: str, finish: Mapping[str, str], tmp_path: Path
+) -> None:
+    parameters = {
+        **{"data": "breast_cancer", "target": "target", "shards": 1},
+        **{"calibration": "none", "threshold": "0.5"},
+        **{"weight": "", "group": "", "time": "", role: "mean radius"},
+        **finish,
+    }
+    store = Store(tmp_path, str, lambda url, folder: folder)
+
+    with pytest.raises(SearchError, match=f"--{role} goes with neither --calibration"):
+        prepare(Request("TrainFlow/1", parameters, {}, ""), store)
 
 
 def test_early_stopping_heeds_weights() -> None:

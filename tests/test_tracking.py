@@ -21,13 +21,17 @@ from skops.io import get_untrusted_types
 from training_support import make_rows, train_candidate
 
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training import tracking
+from training.artifact import evaluate_formula
 from training.candidate import Candidate
 from training.errors import RegistryError
+from training.final_model import Finish
 from training.matrix import Rows
 from training.registration import Registration
 from training.schema import Feature
 from training.tables import to_table
+from training.thresholds import FixedThreshold, parse_threshold
 from training.tracking import register
 from training.tracking_store import prepare_store
 
@@ -153,6 +157,8 @@ def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
     assert (dataset.dataset.name, dataset.dataset.digest) == ("table", ("ab" * 32)[:36])
     table = pd.read_csv(store.download_artifacts(outcome.run_id, "cv_results.csv"))
     assert len(table) == len(candidate.cv_table)
+    picture = store.download_artifacts(outcome.run_id, "reliability.png")
+    assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -170,14 +176,57 @@ def test_the_registered_model_is_the_fitted_one(
     enroll(candidate, holdout)
 
     model = mlflow.sklearn.load_model("models:/churn@champion")
-    assert np.array_equal(model.predict_proba(X), candidate.pipeline.predict_proba(X))
+    assert np.array_equal(model.predict_proba(X), candidate.model.predict_proba(X))
     pyfunc = mlflow.pyfunc.load_model("models:/churn@champion")
-    assert list(pyfunc.predict(X)) == list(candidate.pipeline.predict(X))
+    assert list(pyfunc.predict(X)) == list(candidate.model.predict(X))
     assert pyfunc.metadata.signature.inputs is not None
     assert pyfunc.metadata.get_model_info().signature is not None
     assert pyfunc.input_example is not None
     requirements = Path(mlflow.pyfunc.get_model_dependencies("models:/churn@champion"))
     assert "scikit-learn==" in requirements.read_text()
+
+
+@pytest.mark.parametrize("kind", [{}, {"missing": True}, {"sparse": True}])
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize("family", ["logistic_regression", "lightgbm"])
+def test_a_registered_model_is_calibrated_and_decides_as_the_artifact_does(
+    family: str, method: str, kind: dict[str, Any], store: MlflowClient
+) -> None:
+    finish = Finish(method, parse_threshold("cost:5:1"))
+    run = {"parameters": {"calibration": method, "threshold": "cost:5:1"}}
+    candidate, holdout = make(family, finish=finish, **run, **kind)
+    X = to_table(holdout.X, candidate.schema)
+
+    outcome = enroll(candidate, holdout)
+
+    artifact = ModelArtifact.FromString(candidate.artifact)
+    rows = holdout.X if isinstance(holdout.X, np.ndarray) else holdout.X.toarray()
+    expected = evaluate_formula(artifact, rows)
+    model = mlflow.sklearn.load_model("models:/churn@champion")
+    np.testing.assert_allclose(model.predict_proba(X), expected, rtol=0, atol=1e-12)
+    decided = (expected[:, 1] > artifact.threshold).astype(int).tolist()
+    assert list(model.predict(X)) == decided
+    pyfunc = mlflow.pyfunc.load_model("models:/churn@champion")
+    assert list(pyfunc.predict(X)) == decided
+    logged = store.get_run(outcome.run_id).data
+    assert logged.params["calibration"] == method
+    assert logged.params["threshold"] == "cost:5:1"
+    assert logged.metrics["threshold"] == artifact.threshold
+    assert logged.metrics["holdout_f1"] == candidate.metrics["holdout_f1"]
+    version = store.get_model_version("churn", outcome.version)
+    assert float(version.tags["holdout_expected_calibration_error"]) == pytest.approx(
+        logged.metrics["holdout_expected_calibration_error"], rel=1e-5
+    )
+
+
+def test_a_calibrated_champion_is_met_by_its_successor(store: MlflowClient) -> None:
+    finish = Finish("isotonic", FixedThreshold(0.3))
+    candidate, holdout = make("lightgbm", finish=finish)
+    enroll(candidate, holdout)
+
+    successor, _ = make("lightgbm", run_id="TrainFlow/2")
+
+    assert enroll(successor, holdout).reason.startswith("roc_auc 0.")
 
 
 def test_the_server_s_artifact_is_in_the_same_version(store: MlflowClient) -> None:
@@ -199,9 +248,15 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
 
     untrusted: set[str] = set()
     for family in ("logistic_regression", "lightgbm"):
-        for n_classes in (2, 3):
-            candidate, _ = make(family, missing=True, n_classes=n_classes)
-            skops.io.dump(candidate.pipeline, tmp_path / "model.skops")
+        for n_classes, finish in (
+            (2, Finish()),
+            (2, Finish("sigmoid", FixedThreshold(0.3))),
+            (3, Finish("isotonic")),
+        ):
+            candidate, _ = make(
+                family, missing=True, n_classes=n_classes, finish=finish
+            )
+            skops.io.dump(candidate.model, tmp_path / "model.skops")
             untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
 
     assert untrusted == set(tracking.TRUSTED_TYPES)

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.datasets import make_classification
+from sklearn.pipeline import Pipeline
 
 from training.candidate import Candidate, make_candidate
 from training.families import FAMILIES
+from training.final_model import FinalModel, Finish
 from training.grids import ParamGrid
 from training.matrix import FileRef, Rows, RowsRef
-from training.model_selection import FamilySearch, SearchResult, SearchSettings
+from training.model_selection import FamilySearch, SearchSettings
 from training.preparation import FlowRun, Plan
 from training.schema import Feature, Schema
+from training.thresholds import EVEN
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
 GRIDS: Mapping[str, ParamGrid] = {
@@ -73,6 +76,7 @@ def make_plan(schema: Schema, **changes: Any) -> Plan:
         "code_version": "c0ffee",
     }
     settings = changes.pop("settings", SETTINGS)
+    finish = changes.pop("finish", Finish())
     return Plan(
         FlowRun(**{**run, **changes}),
         schema,
@@ -81,19 +85,13 @@ def make_plan(schema: Schema, **changes: Any) -> Plan:
         nowhere,
         nowhere,
         summary="",
+        finish=finish,
     )
 
 
-def search_all(
-    schema: Schema, train: Rows, settings: SearchSettings
-) -> dict[str, SearchResult]:
-    """Run both searches."""
-    return {
-        name: FamilySearch(family, schema, GRIDS[name], settings).run(
-            train, report=lambda line: None
-        )
-        for name, family in FAMILIES.items()
-    }
+def as_final(pipeline: Pipeline) -> FinalModel:
+    """Return a fitted pipeline as the final model, without anything on top."""
+    return FinalModel(pipeline, pipeline, (), EVEN.value)
 
 
 def train_candidate(
@@ -104,7 +102,6 @@ def train_candidate(
     plan = make_plan(
         schema, **{"settings": replace(SETTINGS, scoring=scoring), **changes}
     )
-    results = search_all(schema, train, plan.settings)
-    return make_candidate(
-        plan, {family: results[family]}, {}, train=train, holdout=holdout
-    )
+    search = FamilySearch(FAMILIES[family], schema, GRIDS[family], plan.settings)
+    result = search.run(train, report=lambda line: None)
+    return make_candidate(plan, {family: result}, {}, train=train, holdout=holdout)

@@ -1,4 +1,4 @@
-"""Writes a fitted pipeline as the message that the server reads, which states the formulas."""
+"""Writes a fitted model as the message that the server reads, which states the formulas."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.calibration import apply_calibration, encode_calibration
 from training.errors import ArtifactError
-from training.evaluation import BINARY_THRESHOLD, decide
+from training.evaluation import decide
 from training.families import (
     CLASSIFIER,
     COLUMNS,
@@ -21,6 +22,7 @@ from training.families import (
     LOGISTIC_REGRESSION,
     PREPROCESS,
 )
+from training.final_model import FinalModel
 from training.schema import Feature, Kind, Schema
 from training.search.recognition import steps_of
 
@@ -58,18 +60,18 @@ class ScoredRows:
 
 
 def encode(
-    pipeline: Pipeline,
+    model: FinalModel,
     schema: Schema,
     family: str,
     golden: ScoredRows,
     provenance: Provenance,
 ) -> pb.ModelArtifact:
-    """Write a fitted pipeline as an artifact.
+    """Write a fitted model as an artifact.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        Fitted by `training.families`, and unwrapped.
+    model : FinalModel
+        Fitted by `training.final_model`.
     schema : Schema
         Columns and classes that it was fitted on.
     family : str
@@ -82,23 +84,24 @@ def encode(
     Raises
     ------
     ArtifactError
-        If the message does not answer as the pipeline does.
+        If the message does not answer as the model does.
     """
     artifact = pb.ModelArtifact(
         input_schema=_encode_schema(schema),
         class_labels=_encode_labels(schema.class_labels),
-        threshold=BINARY_THRESHOLD if schema.is_binary else None,
+        threshold=model.threshold if schema.is_binary else None,
         provenance=_encode_provenance(provenance, family),
-        golden_examples=_encode_golden(golden, schema),
+        golden_examples=_encode_golden(golden, schema, model.threshold),
     )
+    if model.calibrators:
+        artifact.calibration.CopyFrom(encode_calibration(model.calibrators))
     if family == LOGISTIC_REGRESSION.name:
-        message = _encode_logistic_regression(pipeline, schema)
+        message = _encode_logistic_regression(model.pipeline, schema)
         artifact.logistic_regression.CopyFrom(message)
-        _check(message, golden)
     else:
-        text = pipeline.named_steps[CLASSIFIER].booster_.model_to_string()
-        artifact.lightgbm.model_text = text
-        _check_text(text, golden)
+        classifier = model.pipeline.named_steps[CLASSIFIER]
+        artifact.lightgbm.model_text = classifier.booster_.model_to_string()
+    _check(artifact, golden)
     return artifact
 
 
@@ -175,8 +178,10 @@ def _encode_provenance(provenance: Provenance, family: str) -> pb.Provenance:
     return message
 
 
-def _encode_golden(golden: ScoredRows, schema: Schema) -> list[pb.GoldenExample]:
-    predicted = decide(golden.probabilities)
+def _encode_golden(
+    golden: ScoredRows, schema: Schema, threshold: float
+) -> list[pb.GoldenExample]:
+    predicted = decide(golden.probabilities, threshold)
     is_numeric = len(schema.of_kind(Kind.NUMERIC)) == len(schema.features)
     return [
         pb.GoldenExample(
@@ -262,42 +267,45 @@ def _find_transformers(
     return imputers, [step for step in steps if isinstance(step, StandardScaler)]
 
 
-def _check(message: pb.LogisticRegression, golden: ScoredRows) -> None:
-    """Refuse to hand on what no reader could answer alike: too large terms that cancel."""
-    difference = float(
-        np.abs(evaluate_formula(message, golden.X) - golden.probabilities).max()
-    )
+def _check(artifact: pb.ModelArtifact, golden: ScoredRows) -> None:
+    """Refuse to hand on what no reader could answer alike."""
+    answer = evaluate_formula(artifact, golden.X)
+    if artifact.HasField("lightgbm") and not artifact.HasField("calibration"):
+        if not np.array_equal(answer, golden.probabilities):
+            raise ArtifactError(
+                "the model's text does not give back the probabilities of the fitted model; "
+                "remove what is unusual from search.lightgbm"
+            )
+        return
+    difference = float(np.abs(answer - golden.probabilities).max())
     if not difference <= TOLERANCE:
         raise ArtifactError(
             f"the written model differs by {difference:.1e} from scikit-learn's, more than "
-            f"{TOLERANCE:.0e}; columns of extreme size are the usual cause, so rescale them"
+            f"{TOLERANCE:.0e}; {_guess_cause(artifact)}"
         )
 
 
-def _check_text(model_text: str, golden: ScoredRows) -> None:
-    """Refuse a text that LightGBM itself reads as another model."""
-    from lightgbm import Booster
-
-    booster = Booster(model_str=model_text)
-    probabilities = np.asarray(booster.predict(golden.X, num_threads=1))
-    if probabilities.ndim == 1:
-        probabilities = np.column_stack([1.0 - probabilities, probabilities])
-    if not np.array_equal(probabilities, golden.probabilities):
-        raise ArtifactError(
-            "the model's text does not give back the probabilities of the fitted model; remove "
-            "what is unusual from search.lightgbm"
-        )
+def _guess_cause(artifact: pb.ModelArtifact) -> str:
+    steps = (
+        "where --calibration isotonic has high steps between close scores, take sigmoid"
+    )
+    if artifact.HasField("lightgbm"):
+        return steps
+    # Too large terms that cancel.
+    sizes = "columns of extreme size are the usual cause, so rescale them"
+    is_isotonic = any(map_.HasField("isotonic") for map_ in artifact.calibration.maps)
+    return f"{sizes}; {steps}" if is_isotonic else sizes
 
 
 def evaluate_formula(
-    message: pb.LogisticRegression, X: NDArray[np.float64]
+    artifact: pb.ModelArtifact, X: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Evaluate the formula of the message.
+    """Evaluate the formulas of the message.
 
     Parameters
     ----------
-    message : LogisticRegression
-        Linear model.
+    artifact : ModelArtifact
+        Estimator, and calibration if it has one.
     X : ndarray of float64, shape (n_rows, n_features)
         Rows, NaN where missing.
 
@@ -306,8 +314,21 @@ def evaluate_formula(
     ndarray of float64, shape (n_rows, n_classes)
         Probability of each class.
     """
-    from scipy.special import expit, softmax
+    is_linear = artifact.HasField("logistic_regression")
+    scores = (
+        _evaluate_outputs(artifact.logistic_regression, X)
+        if is_linear
+        else _read_probabilities(artifact.lightgbm.model_text, X)
+    )
+    if artifact.HasField("calibration"):
+        return apply_calibration(artifact.calibration, scores)
+    return _to_probabilities(scores) if is_linear else _of_both_classes(scores)
 
+
+def _evaluate_outputs(
+    message: pb.LogisticRegression, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the outputs z of a linear model, shape (n_rows, n_outputs)."""
     n_outputs = len(message.intercepts)
     coefficients = np.array(message.coefficients).reshape(n_outputs, -1)
     numbers, codes = np.split(X, [coefficients.shape[1]], axis=1)
@@ -321,7 +342,27 @@ def evaluate_formula(
         weights = np.array(part.values).reshape(n_outputs, -1).T
         is_known = ~np.isnan(column)
         z[is_known] += weights[column[is_known].astype(np.int64)]
-    if n_outputs > 1:
-        return np.asarray(softmax(z, axis=1))
-    p = expit(z[:, 0])
-    return np.column_stack([1 - p, p])
+    return np.asarray(z)
+
+
+def _to_probabilities(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import expit, softmax
+
+    return _of_both_classes(expit(z)) if z.shape[1] == 1 else softmax(z, axis=1)
+
+
+def _read_probabilities(model_text: str, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what LightGBM itself makes of a text: for two classes one column, the second's."""
+    from lightgbm import Booster
+
+    probabilities = np.asarray(
+        Booster(model_str=model_text).predict(X, num_threads=1), dtype=np.float64
+    )
+    return probabilities.reshape(len(X), -1)
+
+
+def _of_both_classes(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Put that of the first class beside the second's, if that is all there is."""
+    if probabilities.shape[1] > 1:
+        return probabilities
+    return np.column_stack([1 - probabilities, probabilities])

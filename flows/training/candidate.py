@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
+from sklearn.base import BaseEstimator
 
 from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
 from training.errors import SearchError
-from training.evaluation import evaluate
-from training.families import FAMILIES, Recipe, make_fit_params, unwrap
+from training.evaluation import Bin, evaluate, measure_reliability
+from training.families import FAMILIES, Recipe, make_fit_params
+from training.final_model import FinalModel, Finish, fit_final_model
 from training.matrix import Rows
-from training.model_selection import SearchResult, SearchSettings
+from training.model_selection import SearchResult
 from training.preparation import FlowRun, Plan
 from training.provenance import find_library_versions
 from training.schema import Schema
+from training.splitting import make_folds
 from training.tables import to_table
 
 # How far from 1 the probabilities of a row may sum up: what rounding leaves, and no more.
@@ -44,10 +46,16 @@ class Candidate:
         Every candidate of every family, a row each.
     failures : mapping of str to str
         Why a family has no candidate, by the family's name.
-    pipeline : Pipeline
+    finish : Finish
+        How it was calibrated, and how its threshold was found.
+    model : estimator
         Fitted on the training rows; predicts labels.
+    threshold : float
+        Threshold between two classes, [0, 1].
     metrics : mapping of str to float
         Metrics on the hold-out and the winner's score on the folds, by name.
+    reliability : tuple of Bin
+        Points of the reliability curve on the hold-out.
     artifact : bytes
         What the server reads, serialised.
     library_versions : mapping of str to str
@@ -61,8 +69,11 @@ class Candidate:
     winner: SearchResult
     cv_table: pd.DataFrame
     failures: Mapping[str, str]
-    pipeline: Pipeline
+    finish: Finish
+    model: BaseEstimator
+    threshold: float
     metrics: Mapping[str, float]
+    reliability: tuple[Bin, ...]
     artifact: bytes
     library_versions: Mapping[str, str]
 
@@ -126,11 +137,15 @@ def make_candidate(
     """
     schema, scoring = plan.schema, plan.settings.scoring
     winner = choose_winner(results, failures)
-    pipeline = fit(winner, schema, plan.settings, train)
-    probabilities = pipeline.predict_proba(to_table(holdout.X, schema))
-    _check_probabilities(probabilities, winner)
-    metrics = evaluate(holdout.y, probabilities, range(len(schema.class_labels)))
+    final = fit(plan, winner, train)
+    X = to_table(holdout.X, schema)
+    _check_probabilities(final.pipeline.predict_proba(X), winner)
+    probabilities = final.predictor.predict_proba(X)
+    class_codes = range(len(schema.class_labels))
+    metrics = evaluate(holdout.y, probabilities, class_codes, final.threshold)
     metrics[f"cv_best_{scoring}"] = winner.best_score
+    if schema.is_binary:
+        metrics["threshold"] = final.threshold
     provenance = Provenance(
         training_run_id=plan.run.run_id,
         data_sha256=plan.run.data_sha256,
@@ -139,7 +154,7 @@ def make_candidate(
         metrics=metrics,
     )
     golden = _choose_golden(holdout, probabilities)
-    artifact = encode(pipeline, schema, winner.family, golden, provenance)
+    artifact = encode(final, schema, winner.family, golden, provenance)
     return Candidate(
         run=plan.run,
         schema=schema,
@@ -148,8 +163,11 @@ def make_candidate(
         winner=winner,
         cv_table=make_cv_table(results),
         failures=dict(failures),
-        pipeline=pipeline,
+        finish=plan.finish,
+        model=final.predictor,
+        threshold=final.threshold,
         metrics=metrics,
+        reliability=measure_reliability(holdout.y, probabilities),
         artifact=artifact.SerializeToString(deterministic=True),
         library_versions=provenance.library_versions,
     )
@@ -168,17 +186,19 @@ def _check_probabilities(
         )
 
 
-def fit(
-    winner: SearchResult, schema: Schema, settings: SearchSettings, train: Rows
-) -> Pipeline:
-    """Return the winner's pipeline, fitted on labels as the user writes them."""
-    recipe = Recipe(
-        FAMILIES[winner.family], schema, settings.seed, settings.early_stopping_rounds
+def fit(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
+    """Return the winner, fitted on labels as the user writes them."""
+    family, schema, settings = FAMILIES[winner.family], plan.schema, plan.settings
+    recipe = Recipe(family, schema, settings.seed, settings.early_stopping_rounds)
+    return fit_final_model(
+        recipe.make_final_pipeline(winner.best_params),
+        family,
+        plan.finish,
+        make_folds(train, settings.n_folds, settings.seed, settings.splitting),
+        X=to_table(train.X, schema),
+        labels=np.asarray(schema.class_labels)[train.y],
+        fit_params=make_fit_params(train),
     )
-    pipeline = recipe.make_final_pipeline(winner.best_params)
-    labels = np.asarray(schema.class_labels)[train.y]
-    table = to_table(train.X, schema)
-    return unwrap(pipeline.fit(table, labels, **make_fit_params(train)))
 
 
 def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.calibration import check_method
 from training.dataset import Dataset, LoadOptions, load_dataset
 from training.errors import DataError, SearchError
 from training.families import FAMILIES, Recipe
+from training.final_model import Finish
 from training.grids import ParamGrid, check_grid, parse_grids
 from training.matrix import Rows, RowsRef, store_rows
 from training.model_selection import SearchSettings, resolve_scoring
@@ -21,6 +23,7 @@ from training.schema import Feature, Kind, Schema
 from training.schema_file import format_schema, parse_overrides
 from training.sources import shorten_list
 from training.splitting import Split, Splitting, split_holdout
+from training.thresholds import check_classes, parse_threshold
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -122,6 +125,8 @@ class Plan:
         What was read and decided, in words.
     schema_file : str
         The columns as --config schema would say them.
+    finish : Finish
+        Calibration and threshold of the winner.
     """
 
     run: FlowRun
@@ -132,6 +137,7 @@ class Plan:
     holdout: RowsRef
     summary: str
     schema_file: str = ""
+    finish: Finish = Finish()
 
 
 def prepare(request: Request, store: Store) -> Plan:
@@ -142,13 +148,15 @@ def prepare(request: Request, store: Store) -> Plan:
     DataError
         If the table cannot be read or learned from.
     SearchError
-        If a grid or the scoring is no good.
+        If a grid, the scoring, the calibration or the threshold is no good.
     """
     parameters = request.parameters
     _check_shards(parameters["shards"])
+    finish = _make_finish(parameters)
     grids = parse_grids(request.grids)
     options = _read_options(request)
     dataset = _load(parameters["data"], parameters["target"], options, store)
+    check_classes(finish.threshold, dataset.schema)
     settings = _make_settings(parameters, dataset.schema)
     for family, param_grid in grids.items():
         check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
@@ -168,6 +176,7 @@ def prepare(request: Request, store: Store) -> Plan:
         holdout=_store_part(dataset, split.holdout, "holdout", store),
         summary=_summarize(dataset, split),
         schema_file=format_schema(dataset.schema.features, dataset.dropped),
+        finish=finish,
     )
 
 
@@ -222,6 +231,18 @@ def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSetti
         max_minutes=max_minutes,
         splitting=_choose_splitting(parameters),
     )
+
+
+def _make_finish(parameters: Mapping[str, Any]) -> Finish:
+    check_method(parameters["calibration"])
+    finish = Finish(parameters["calibration"], parse_threshold(parameters["threshold"]))
+    for role in ("weight", "time"):
+        if parameters[role] and finish.needs_folds:
+            raise SearchError(
+                f"--{role} goes with neither --calibration nor a --threshold to be found: those "
+                "count each row once, and want an answer for each from a fold without it"
+            )
+    return finish
 
 
 def _check_shards(n_shards: int) -> None:

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.calibration import NO_CALIBRATION
 from training.candidate import Candidate
-from training.evaluation import PREFIX
+from training.evaluation import PREFIX, Bin
 from training.families import FAMILIES
 from training.matrix import Rows
 from training.tables import to_table
+from training.thresholds import EVEN
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
 # Points of a curve that an eye can tell apart; keeps a card small.
 MAX_POINTS = 200
-N_BINS = 10
 
 Spec = dict[str, Any]
 
@@ -37,19 +38,31 @@ def summarize(candidate: Candidate) -> str:
         for name, value in candidate.metrics.items()
         if name.startswith(PREFIX)
     )
-    return "\n".join([*lines, f"On the hold-out: {metrics}"])
+    return "\n".join([*lines, *_tell_finish(candidate), f"On the hold-out: {metrics}"])
+
+
+def _tell_finish(candidate: Candidate) -> list[str]:
+    """Say what was done to the probabilities and to the threshold, if anything."""
+    finish, lines = candidate.finish, []
+    if finish.calibration != NO_CALIBRATION:
+        lines.append(f"Its probabilities are calibrated: {finish.calibration}")
+    if finish.threshold != EVEN:
+        second = candidate.schema.class_labels[1]
+        lines.append(
+            f"It predicts {second} above {candidate.threshold:.6g} "
+            f"(--threshold {finish.threshold})"
+        )
+    return lines
 
 
 def draw(candidate: Candidate, holdout: Rows) -> list[Spec]:
     """Draw the pictures of a run: candidates, ROC and reliability."""
     labels = candidate.schema.class_labels
-    probabilities = candidate.pipeline.predict_proba(
-        to_table(holdout.X, candidate.schema)
-    )
+    probabilities = candidate.model.predict_proba(to_table(holdout.X, candidate.schema))
     return [
         plot_candidates(candidate.cv_table, candidate.scoring),
         plot_roc(holdout.y, probabilities, labels),
-        plot_reliability(holdout.y, probabilities),
+        plot_reliability(candidate.reliability, len(labels)),
     ]
 
 
@@ -119,26 +132,45 @@ def plot_roc(
     )
 
 
-def plot_reliability(y: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Spec:
-    """Plot how often the predicted class is right against how probable it was said to be."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y
-    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+def plot_reliability(bins: Sequence[Bin], n_classes: int) -> Spec:
+    """Plot how often what is predicted comes out against how probable it was said to be.
+
+    On the diagonal, probabilities mean what they say.
+    """
+    confidence, frequency = name_reliability_axes(n_classes)
     values = [
         {
-            "confidence": float(confidence[bins == number].mean()),
-            "accuracy": float(right[bins == number].mean()),
-            "rows": int((bins == number).sum()),
+            "confidence": group.confidence,
+            "frequency": group.frequency,
+            "rows": group.n_rows,
         }
-        for number in np.unique(bins)
+        for group in bins
     ]
-    return _chart(
+    curve = _chart(
         "Reliability on the hold-out",
         values,
         {"type": "line", "point": True},
-        x=_axis("confidence", "probability of the predicted class"),
-        y=_axis("accuracy", "share of right predictions"),
-        tooltip=[{"field": "rows", "type": "quantitative"}],
+        x=_axis("confidence", confidence),
+        y=_axis("frequency", frequency),
+        tooltip=[
+            {"field": name, "type": "quantitative"}
+            for name in ("confidence", "frequency", "rows")
+        ],
     )
+    layer = {key: curve.pop(key) for key in ("mark", "encoding")}
+    diagonal = {
+        "data": {"values": [{"confidence": p, "frequency": p} for p in (0, 1)]},
+        "mark": {"type": "line", "strokeDash": [4, 4], "color": "gray"},
+        "encoding": {axis: layer["encoding"][axis] for axis in ("x", "y")},
+    }
+    return {**curve, "layer": [diagonal, layer]}
+
+
+def name_reliability_axes(n_classes: int) -> tuple[str, str]:
+    """Return the titles of the axes of a reliability curve: what was said, and what came out."""
+    if n_classes == 2:
+        return "mean probability of the second class", "share of the second class"
+    return "mean probability of the predicted class", "share of right predictions"
 
 
 def _curve_classes(labels: Sequence[Any]) -> range:

@@ -24,6 +24,7 @@ from prediction.artifact import FILE_NAME, SHA256_TAG
 from training.candidate import Candidate
 from training.comparison import NotComparable, score_model
 from training.errors import RegistryError
+from training.figures import draw_reliability
 from training.matrix import Rows
 from training.registration import CHALLENGER, CHAMPION, Registration
 from training.schema import Feature, Kind
@@ -39,6 +40,7 @@ FLOW_RUN_TAG = "metaflow_run_id"
 DECISION_TAG = "decision"
 PREVIOUS_CHAMPION_TAG = "previous_champion"
 MODEL_NAME_IN_RUN = "model"
+RELIABILITY_FILE = "reliability.png"
 MAX_BATCH = 1000  # metrics that MLflow takes at once
 N_EXAMPLE_ROWS = 3
 
@@ -48,6 +50,11 @@ TRUSTED_TYPES = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
+    # Of calibrated models, all of scikit-learn.
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.model_selection._split.StratifiedKFold",
+    "sklearn.utils._bunch.Bunch",
 )
 
 
@@ -148,6 +155,8 @@ def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> Non
     client.log_batch(run_id, params=params, tags=tags)
     mlflow.log_text(candidate.cv_table.to_csv(index=False), "cv_results.csv")
     mlflow.log_text(candidate.schema_file, "schema.toml")
+    figure = draw_reliability(candidate.reliability, len(candidate.schema.class_labels))
+    mlflow.log_figure(figure, RELIABILITY_FILE)
     mlflow.log_input(_dataset(candidate), context="training")
 
 
@@ -231,7 +240,7 @@ def _log_model(candidate: Candidate, holdout: Rows) -> str:
         path = Path(folder, FILE_NAME)
         path.write_bytes(candidate.artifact)
         info = mlflow.sklearn.log_model(
-            candidate.pipeline,
+            candidate.model,
             name=MODEL_NAME_IN_RUN,
             serialization_format="skops",
             skops_trusted_types=list(TRUSTED_TYPES),
@@ -316,7 +325,7 @@ def _compare(
             f'MlflowClient().set_registered_model_alias("{version.name}", "{CHAMPION}", '
             f'"{version.version}")'
         )
-    score = score_model(candidate.pipeline, holdout, schema, scoring)
+    score = score_model(candidate.model, holdout, schema, scoring)
     alias = CHAMPION if score > other_score else CHALLENGER
     return (
         alias,

@@ -34,6 +34,8 @@ PARAMETERS = {
     "early_stopping_rounds": 0,
     "max_minutes": 0.0,
     "shards": 1,
+    "calibration": "none",
+    "threshold": "0.5",
 }
 
 

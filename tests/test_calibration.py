@@ -1,0 +1,288 @@
+"""Calibration: scikit-learn's answers, in the message's formula and in the registered model."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from sklearn.calibration import CalibratedClassifierCV, _SigmoidCalibration
+from sklearn.isotonic import IsotonicRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import Pipeline
+from training_support import SETTINGS, make_rows, train_candidate
+
+from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.artifact import Provenance, ScoredRows, encode, evaluate_formula
+from training.calibration import apply_calibration, check_method
+from training.candidate import Candidate
+from training.errors import ArtifactError, SearchError
+from training.evaluation import decide
+from training.families import FAMILIES, Recipe
+from training.final_model import Finish, fit_final_model
+from training.matrix import Rows
+from training.report import summarize
+from training.tables import to_table
+from training.thresholds import choose_threshold, parse_threshold
+from training.tracking import TRUSTED_TYPES
+
+pytestmark = pytest.mark.filterwarnings(
+    "default::sklearn.exceptions.ConvergenceWarning"
+)
+
+PROVENANCE = Provenance("TrainFlow/1", "ab", "", {}, {})
+FOLDS = StratifiedKFold(SETTINGS.n_folds, shuffle=True, random_state=SETTINGS.seed)
+both_families = pytest.mark.parametrize("family", list(FAMILIES))
+both_methods = pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+
+
+def make(
+    family: str,
+    method: str,
+    n_classes: int = 2,
+    threshold: str = "0.5",
+    *,
+    rounds: int = 0,
+    **kind: Any,
+) -> tuple[Candidate, Rows, Rows]:
+    schema, train, holdout = make_rows(n_classes, **kind)
+    settings = replace(
+        SETTINGS,
+        scoring="roc_auc" if n_classes == 2 else "roc_auc_ovr",
+        early_stopping_rounds=rounds,
+    )
+    finish = Finish(method, parse_threshold(threshold))
+    candidate = train_candidate(
+        family, schema, train, holdout, settings=settings, finish=finish
+    )
+    return candidate, train, holdout
+
+
+def make_unfitted(candidate: Candidate, rounds: int = 0) -> Pipeline:
+    family = FAMILIES[candidate.winner.family]
+    recipe = Recipe(family, candidate.schema, SETTINGS.seed, rounds)
+    return recipe.make_final_pipeline(candidate.winner.best_params)
+
+
+def dense(rows: Rows) -> Any:
+    return rows.X if isinstance(rows.X, np.ndarray) else rows.X.toarray()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"missing": True}, {"sparse": True}, {"rounds": 2}],
+    ids=["plain", "missing", "sparse", "early stopping"],
+)
+@pytest.mark.parametrize("n_classes", [2, 3])
+@both_methods
+@both_families
+def test_the_formula_of_the_message_is_the_model_s_answer(
+    family: str, method: str, n_classes: int, kind: dict[str, Any]
+) -> None:
+    candidate, train, holdout = make(family, method, n_classes, **kind)
+    artifact = pb.ModelArtifact.FromString(candidate.artifact)
+
+    kinds = {map_.WhichOneof("kind") for map_ in artifact.calibration.maps}
+    assert kinds == {method}
+    assert len(artifact.calibration.maps) == (1 if n_classes == 2 else n_classes)
+    for rows in (train, holdout):
+        np.testing.assert_allclose(
+            evaluate_formula(artifact, dense(rows)),
+            candidate.model.predict_proba(to_table(rows.X, candidate.schema)),
+            rtol=0,
+            atol=1e-12,
+        )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@both_methods
+def test_logistic_regression_is_calibrated_as_scikit_learn_does_it(
+    method: str, n_classes: int
+) -> None:
+    """On the folds of the search, with text labels for three classes."""
+    candidate, train, holdout = make("logistic_regression", method, n_classes)
+    labels = np.asarray(candidate.schema.class_labels)[train.y]
+    plain = CalibratedClassifierCV(
+        make_unfitted(candidate), method=method, cv=FOLDS, ensemble=False
+    ).fit(to_table(train.X, candidate.schema), labels)
+
+    X = to_table(holdout.X, candidate.schema)
+    assert candidate.model.classes_.tolist() == plain.classes_.tolist()
+    assert np.array_equal(candidate.model.predict_proba(X), plain.predict_proba(X))
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+@both_methods
+def test_lightgbm_s_probabilities_are_what_is_calibrated(
+    method: str, rounds: int
+) -> None:
+    """Step by step, with scikit-learn's parts: its classifier would calibrate raw scores."""
+    candidate, train, holdout = make("lightgbm", method, rounds=rounds)
+    X, X_new = (to_table(rows.X, candidate.schema) for rows in (train, holdout))
+    pipeline = make_unfitted(candidate, rounds)
+    unseen = cross_val_predict(pipeline, X, train.y, cv=FOLDS, method="predict_proba")
+    if method == "sigmoid":
+        calibrator = _SigmoidCalibration().fit(unseen[:, 1], train.y)
+    else:
+        calibrator = IsotonicRegression(out_of_bounds="clip").fit(unseen[:, 1], train.y)
+
+    scores = pipeline.fit(X, train.y).predict_proba(X_new)[:, 1]
+
+    np.testing.assert_allclose(
+        candidate.model.predict_proba(X_new)[:, 1],
+        calibrator.predict(scores),
+        rtol=0,
+        atol=1e-15,
+    )
+
+
+@pytest.mark.parametrize("threshold", ["f1", "youden", "cost:7:1"])
+@pytest.mark.parametrize("method", ["none", "sigmoid", "isotonic"])
+@both_families
+def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
+    family: str, method: str, threshold: str
+) -> None:
+    """Worked out again, without the hold-out."""
+    candidate, train, holdout = make(family, method, threshold=threshold)
+    X = to_table(train.X, candidate.schema)
+    pipeline = make_unfitted(candidate)
+    name = "predict_proba"
+    if method != "none" and family == "logistic_regression":
+        name = "decision_function"
+    unseen = cross_val_predict(pipeline, X, train.y, cv=FOLDS, method=name)
+    scores = unseen if unseen.ndim == 1 else unseen[:, 1]
+    if method == "sigmoid":
+        scores = _SigmoidCalibration().fit(scores, train.y).predict(scores)
+    elif method == "isotonic":
+        calibrator = IsotonicRegression(out_of_bounds="clip")
+        scores = calibrator.fit(scores, train.y).predict(scores)
+
+    rule = parse_threshold(threshold)
+    expected = choose_threshold(rule, train.y == 1, scores)  # type: ignore[arg-type]
+
+    artifact = pb.ModelArtifact.FromString(candidate.artifact)
+    assert candidate.threshold == artifact.threshold == pytest.approx(expected)
+    assert candidate.metrics["threshold"] == candidate.threshold
+    assert f"(--threshold {threshold})" in summarize(candidate)
+    X_new = to_table(holdout.X, candidate.schema)
+    probabilities = candidate.model.predict_proba(X_new)
+    predicted = decide(probabilities, candidate.threshold)
+    assert candidate.model.predict(X_new).tolist() == predicted.tolist()
+    assert candidate.metrics["holdout_accuracy"] == (predicted == holdout.y).mean()
+    X_golden = np.array([example.features for example in artifact.golden_examples])
+    golden = decide(evaluate_formula(artifact, X_golden), artifact.threshold)
+    assert [example.label for example in artifact.golden_examples] == [
+        str(code) for code in golden
+    ]
+
+
+def test_without_a_flag_nothing_is_on_top_of_the_pipeline() -> None:
+    candidate, _, _ = make("lightgbm", "none")
+
+    artifact = pb.ModelArtifact.FromString(candidate.artifact)
+    assert isinstance(candidate.model, Pipeline)
+    assert not artifact.HasField("calibration")
+    assert artifact.threshold == candidate.metrics["threshold"] == 0.5
+
+
+def test_a_threshold_that_is_given_is_the_model_s() -> None:
+    candidate, _, holdout = make("lightgbm", "none", threshold="0.8")
+    X = to_table(holdout.X, candidate.schema)
+
+    above = candidate.model.predict_proba(X)[:, 1] > 0.8
+
+    assert pb.ModelArtifact.FromString(candidate.artifact).threshold == 0.8
+    assert candidate.model.predict(X).tolist() == above.astype(int).tolist()
+    assert 0 < above.sum() < (candidate.model.predict_proba(X)[:, 1] > 0.5).sum()
+
+
+def test_calibration_mends_probabilities_that_are_too_sure() -> None:
+    """With class weights, logistic regression says the rare class is more probable than it is."""
+    schema, train, holdout = make_rows()
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, 5))
+    y = (rng.random(4000) < 0.1 / (1 + np.exp(-2 * X[:, 0]))).astype(np.int64)
+    train, holdout = Rows(X[:3000], y[:3000]), Rows(X[3000:], y[3000:])
+    settings = replace(SETTINGS, scoring="balanced_accuracy")
+
+    plain, sigmoid, isotonic = (
+        train_candidate(
+            "logistic_regression",
+            schema,
+            train,
+            holdout,
+            settings=settings,
+            finish=Finish(method),
+        )
+        for method in ("none", "sigmoid", "isotonic")
+    )
+
+    name = "holdout_expected_calibration_error"
+    assert plain.winner.best_params["class_weight"] == "balanced"
+    assert sigmoid.metrics[name] < plain.metrics[name] / 10
+    assert isotonic.metrics[name] < plain.metrics[name] / 10
+
+
+def test_the_maps_of_more_classes_may_all_be_zero() -> None:
+    step = pb.CalibrationMap(isotonic=pb.IsotonicMap(inputs=[0, 1], outputs=[0, 1]))
+    message = pb.Calibration(maps=[step] * 3)
+
+    probabilities = apply_calibration(message, np.array([[0, 0, 0], [0.5, 2, -1]]))
+
+    np.testing.assert_allclose(probabilities, [[1 / 3] * 3, [1 / 3, 2 / 3, 0]])
+
+
+def test_an_isotonic_map_may_have_one_knot() -> None:
+    knot = pb.CalibrationMap(isotonic=pb.IsotonicMap(inputs=[0.3], outputs=[0.2]))
+
+    probabilities = apply_calibration(
+        pb.Calibration(maps=[knot]), np.array([[-9.0], [0.3], [9.0]])
+    )
+
+    np.testing.assert_allclose(probabilities, [[0.8, 0.2]] * 3)
+
+
+@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@both_methods
+@both_families
+def test_a_calibrated_model_needs_no_class_but_the_reviewed_ones(
+    family: str, method: str, n_classes: int, rounds: int, tmp_path: Path
+) -> None:
+    threshold = "f1" if n_classes == 2 else "0.5"
+    candidate, _, holdout = make(
+        family, method, n_classes, threshold, rounds=rounds, missing=True
+    )
+    X = to_table(holdout.X, candidate.schema)
+
+    skops.io.dump(candidate.model, tmp_path / "model.skops")
+    loaded = skops.io.load(tmp_path / "model.skops", trusted=list(TRUSTED_TYPES))
+
+    assert np.array_equal(loaded.predict_proba(X), candidate.model.predict_proba(X))
+    assert loaded.predict(X).tolist() == candidate.model.predict(X).tolist()
+    assert tuple(loaded.feature_names_in_) == candidate.schema.feature_names
+
+
+@both_families
+def test_a_calibration_that_answers_otherwise_is_refused(family: str) -> None:
+    schema, train, holdout = make_rows()
+    X, labels = to_table(train.X, schema), np.asarray(schema.class_labels)[train.y]
+    pipeline = Recipe(FAMILIES[family], schema, 0).make_final_pipeline({})
+    folds = tuple(FOLDS.split(train.X, train.y))
+    model = fit_final_model(
+        pipeline, FAMILIES[family], Finish("isotonic"), folds, X=X, labels=labels
+    )
+    wrong = ScoredRows(dense(holdout), np.full((60, 2), 0.5))
+
+    with pytest.raises(ArtifactError, match=r"differs by .*--calibration isotonic"):
+        encode(model, schema, family, wrong, PROVENANCE)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SearchError) as caught:
+        check_method("platt")
+
+    assert str(caught.value) == (
+        "--calibration is 'platt'; it has to be one of none, sigmoid, isotonic"
+    )
