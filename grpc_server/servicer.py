@@ -88,6 +88,7 @@ def _describe(model: LoadedModel) -> pb.GetModelResponse:
         ],
         classes=model.classes.labels,
         threshold=model.classes.threshold,
+        calibration=pb.CALIBRATION_NONE,
         metrics=model.provenance.metrics,
         create_time=model.provenance.create_time,
     )

@@ -27,7 +27,6 @@ from support import (
     lightgbm_artifact,
     read_page,
     running_server,
-    write_artifact,
 )
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]

@@ -366,6 +366,7 @@ def test_reflection_lists_and_describes_the_services(server: PredictionServer) -
         file = database.FindFileContainingSymbol("prediction.v1.PredictionService")
         assert [method.name for method in file.service[0].method] == [
             "Predict",
+            "BatchPredict",
             "GetModel",
         ]
 
