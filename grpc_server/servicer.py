@@ -8,6 +8,8 @@ import grpc
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel, ModelSlot, read_batch
+from grpc_server.model.kinds import Boolean, IntegerCategories, TextCategories
+from grpc_server.model.schema import Feature
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 
@@ -82,10 +84,7 @@ def _describe(model: LoadedModel) -> pb.GetModelResponse:
         registered_model=model.source.registered_model,
         model_version=model.source.version,
         run_id=model.source.run_id,
-        features=[
-            pb.Feature(name=f.name, kind=pb.FEATURE_KIND_NUMERIC, nullable=f.nullable)
-            for f in model.input_schema.features
-        ],
+        features=map(_describe_feature, model.input_schema.features),
         classes=model.classes.labels,
         threshold=model.classes.threshold,
         calibration=pb.CALIBRATION_NONE,
@@ -94,3 +93,21 @@ def _describe(model: LoadedModel) -> pb.GetModelResponse:
     )
     response.load_time.FromDatetime(model.load_time)
     return response
+
+
+def _describe_feature(feature: Feature) -> pb.Feature:
+    description = pb.Feature(name=feature.name, nullable=feature.nullable)
+    match feature.kind:
+        case Boolean():
+            description.kind = pb.FEATURE_KIND_BOOLEAN
+        case TextCategories() | IntegerCategories() as categories:
+            description.kind = (
+                pb.FEATURE_KIND_CATEGORICAL_TEXT
+                if isinstance(categories, TextCategories)
+                else pb.FEATURE_KIND_CATEGORICAL_INTEGER
+            )
+            description.categories.extend(categories.labels)
+            description.refuse_unknown = categories.refuse_unknown
+        case _:
+            description.kind = pb.FEATURE_KIND_NUMERIC
+    return description

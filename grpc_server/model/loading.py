@@ -16,7 +16,7 @@ from grpc_server.model.estimator import Estimator
 from grpc_server.model.lightgbm import LightgbmBooster
 from grpc_server.model.loaded import Classes, LoadedModel
 from grpc_server.model.logistic_regression import LogisticRegression
-from grpc_server.model.schema import Feature, InputSchema
+from grpc_server.model.schema import InputSchema
 from grpc_server.model.source import read_source
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1 import model_artifact_pb2
@@ -53,10 +53,12 @@ def load_model(folder: Path) -> LoadedModel:
     source = read_source(folder, content)
     try:
         artifact = _parse(content)
+        schema = InputSchema.from_message(artifact.input_schema)
+        classes = _read_classes(artifact)
         model = LoadedModel(
-            input_schema=_read_schema(artifact.input_schema),
-            classes=_read_classes(artifact),
-            estimator=_read_estimator(artifact),
+            input_schema=schema,
+            classes=classes,
+            estimator=_read_estimator(artifact, schema, len(classes.labels)),
             provenance=artifact.provenance,
             source=source,
             load_time=datetime.now(UTC),
@@ -76,20 +78,6 @@ def _parse(content: bytes) -> model_artifact_pb2.ModelArtifact:
         ) from None
 
 
-def _read_schema(message: model_artifact_pb2.InputSchema) -> InputSchema:
-    features = []
-    for feature in message.features:
-        if feature.WhichOneof("kind") != "numeric":
-            raise ArtifactCorrupt(
-                f'feature "{feature.name}" is of a kind that this server does not know; '
-                "a newer server may"
-            )
-        features.append(Feature(feature.name, feature.nullable))
-    if not features or len({feature.name for feature in features}) != len(features):
-        raise ArtifactCorrupt("input_schema.features is empty or has a name twice")
-    return InputSchema(tuple(features))
-
-
 def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
     integers = tuple(artifact.class_labels.integers.values)
     labels = tuple(map(str, integers)) or tuple(artifact.class_labels.strings.values)
@@ -107,17 +95,18 @@ def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
     )
 
 
-def _read_estimator(artifact: model_artifact_pb2.ModelArtifact) -> Estimator:
-    n_features = len(artifact.input_schema.features)
-    labels = artifact.class_labels
-    n_classes = len(labels.integers.values) or len(labels.strings.values)
+def _read_estimator(
+    artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
+) -> Estimator:
     match artifact.WhichOneof("estimator"):
         case "logistic_regression":
             return LogisticRegression.from_message(
-                artifact.logistic_regression, n_features, n_classes
+                artifact.logistic_regression, schema, n_classes
             )
         case "lightgbm":
-            return LightgbmBooster(artifact.lightgbm.model_text, n_features, n_classes)
+            return LightgbmBooster(
+                artifact.lightgbm.model_text, len(schema.features), n_classes
+            )
         case _:
             raise ArtifactCorrupt(
                 "has no estimator that this server knows; a newer server may"
@@ -145,7 +134,10 @@ def _check_golden_examples(
 def _check_golden_example(
     example: model_artifact_pb2.GoldenExample, model: LoadedModel, tolerance: float
 ) -> None:
-    row = model.input_schema.row_from_features(example.features)
+    if example.HasField("record"):
+        row = model.input_schema.row_from_record(example.record.fields)
+    else:
+        row = model.input_schema.row_from_features(example.features)
     probabilities = model.estimator.predict_probabilities(row)
     expected = example.probabilities
     agrees = len(probabilities) == len(expected) and all(
