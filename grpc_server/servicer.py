@@ -1,7 +1,8 @@
 """prediction.v1.PredictionService: from request to model to response."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import nlargest
 
 import grpc
 
@@ -12,6 +13,12 @@ from grpc_server.model.kinds import Boolean, IntegerCategories, TextCategories
 from grpc_server.model.schema import Feature
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
+
+_CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
+    None: pb.CALIBRATION_NONE,
+    "sigmoid": pb.CALIBRATION_SIGMOID,
+    "isotonic": pb.CALIBRATION_ISOTONIC,
+}
 
 
 class PredictionServicer(pb_grpc.PredictionServiceServicer):
@@ -27,17 +34,23 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
     ) -> pb.PredictResponse:
         """Predict the class of one instance."""
         model = self._slot.get()
-        probabilities = model.estimator.predict_probabilities(_row(request, model))
+        row = _row(request, model)
+        probabilities = model.estimator.predict_probabilities(row)
         position = model.classes.decide(probabilities)
         label = model.classes.labels[position]
         self._metrics.count_prediction(label)
-        return pb.PredictResponse(
+        response = pb.PredictResponse(
             model=model.display_name,
             prediction=model.classes.predictions[position],
             label=label,
             probabilities=probabilities,
             model_version=model.source.version,
         )
+        if request.explain_top_k:
+            response.explanation.CopyFrom(
+                _explain(model, row, position, request.explain_top_k)
+            )
+        return response
 
     def BatchPredict(
         self, request: pb.BatchPredictRequest, context: grpc.ServicerContext
@@ -78,6 +91,24 @@ def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:
     return model.input_schema.row_from_record(request.record.fields)
 
 
+def _explain(
+    model: LoadedModel, row: Sequence[float], position: int, top_k: int
+) -> pb.Explanation:
+    explained = position if len(model.classes.labels) > 2 else 1
+    explanation = model.estimator.explain(row, explained)
+    named = zip(model.input_schema.features, explanation.contributions, strict=True)
+    largest = nlargest(top_k, named, key=lambda pair: abs(pair[1]))
+    return pb.Explanation(
+        label=model.classes.labels[explained],
+        score=explanation.score,
+        base=explanation.base,
+        contributions=[
+            pb.Contribution(feature=feature.name, value=value)
+            for feature, value in largest
+        ],
+    )
+
+
 def _describe(model: LoadedModel) -> pb.GetModelResponse:
     response = pb.GetModelResponse(
         model=model.display_name,
@@ -87,7 +118,7 @@ def _describe(model: LoadedModel) -> pb.GetModelResponse:
         features=map(_describe_feature, model.input_schema.features),
         classes=model.classes.labels,
         threshold=model.classes.threshold,
-        calibration=pb.CALIBRATION_NONE,
+        calibration=_CALIBRATIONS[model.calibration],
         metrics=model.provenance.metrics,
         create_time=model.provenance.create_time,
     )

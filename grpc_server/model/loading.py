@@ -12,7 +12,8 @@ from grpc_server.errors import (
     GoldenMismatch,
     InvalidInstance,
 )
-from grpc_server.model.estimator import Estimator
+from grpc_server.model.calibration import CalibratedEstimator, read_maps
+from grpc_server.model.estimator import Estimator, ScoringEstimator
 from grpc_server.model.lightgbm import LightgbmBooster
 from grpc_server.model.loaded import Classes, LoadedModel
 from grpc_server.model.logistic_regression import LogisticRegression
@@ -24,6 +25,7 @@ from prediction.artifact.v1 import model_artifact_pb2
 # Largest difference to the trainer's probabilities by kind of estimator: trees add up the same
 # leaves in the same order, a dot product may be summed in another order.
 _TOLERANCES = {"lightgbm": 0.0, "logistic_regression": 1e-12}
+_TOLERANCE_OF_CALIBRATION = 1e-12
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -62,6 +64,7 @@ def load_model(folder: Path) -> LoadedModel:
             provenance=artifact.provenance,
             source=source,
             load_time=datetime.now(UTC),
+            calibration=_read_calibration(artifact),
         )
         _check_golden_examples(artifact, model)
     except ArtifactError as error:
@@ -98,6 +101,15 @@ def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
 def _read_estimator(
     artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
 ) -> Estimator:
+    estimator = _read_scoring_estimator(artifact, schema, n_classes)
+    if not artifact.HasField("calibration"):
+        return estimator
+    return CalibratedEstimator(estimator, read_maps(artifact.calibration, n_classes))
+
+
+def _read_scoring_estimator(
+    artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
+) -> ScoringEstimator:
     match artifact.WhichOneof("estimator"):
         case "logistic_regression":
             return LogisticRegression.from_message(
@@ -113,11 +125,28 @@ def _read_estimator(
             )
 
 
+def _read_calibration(artifact: model_artifact_pb2.ModelArtifact) -> str | None:
+    if not artifact.HasField("calibration"):
+        return None
+    return artifact.calibration.maps[0].WhichOneof("kind")
+
+
+def _tolerance(artifact: model_artifact_pb2.ModelArtifact, n_classes: int) -> float:
+    """Return the largest difference to the trainer's probabilities that is rounding."""
+    if not artifact.HasField("calibration"):
+        return _TOLERANCES[artifact.WhichOneof("estimator") or ""]
+    if artifact.WhichOneof("estimator") == "lightgbm":
+        return _TOLERANCE_OF_CALIBRATION
+    # A steep piece of an isotonic map magnifies the rounding of the dot product.
+    maps = read_maps(artifact.calibration, n_classes)
+    return _TOLERANCE_OF_CALIBRATION * max(1.0, *(m.steepest for m in maps))
+
+
 def _check_golden_examples(
     artifact: model_artifact_pb2.ModelArtifact, model: LoadedModel
 ) -> None:
     """Score what the trainer scored; warms the estimator up besides."""
-    tolerance = _TOLERANCES[artifact.WhichOneof("estimator") or ""]
+    tolerance = _tolerance(artifact, len(model.classes.labels))
     if not artifact.golden_examples:
         raise ArtifactCorrupt(
             "has no golden examples, so nothing shows that it is read correctly"

@@ -6,6 +6,7 @@ from math import exp, isfinite
 from operator import mul, sub
 
 from grpc_server.errors import ArtifactCorrupt
+from grpc_server.model.estimator import Explanation
 from grpc_server.model.rows import Rows
 from grpc_server.model.schema import InputSchema
 from prediction.artifact.v1 import model_artifact_pb2
@@ -70,6 +71,19 @@ class LogisticRegression:
         outputs = self.outputs(row)
         return _expit(outputs[0]) if len(outputs) == 1 else _softmax(outputs)
 
+    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the probabilities of each row, as `Estimator` says."""
+        return map(self.predict_probabilities, rows)
+
+    def explain(self, row: Sequence[float], position: int) -> Explanation:
+        """Take the score of one class apart, as `Estimator` says."""
+        output = position if len(self.intercepts) > 1 else 0
+        contributions = list(map(mul, self.coefficients[output], self._center(row)))
+        if self.category_weights:
+            contributions.extend(self._weights(row, output))
+        base = self.intercepts[output]
+        return Explanation(self.outputs(row)[output], base, contributions)
+
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
         """Return the log-odds of the second of two classes, or a number per class."""
         numbers = self._center(row)
@@ -104,9 +118,9 @@ class LogisticRegression:
         for weights, code in zip(self.category_weights, codes, strict=True):
             yield weights[position][int(code)] if code == code else 0.0
 
-    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
-        """Return the probabilities of each row, as `Estimator` says."""
-        return map(self.predict_probabilities, rows)
+    def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the outputs of each row."""
+        return map(self.outputs, rows)
 
 
 def _expit(z: float) -> tuple[float, float]:
