@@ -61,12 +61,15 @@ class InvalidInstance(DomainError):
     """
 
     def __init__(self, violations: Iterable[Violation], n_more: int = 0) -> None:
+        super().__init__(violations, n_more)
         found = tuple(violations)
         self.violations = found[:MAX_VIOLATIONS]
         self.n_more = n_more + len(found) - len(self.violations)
-        first, more = found[0], len(found) - 1 + n_more
+
+    def __str__(self) -> str:
+        first, more = self.violations[0], len(self.violations) - 1 + self.n_more
         suffix = f" (and {more} more)" if more else ""
-        super().__init__(f"{first.field}: {first.description}{suffix}")
+        return f"{first.field}: {first.description}{suffix}"
 
 
 class Violations:

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from grpc_server import fast_lane
 from grpc_server.errors import FastLaneUnusable
 from grpc_server.model import load_model
+from grpc_server.model.estimator import Explanation
 from grpc_server.model.rows import Rows
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from grpc_server.settings import LANES
@@ -50,6 +51,10 @@ class Gate:
 
     def predict_batch(self, rows: Rows) -> list[list[float]]:
         return [self.predict_probabilities(row) for row in rows]
+
+    def explain(self, row: object, position: int) -> Explanation:
+        self.predict_probabilities(row)
+        return Explanation(score=1.0, base=1.0, contributions=[0.0, 0.0])
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from math import isfinite, nan
 
 from grpc_server.errors import BatchTooLarge, InvalidInstance, Violation, Violations
+from grpc_server.model.kinds import Scalar, shorten, show
 from grpc_server.model.rows import Rows
-from grpc_server.model.schema import Feature, InputSchema, shorten
+from grpc_server.model.schema import Feature, InputSchema
 from prediction.v1 import prediction_service_pb2 as pb
 
 
@@ -27,7 +28,8 @@ def read_batch(
     Raises
     ------
     InvalidInstance
-        If the request is empty, or a name, a count or a value does not fit.
+        If the request is empty, a name, a count or a value does not fit, or values come by position
+        where a feature is not numeric.
     BatchTooLarge
         If there are more rows.
     """
@@ -41,6 +43,7 @@ def read_batch(
 
 
 def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) -> Rows:
+    schema.check_positional("values", "columns")
     n_features = len(schema.features)
     if not values or len(values) % n_features:
         raise InvalidInstance([_wrong_count(schema, len(values))])
@@ -57,7 +60,7 @@ def _check_values(schema: InputSchema, rows: Rows) -> None:
     n_features = rows.n_features
     for position, value in enumerate(rows.values):
         feature = schema.features[position % n_features]
-        if not feature.takes(value):
+        if feature.encode(value) is None:
             violations.add(_unfit_value, position, n_features, feature, value)
     violations.check()
 
@@ -120,7 +123,7 @@ class _ColumnReader:
                 self._violations.add(_unknown, column.name, self._schema)
             elif column.name in seen:
                 self._violations.add(_twice, column.name)
-            elif column.WhichOneof("values") != feature.column_field:
+            elif column.WhichOneof("values") != feature.kind.column_field:
                 self._violations.add(_wrong_kind, feature, column)
             else:
                 matched[column.name] = column
@@ -144,7 +147,7 @@ class _ColumnReader:
 
     def _read_column(self, feature: Feature, column: pb.Column) -> Sequence[float]:
         numbers = feature.encode_column(_values(column))
-        numbers = self._without_missing(feature, column, numbers)
+        self._set_missing(feature, column, numbers)
         if None not in numbers:
             return numbers  # type: ignore[return-value]  # there is none left
         values = _values(column)
@@ -153,12 +156,9 @@ class _ColumnReader:
                 self._violations.add(_unfit_row, feature, row, values[row])
         return [nan] * len(numbers)
 
-    def _without_missing(
-        self, feature: Feature, column: pb.Column, numbers: Sequence[float | None]
-    ) -> Sequence[float | None]:
-        if not column.missing_rows:
-            return numbers
-        numbers = list(numbers)
+    def _set_missing(
+        self, feature: Feature, column: pb.Column, numbers: list[float | None]
+    ) -> None:
         for position, row in enumerate(column.missing_rows):
             if row >= len(numbers):
                 self._violations.add(
@@ -168,13 +168,10 @@ class _ColumnReader:
             if not feature.nullable:
                 self._violations.add(_missing_row, feature, position, row)
             numbers[row] = nan
-        return numbers
 
 
-def _values(column: pb.Column) -> Sequence[float | str | bool]:
-    values: Sequence[float | str | bool] = getattr(
-        column, column.WhichOneof("values") or ""
-    ).values
+def _values(column: pb.Column) -> Sequence[Scalar]:
+    values: Sequence[Scalar] = getattr(column, column.WhichOneof("values") or "").values
     return values
 
 
@@ -191,7 +188,7 @@ def _twice(name: str) -> Violation:
 def _absent(feature: Feature) -> Violation:
     return Violation(
         _path(feature.name),
-        f"is missing; it takes {feature.column_field}, each {feature.allowed}",
+        f"is missing; it takes {feature.kind.column_field}, each {feature.allowed}",
     )
 
 
@@ -199,7 +196,7 @@ def _wrong_kind(feature: Feature, column: pb.Column) -> Violation:
     came = column.WhichOneof("values") or "no values"
     return Violation(
         _path(feature.name),
-        f"{came} came; it takes {feature.column_field}, each {feature.allowed}",
+        f"{came} came; it takes {feature.kind.column_field}, each {feature.allowed}",
     )
 
 
@@ -212,10 +209,10 @@ def _wrong_length(
     return Violation(_values_path(column.name, column), f"{count} came; {needed}")
 
 
-def _unfit_row(feature: Feature, row: int, value: float | str | bool) -> Violation:
+def _unfit_row(feature: Feature, row: int, value: Scalar) -> Violation:
     return Violation(
-        f"{_path(feature.name)}.{feature.column_field}.values[{row}]",
-        f"{feature.show(value)} is not allowed; it takes {feature.allowed}",
+        f"{_path(feature.name)}.{feature.kind.column_field}.values[{row}]",
+        f"{show(value)} is not allowed; it takes {feature.allowed}",
     )
 
 
