@@ -2,6 +2,7 @@
 
 DomainError
  ├─ InvalidInstance        the request does not fit the model's input schema
+ ├─ BatchTooLarge          the batch has more rows than the server takes
  ├─ ModelUnavailable       no model is loaded
  ├─ DeadlineExceeded       the caller's deadline passed before the prediction began
  ├─ CallCancelled          the caller hung up before the prediction began
@@ -17,8 +18,15 @@ DomainError
          └─ GoldenMismatch    the file is read, but does not answer as its trainer's libraries did
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import ParamSpec
+
+_P = ParamSpec("_P")
+
+# What a caller is told of: details travel in a header, and beyond 8 KiB the caller sees
+# RESOURCE_EXHAUSTED instead. The schema bounds one violation to about 300 bytes.
+MAX_VIOLATIONS = 12
 
 
 class DomainError(Exception):
@@ -47,14 +55,53 @@ class InvalidInstance(DomainError):
     Parameters
     ----------
     violations : iterable of Violation
-        One or more, in the order of the schema.
+        One or more, in the order of the schema; the first `MAX_VIOLATIONS` are kept.
+    n_more : int
+        How many there are besides.
     """
 
-    def __init__(self, violations: Iterable[Violation]) -> None:
-        self.violations = tuple(violations)
-        first, more = self.violations[0], len(self.violations) - 1
+    def __init__(self, violations: Iterable[Violation], n_more: int = 0) -> None:
+        super().__init__(violations, n_more)
+        found = tuple(violations)
+        self.violations = found[:MAX_VIOLATIONS]
+        self.n_more = n_more + len(found) - len(self.violations)
+
+    def __str__(self) -> str:
+        first, more = self.violations[0], len(self.violations) - 1 + self.n_more
         suffix = f" (and {more} more)" if more else ""
-        super().__init__(f"{first.field}: {first.description}{suffix}")
+        return f"{first.field}: {first.description}{suffix}"
+
+
+class Violations:
+    """Collects violations of which there may be millions: makes those that are told, counts all."""
+
+    def __init__(self) -> None:
+        self._made: list[Violation] = []
+        self._n_more = 0
+
+    def add(
+        self, make: Callable[_P, Violation], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """Add what `make` returns for its arguments."""
+        if len(self._made) < MAX_VIOLATIONS:
+            self._made.append(make(*args, **kwargs))
+        else:
+            self._n_more += 1
+
+    def check(self) -> None:
+        """Do nothing if there are none.
+
+        Raises
+        ------
+        InvalidInstance
+            If there are some.
+        """
+        if self._made:
+            raise InvalidInstance(self._made, self._n_more)
+
+
+class BatchTooLarge(DomainError):
+    """The batch has more rows than the server takes; the message says how many it takes."""
 
 
 class ModelUnavailable(DomainError):

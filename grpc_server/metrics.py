@@ -1,6 +1,6 @@
 """What Prometheus sees; the names of the RPC metrics are those that gRPC dashboards know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -9,6 +9,8 @@ from grpc_server.model import LoadedModel
 
 # 50 us to 3.3 s, doubling: a prediction takes tens of microseconds.
 LATENCY_BUCKETS_SECONDS = tuple(50e-6 * 2**power for power in range(17))
+# 1 to 65,536 rows in steps of 4; --max-batch-rows has 10,000 for its default.
+BATCH_BUCKETS_ROWS = tuple(4**power for power in range(9))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,12 @@ class Metrics:
         )
         # Bound once: binding a label costs more than counting.
         self._count_by_label: dict[str, Callable[[], None]] = {}
+        self._batch_rows = Histogram(
+            "prediction_batch_rows",
+            "Instances of one call of BatchPredict that was answered.",
+            registry=registry,
+            buckets=BATCH_BUCKETS_ROWS,
+        )
         self._model_info = Gauge(
             "prediction_model_info",
             "1 for the model that answers.",
@@ -121,6 +129,12 @@ class Metrics:
         except KeyError:
             count = self._count_by_label[label] = self._instances.labels(label).inc
             count()
+
+    def count_batch(self, n_by_label: Mapping[str, int]) -> None:
+        """Count the instances of one batch by the label that each was predicted as."""
+        self._batch_rows.observe(sum(n_by_label.values()))
+        for label, n_rows in n_by_label.items():
+            self._instances.labels(label).inc(n_rows)
 
     def show_model(self, model: LoadedModel) -> None:
         """Let the gauges tell of `model`, and of no other."""

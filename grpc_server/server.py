@@ -126,7 +126,8 @@ class PredictionServer:
             options=_channel_options(settings),
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(self._slot, self._metrics), server
+            PredictionServicer(self._slot, self._metrics, settings.max_batch_rows),
+            server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         if settings.reflection:

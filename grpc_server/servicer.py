@@ -1,37 +1,76 @@
 """prediction.v1.PredictionService: from request to model to response."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from heapq import nlargest
 
 import grpc
 
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
-from grpc_server.model import LoadedModel, ModelSlot
+from grpc_server.model import LoadedModel, ModelSlot, read_batch
+from grpc_server.model.kinds import Boolean, IntegerCategories, TextCategories
+from grpc_server.model.schema import Feature
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
+
+_CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
+    None: pb.CALIBRATION_NONE,
+    "sigmoid": pb.CALIBRATION_SIGMOID,
+    "isotonic": pb.CALIBRATION_ISOTONIC,
+}
 
 
 class PredictionServicer(pb_grpc.PredictionServiceServicer):
     """Answers with the model in `slot`; raises errors of the domain, which the edge translates."""
 
-    def __init__(self, slot: ModelSlot, metrics: Metrics) -> None:
+    def __init__(self, slot: ModelSlot, metrics: Metrics, max_batch_rows: int) -> None:
         self._slot = slot
         self._metrics = metrics
+        self._max_batch_rows = max_batch_rows
 
     def Predict(
         self, request: pb.PredictRequest, context: grpc.ServicerContext
     ) -> pb.PredictResponse:
         """Predict the class of one instance."""
         model = self._slot.get()
-        probabilities = model.estimator.predict_probabilities(_row(request, model))
+        row = _row(request, model)
+        probabilities = model.estimator.predict_probabilities(row)
         position = model.classes.decide(probabilities)
         label = model.classes.labels[position]
         self._metrics.count_prediction(label)
-        return pb.PredictResponse(
+        response = pb.PredictResponse(
             model=model.display_name,
             prediction=model.classes.predictions[position],
             label=label,
             probabilities=probabilities,
+            model_version=model.source.version,
+        )
+        if request.explain_top_k:
+            response.explanation.CopyFrom(
+                _explain(model, row, position, request.explain_top_k)
+            )
+        return response
+
+    def BatchPredict(
+        self, request: pb.BatchPredictRequest, context: grpc.ServicerContext
+    ) -> pb.BatchPredictResponse:
+        """Predict the classes of many instances."""
+        model = self._slot.get()
+        rows = read_batch(model.input_schema, request, self._max_batch_rows)
+        positions: list[int] = []
+        flat: list[float] = []
+        for probabilities in model.estimator.predict_batch(rows):
+            positions.append(model.classes.decide(probabilities))
+            flat.extend(probabilities)
+        self._metrics.count_batch(
+            {model.classes.labels[p]: n for p, n in Counter(positions).items()}
+        )
+        return pb.BatchPredictResponse(
+            model=model.display_name,
+            classes=model.classes.labels,
+            positions=positions,
+            probabilities=flat,
             model_version=model.source.version,
         )
 
@@ -52,20 +91,54 @@ def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:
     return model.input_schema.row_from_record(request.record.fields)
 
 
+def _explain(
+    model: LoadedModel, row: Sequence[float], position: int, top_k: int
+) -> pb.Explanation:
+    explained = position if len(model.classes.labels) > 2 else 1
+    explanation = model.estimator.explain(row, explained)
+    named = zip(model.input_schema.features, explanation.contributions, strict=True)
+    largest = nlargest(top_k, named, key=lambda pair: abs(pair[1]))
+    return pb.Explanation(
+        label=model.classes.labels[explained],
+        score=explanation.score,
+        base=explanation.base,
+        contributions=[
+            pb.Contribution(feature=feature.name, value=value)
+            for feature, value in largest
+        ],
+    )
+
+
 def _describe(model: LoadedModel) -> pb.GetModelResponse:
     response = pb.GetModelResponse(
         model=model.display_name,
         registered_model=model.source.registered_model,
         model_version=model.source.version,
         run_id=model.source.run_id,
-        features=[
-            pb.Feature(name=f.name, kind=pb.FEATURE_KIND_NUMERIC, nullable=f.nullable)
-            for f in model.input_schema.features
-        ],
+        features=map(_describe_feature, model.input_schema.features),
         classes=model.classes.labels,
         threshold=model.classes.threshold,
+        calibration=_CALIBRATIONS[model.calibration],
         metrics=model.provenance.metrics,
         create_time=model.provenance.create_time,
     )
     response.load_time.FromDatetime(model.load_time)
     return response
+
+
+def _describe_feature(feature: Feature) -> pb.Feature:
+    description = pb.Feature(name=feature.name, nullable=feature.nullable)
+    match feature.kind:
+        case Boolean():
+            description.kind = pb.FEATURE_KIND_BOOLEAN
+        case TextCategories() | IntegerCategories() as categories:
+            description.kind = (
+                pb.FEATURE_KIND_CATEGORICAL_TEXT
+                if isinstance(categories, TextCategories)
+                else pb.FEATURE_KIND_CATEGORICAL_INTEGER
+            )
+            description.categories.extend(categories.labels)
+            description.refuse_unknown = categories.refuse_unknown
+        case _:
+            description.kind = pb.FEATURE_KIND_NUMERIC
+    return description

@@ -118,6 +118,12 @@ class Settings:
         _integer(1024, 2**31 - 1),
         "largest message to receive or send, in bytes",
     )
+    max_batch_rows: int = _setting(
+        10_000,
+        _integer(1, 1_000_000),
+        "most instances of one call of BatchPredict; its message is bounded by max-message-bytes, "
+        "which by default holds 10,000 instances of 200 numbers",
+    )
     drain_seconds: float = _setting(
         5.0,
         _seconds,

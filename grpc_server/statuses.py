@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_server.errors import (
+    BatchTooLarge,
     CallCancelled,
     DeadlineExceeded,
     DomainError,
@@ -19,14 +20,12 @@ from grpc_server.errors import (
 )
 
 ERROR_DOMAIN = "prediction.v1"
-# Details travel in a header: beyond 8 KiB the caller sees RESOURCE_EXHAUSTED instead. The schema
-# bounds one violation to about 300 bytes.
-MAX_VIOLATIONS = 12
 # What a refused caller is told to wait: longer than a full lane takes to empty.
 RETRY_DELAY_SECONDS = 0.1
 
 STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
     InvalidInstance: grpc.StatusCode.INVALID_ARGUMENT,
+    BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
     ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     CallCancelled: grpc.StatusCode.CANCELLED,
@@ -35,6 +34,7 @@ STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
 
 _REASON_BY_ERROR: Mapping[type[DomainError], str] = {
     InvalidInstance: "INVALID_INSTANCE",
+    BatchTooLarge: "BATCH_TOO_LARGE",
     ModelUnavailable: "MODEL_UNAVAILABLE",
     DeadlineExceeded: "DEADLINE_EXCEEDED",
     CallCancelled: "CANCELLED",
@@ -68,17 +68,15 @@ def internal_status() -> tuple[Status, str]:
 
 
 def _bad_request(error: InvalidInstance) -> BadRequest:
-    shown = error.violations[:MAX_VIOLATIONS]
     request = BadRequest(
         field_violations=[
             BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in shown
+            for v in error.violations
         ]
     )
-    more = len(error.violations) - len(shown)
-    if more:
+    if error.n_more:
         request.field_violations.add(
-            field="*", description=f"{more} more fields do not fit"
+            field="*", description=f"{error.n_more} more fields do not fit"
         )
     return request
 

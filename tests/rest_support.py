@@ -47,10 +47,10 @@ def curl(*arguments: str) -> Reply:
     return Reply(int(first.split()[1]), Parser().parsestr(headers), text)
 
 
-def post(url: str, body: str, *arguments: str) -> Reply:
+def post(url: str, body: str, *arguments: str, path: str = "/predict") -> Reply:
     """Post JSON, of which curl reads a file if it begins with @."""
     kind = ["--header", "Content-Type: application/json"]
-    return curl("--data-binary", body, *kind, *arguments, f"{url}/predict")
+    return curl("--data-binary", body, *kind, *arguments, f"{url}{path}")
 
 
 def five_feature_artifact() -> ModelArtifact:

@@ -55,6 +55,9 @@ class ScriptedServicer(pb_grpc.PredictionServiceServicer):
     def Predict(self, request: pb.PredictRequest, context: Any) -> Any:
         return self._answer(request, context)
 
+    def BatchPredict(self, request: pb.BatchPredictRequest, context: Any) -> Any:
+        return self._answer(request, context)
+
     def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
         return self._answer(request, context)
 

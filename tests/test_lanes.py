@@ -17,6 +17,8 @@ from grpc_status import rpc_status
 from grpc_server import fast_lane
 from grpc_server.errors import FastLaneUnusable
 from grpc_server.model import load_model
+from grpc_server.model.estimator import Explanation
+from grpc_server.model.rows import Rows
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from grpc_server.settings import LANES
 from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
@@ -46,6 +48,13 @@ class Gate:
         self.n_asked += 1
         assert self.opened.wait(30)
         return [0.25, 0.75]
+
+    def predict_batch(self, rows: Rows) -> list[list[float]]:
+        return [self.predict_probabilities(row) for row in rows]
+
+    def explain(self, row: object, position: int) -> Explanation:
+        self.predict_probabilities(row)
+        return Explanation(score=1.0, base=1.0, contributions=[0.0, 0.0])
 
 
 @pytest.fixture

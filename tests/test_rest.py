@@ -123,6 +123,54 @@ def test_fields_that_the_request_does_not_have_are_ignored(url: str) -> None:
     assert post(url, AT_CENTER.replace("features", "feature")).status == 400
 
 
+BATCH = [[1.0, 2.0, 3.0, 4.0, 5.0], [-9.0, 2.0, 3.0, 4.0, 5.0]]
+
+
+def test_a_batch_is_answered_row_by_row(url: str) -> None:
+    alone = [post(url, json.dumps({"features": row})).json for row in BATCH]
+    columns = [
+        {"name": f"f{j}", "doubles": {"values": [row[j] for row in BATCH]}}
+        for j in range(5)
+    ]
+
+    for body in ({"values": BATCH[0] + BATCH[1]}, {"columns": columns}):
+        reply = post(url, json.dumps(body), path="/predict/batch")
+
+        assert (reply.status, reply.json) == (
+            200,
+            {
+                "model": "Logistic Regression",
+                "classes": ["0", "1"],
+                "positions": [1, 0],
+                "probabilities": [p for one in alone for p in one["probabilities"]],
+                "model_version": alone[0]["model_version"],
+            },
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("{}", "values: 0 values came"),
+        ('{"values": [1, 2, 3, 4, 5, 6]}', "values: 6 values came"),
+        # Without it these would be whole rows.
+        ('{"values": [1, null, 2, 3, 4, 5]}', 'a missing number is "NaN"'),
+        ('{"values": [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]}', "no list"),
+        ('{"columns": [{"name": "f0", "doubles": {"values": [null]}}]}', "no null"),
+        ('{"columns": [{"name": "f0", "doubles": [1]}]}', "cannot start list"),
+        (
+            '{"columns": [{"name": "null, [null", "strings": {"values": ["\\"[null"]}}]}',
+            'columns["null, [null"]: is not a feature of the model',
+        ),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_a_400(url: str, body: str, message: str) -> None:
+    status, code, text = error(post(url, body, path="/predict/batch"))
+
+    assert (status, code) == (400, 3)
+    assert message in text
+
+
 def test_model_describes_the_model(url: str) -> None:
     reply = curl(f"{url}/model")
 
@@ -135,11 +183,18 @@ def test_model_describes_the_model(url: str) -> None:
         "model_version": post(url, AT_CENTER).json["model_version"],
         "run_id": "",
         "features": [
-            {"name": f"f{n}", "kind": "FEATURE_KIND_NUMERIC", "nullable": False}
+            {
+                "name": f"f{n}",
+                "kind": "FEATURE_KIND_NUMERIC",
+                "nullable": False,
+                "categories": [],
+                "refuse_unknown": False,
+            }
             for n in range(5)
         ],
         "classes": ["0", "1"],
         "threshold": 0.5,
+        "calibration": "CALIBRATION_NONE",
         "metrics": {"holdout_roc_auc": 0.75},
     }
 
@@ -205,9 +260,10 @@ def test_a_bad_request_names_its_violations(url: str) -> None:
         ('{"features": [1, 2, 3, 4, NaN]}', "Unexpected token"),
         ('{"features": [1, 2, 3, 4, 1e999]}', "exceeds the range of double"),
         # Without their nulls and brackets these would be five numbers.
-        ('{"features": [1, null, 2, 3, 4, 5]}', 'a missing one is "NaN"'),
-        ('{"features": [1, [2, 3], 4, 5]}', "features: takes numbers"),
-        ('{"features": [1], "features": [2, 3, 4, 5, null]}', "takes numbers"),
+        ('{"features": [1, null, 2, 3, 4, 5]}', 'a missing number is "NaN"'),
+        ('{"features": [1, [2, 3], 4, 5]}', "a list takes no null and no list"),
+        ('{"f\\u0065atures": [1, [2, 3], 4, 5]}', "no list"),
+        ('{"features": [1], "features": [2, 3, 4, 5, null]}', "takes no null"),
         ('{"record": [1, 2, 3, 4, 5]}', "cannot start list"),
         (
             '{"record": {"f0": null, "f1": 1, "f2": 1, "f3": 1, "f4": 1}}',
@@ -252,7 +308,12 @@ def test_json_on_the_path_of_grpc_is_a_404(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "wrong", "right"),
-    [("/predict", "GET", "POST"), ("/model", "POST", "GET"), ("/model", "PUT", "GET")],
+    [
+        ("/predict", "GET", "POST"),
+        ("/predict/batch", "GET", "POST"),
+        ("/model", "POST", "GET"),
+        ("/model", "PUT", "GET"),
+    ],
 )
 def test_another_method_is_a_405(url: str, path: str, wrong: str, right: str) -> None:
     reply = curl("--request", wrong, url + path)

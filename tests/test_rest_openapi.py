@@ -67,9 +67,19 @@ def test_whatever_is_sent_the_answer_is_as_documented(
     [
         ("/predict", "POST", {"features": [1, 2, 3, 4, 5]}),
         ("/predict", "POST", {"record": {f"f{n}": n for n in range(5)}}),
+        ("/predict/batch", "POST", {"values": [1, 2, 3, 4, 5] * 2}),
+        (
+            "/predict/batch",
+            "POST",
+            {
+                "columns": [
+                    {"name": f"f{n}", "doubles": {"values": [n, 0]}} for n in range(5)
+                ]
+            },
+        ),
         ("/model", "GET", None),
     ],
-    ids=["features", "record", "model"],
+    ids=["features", "record", "values", "columns", "model"],
 )
 def test_good_answers_are_as_documented(
     url: str, path: str, method: str, body: Any

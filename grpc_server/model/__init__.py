@@ -4,9 +4,10 @@ Uses no scikit-learn, pandas, NumPy, MLflow or LightGBM package: the process is 
 second and holds little memory.
 """
 
+from grpc_server.model.batch import read_batch
 from grpc_server.model.loaded import LoadedModel
 from grpc_server.model.loading import load_model
 from grpc_server.model.schema import InputSchema
 from grpc_server.model.slot import ModelSlot
 
-__all__ = ["InputSchema", "LoadedModel", "ModelSlot", "load_model"]
+__all__ = ["InputSchema", "LoadedModel", "ModelSlot", "load_model", "read_batch"]

@@ -1,7 +1,29 @@
 """What every fitted estimator offers to the server."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+from grpc_server.model.rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What each feature contributed to the score of one class.
+
+    Parameters
+    ----------
+    score : float
+        The number before the map to probabilities: `base` and all contributions added up.
+    base : float
+        The score without any feature.
+    contributions : sequence of float
+        n_features values, in the order of the schema.
+    """
+
+    score: float
+    base: float
+    contributions: Sequence[float]
 
 
 class Estimator(Protocol):
@@ -20,4 +42,43 @@ class Estimator(Protocol):
         sequence of float
             n_classes values in [0, 1] that sum to 1.
         """
+        ...
+
+    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return what `predict_probabilities` returns for each row.
+
+        Parameters
+        ----------
+        rows : Rows
+            n_rows rows.
+
+        Returns
+        -------
+        iterable of sequence of float, n_rows
+            Probabilities, bit by bit those of each row alone.
+        """
+        ...
+
+    def explain(self, row: Sequence[float], position: int) -> Explanation:
+        """Take the score of one class apart.
+
+        Parameters
+        ----------
+        row : sequence of float
+            n_features values, NaN where missing.
+        position : int
+            Position of the class. With two classes the score is that of the second in any case.
+        """
+        ...
+
+
+class ScoringEstimator(Estimator, Protocol):
+    """An estimator that can be calibrated: it says what its probabilities are to be made of."""
+
+    def outputs(self, row: Sequence[float]) -> Sequence[float]:
+        """Return the variables of the calibration: one for two classes, else one per class."""
+        ...
+
+    def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return what `outputs` returns for each row."""
         ...

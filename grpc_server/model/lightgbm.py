@@ -10,13 +10,17 @@ import logging
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from grpc_server.errors import ArtifactCorrupt, StartupError
+from grpc_server.model.estimator import Explanation
+from grpc_server.model.rows import Rows
 
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
+_PREDICT_CONTRIB = 3  # C_API_PREDICT_CONTRIB: SHAP values, and the expected score
 _DTYPE_FLOAT64 = 1  # C_API_DTYPE_FLOAT64
+_ROW_MAJOR = 1
 _ALL_ITERATIONS = -1
 # One thread a call: OpenMP's own default made the 99th percentile of one row 5 ms to 0.9 s.
 _PARAMETERS = b"num_threads=1 verbose=-1"
@@ -59,17 +63,77 @@ class LightgbmBooster:
 
     def predict_probabilities(self, row: Sequence[float]) -> Sequence[float]:
         """Return the probability of each class, as `Estimator` says; exactly LightGBM's own."""
+        return self._to_probabilities(self.outputs(row))
+
+    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the probabilities of each row, as `Estimator` says; one call of the library."""
+        return map(self._to_probabilities, self.batch_outputs(rows))
+
+    def explain(self, row: Sequence[float], position: int) -> Explanation:
+        """Take the score of one class apart by SHAP values, as `Estimator` says."""
+        try:
+            explain = self._of_thread.explain
+        except AttributeError:
+            n_values = self._n_outputs * (self._n_features + 1)
+            explain = self._of_thread.explain = _RowPredictor(
+                self._library,
+                self._handle,
+                self._n_features,
+                n_values,
+                _PREDICT_CONTRIB,
+            )
+        start = position * (self._n_features + 1) if self._n_outputs > 1 else 0
+        values: Sequence[float] = explain(row)[start : start + self._n_features + 1]
+        return Explanation(sum(values), base=values[-1], contributions=values[:-1])
+
+    def outputs(self, row: Sequence[float]) -> Sequence[float]:
+        """Return the probability of each class, with two classes that of the second alone."""
         try:
             predict = self._of_thread.predict
         except AttributeError:
             predict = self._of_thread.predict = _RowPredictor(
-                self._library, self._handle, self._n_features, self._n_outputs
+                self._library,
+                self._handle,
+                self._n_features,
+                self._n_outputs,
+                _PREDICT_NORMAL,
             )
         outputs: Sequence[float] = predict(row)
+        return outputs
+
+    def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the outputs of each row, by one call of the library."""
+        outputs = self._predict_rows(rows)
+        for start in range(0, len(outputs), self._n_outputs):
+            yield outputs[start : start + self._n_outputs]
+
+    def _to_probabilities(self, outputs: Sequence[float]) -> Sequence[float]:
         if self._n_outputs > 1:
             return outputs
         # As LGBMClassifier.predict_proba does.
         return 1.0 - outputs[0], outputs[0]
+
+    def _predict_rows(self, rows: Rows) -> Sequence[float]:
+        n_values = len(rows) * self._n_outputs
+        outputs, n_written = (ctypes.c_double * n_values)(), ctypes.c_int64()
+        data = (ctypes.c_double * len(rows.values)).from_buffer(rows.values)
+        failed = self._library.LGBM_BoosterPredictForMat(
+            self._handle,
+            ctypes.byref(data),
+            ctypes.c_int(_DTYPE_FLOAT64),
+            ctypes.c_int32(len(rows)),
+            ctypes.c_int32(self._n_features),
+            ctypes.c_int(_ROW_MAJOR),
+            ctypes.c_int(_PREDICT_NORMAL),
+            ctypes.c_int(0),
+            ctypes.c_int(_ALL_ITERATIONS),
+            ctypes.c_char_p(_PARAMETERS),
+            ctypes.byref(n_written),
+            ctypes.byref(outputs),
+        )
+        if failed:
+            raise RuntimeError(f"LightGBM: {_last_error(self._library)}")
+        return outputs[:]
 
     def _create(self, model_text: bytes) -> ctypes.c_void_p:
         handle, n_iterations = ctypes.c_void_p(), ctypes.c_int()
@@ -100,11 +164,12 @@ class _RowPredictor:
         booster: ctypes.c_void_p,
         n_features: int,
         n_outputs: int,
+        predict_type: int,
     ) -> None:
         config = ctypes.c_void_p()
         failed = library.LGBM_BoosterPredictForMatSingleRowFastInit(
             booster,
-            ctypes.c_int(_PREDICT_NORMAL),
+            ctypes.c_int(predict_type),
             ctypes.c_int(0),
             ctypes.c_int(_ALL_ITERATIONS),
             ctypes.c_int(_DTYPE_FLOAT64),

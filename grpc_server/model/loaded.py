@@ -37,7 +37,10 @@ class Classes:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that passed its checks, and where it comes from."""
+    """A model that passed its checks, and where it comes from.
+
+    The calibration is the kind of its maps, such as "sigmoid", or None.
+    """
 
     input_schema: InputSchema
     classes: Classes
@@ -45,6 +48,7 @@ class LoadedModel:
     provenance: model_artifact_pb2.Provenance
     source: ModelSource
     load_time: datetime
+    calibration: str | None = None
 
     @property
     def display_name(self) -> str:

@@ -12,11 +12,12 @@ from grpc_server.errors import (
     GoldenMismatch,
     InvalidInstance,
 )
-from grpc_server.model.estimator import Estimator
+from grpc_server.model.calibration import CalibratedEstimator, read_maps
+from grpc_server.model.estimator import Estimator, ScoringEstimator
 from grpc_server.model.lightgbm import LightgbmBooster
 from grpc_server.model.loaded import Classes, LoadedModel
 from grpc_server.model.logistic_regression import LogisticRegression
-from grpc_server.model.schema import Feature, InputSchema
+from grpc_server.model.schema import InputSchema
 from grpc_server.model.source import read_source
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1 import model_artifact_pb2
@@ -24,6 +25,7 @@ from prediction.artifact.v1 import model_artifact_pb2
 # Largest difference to the trainer's probabilities by kind of estimator: trees add up the same
 # leaves in the same order, a dot product may be summed in another order.
 _TOLERANCES = {"lightgbm": 0.0, "logistic_regression": 1e-12}
+_TOLERANCE_OF_CALIBRATION = 1e-12
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -53,13 +55,16 @@ def load_model(folder: Path) -> LoadedModel:
     source = read_source(folder, content)
     try:
         artifact = _parse(content)
+        schema = InputSchema.from_message(artifact.input_schema)
+        classes = _read_classes(artifact)
         model = LoadedModel(
-            input_schema=_read_schema(artifact.input_schema),
-            classes=_read_classes(artifact),
-            estimator=_read_estimator(artifact),
+            input_schema=schema,
+            classes=classes,
+            estimator=_read_estimator(artifact, schema, len(classes.labels)),
             provenance=artifact.provenance,
             source=source,
             load_time=datetime.now(UTC),
+            calibration=_read_calibration(artifact),
         )
         _check_golden_examples(artifact, model)
     except ArtifactError as error:
@@ -74,20 +79,6 @@ def _parse(content: bytes) -> model_artifact_pb2.ModelArtifact:
         raise ArtifactCorrupt(
             "is no ModelArtifact; it was altered or only partly written"
         ) from None
-
-
-def _read_schema(message: model_artifact_pb2.InputSchema) -> InputSchema:
-    features = []
-    for feature in message.features:
-        if feature.WhichOneof("kind") != "numeric":
-            raise ArtifactCorrupt(
-                f'feature "{feature.name}" is of a kind that this server does not know; '
-                "a newer server may"
-            )
-        features.append(Feature(feature.name, feature.nullable))
-    if not features or len({feature.name for feature in features}) != len(features):
-        raise ArtifactCorrupt("input_schema.features is empty or has a name twice")
-    return InputSchema(tuple(features))
 
 
 def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
@@ -107,28 +98,55 @@ def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
     )
 
 
-def _read_estimator(artifact: model_artifact_pb2.ModelArtifact) -> Estimator:
-    n_features = len(artifact.input_schema.features)
-    labels = artifact.class_labels
-    n_classes = len(labels.integers.values) or len(labels.strings.values)
+def _read_estimator(
+    artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
+) -> Estimator:
+    estimator = _read_scoring_estimator(artifact, schema, n_classes)
+    if not artifact.HasField("calibration"):
+        return estimator
+    return CalibratedEstimator(estimator, read_maps(artifact.calibration, n_classes))
+
+
+def _read_scoring_estimator(
+    artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
+) -> ScoringEstimator:
     match artifact.WhichOneof("estimator"):
         case "logistic_regression":
             return LogisticRegression.from_message(
-                artifact.logistic_regression, n_features, n_classes
+                artifact.logistic_regression, schema, n_classes
             )
         case "lightgbm":
-            return LightgbmBooster(artifact.lightgbm.model_text, n_features, n_classes)
+            return LightgbmBooster(
+                artifact.lightgbm.model_text, len(schema.features), n_classes
+            )
         case _:
             raise ArtifactCorrupt(
                 "has no estimator that this server knows; a newer server may"
             )
 
 
+def _read_calibration(artifact: model_artifact_pb2.ModelArtifact) -> str | None:
+    if not artifact.HasField("calibration"):
+        return None
+    return artifact.calibration.maps[0].WhichOneof("kind")
+
+
+def _tolerance(artifact: model_artifact_pb2.ModelArtifact, n_classes: int) -> float:
+    """Return the largest difference to the trainer's probabilities that is rounding."""
+    if not artifact.HasField("calibration"):
+        return _TOLERANCES[artifact.WhichOneof("estimator") or ""]
+    if artifact.WhichOneof("estimator") == "lightgbm":
+        return _TOLERANCE_OF_CALIBRATION
+    # A steep piece of an isotonic map magnifies the rounding of the dot product.
+    maps = read_maps(artifact.calibration, n_classes)
+    return _TOLERANCE_OF_CALIBRATION * max(1.0, *(m.steepest for m in maps))
+
+
 def _check_golden_examples(
     artifact: model_artifact_pb2.ModelArtifact, model: LoadedModel
 ) -> None:
     """Score what the trainer scored; warms the estimator up besides."""
-    tolerance = _TOLERANCES[artifact.WhichOneof("estimator") or ""]
+    tolerance = _tolerance(artifact, len(model.classes.labels))
     if not artifact.golden_examples:
         raise ArtifactCorrupt(
             "has no golden examples, so nothing shows that it is read correctly"
@@ -145,7 +163,10 @@ def _check_golden_examples(
 def _check_golden_example(
     example: model_artifact_pb2.GoldenExample, model: LoadedModel, tolerance: float
 ) -> None:
-    row = model.input_schema.row_from_features(example.features)
+    if example.HasField("record"):
+        row = model.input_schema.row_from_record(example.record.fields)
+    else:
+        row = model.input_schema.row_from_features(example.features)
     probabilities = model.estimator.predict_probabilities(row)
     expected = example.probabilities
     agrees = len(probabilities) == len(expected) and all(

@@ -1,11 +1,14 @@
 """Logistic regression in plain Python, which for one row is faster than any array library."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, isfinite
 from operator import mul, sub
 
 from grpc_server.errors import ArtifactCorrupt
+from grpc_server.model.estimator import Explanation
+from grpc_server.model.rows import Rows
+from grpc_server.model.schema import InputSchema
 from prediction.artifact.v1 import model_artifact_pb2
 
 
@@ -15,26 +18,29 @@ class LogisticRegression:
 
     Parameters
     ----------
-    coefficients : tuple of tuple of float, shape (n_outputs, n_features)
+    coefficients : tuple of tuple of float, shape (n_outputs, n_numeric)
         Coefficients in units of the raw columns.
     intercepts : tuple of float, shape (n_outputs,)
         Intercepts at the centre.
-    centers : tuple of float, shape (n_features,), or empty
+    centers : tuple of float, shape (n_numeric,), or empty
         Subtracted from the row.
-    imputed_values : tuple of float, shape (n_features,), or empty
+    imputed_values : tuple of float, shape (n_numeric,), or empty
         Stand in for missing values.
+    category_weights : tuple of tuple of tuple of float
+        For each categorical feature, in their order, its weights: shape (n_outputs, n_categories).
     """
 
     coefficients: tuple[tuple[float, ...], ...]
     intercepts: tuple[float, ...]
     centers: tuple[float, ...]
     imputed_values: tuple[float, ...]
+    category_weights: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     @classmethod
     def from_message(
         cls,
         message: model_artifact_pb2.LogisticRegression,
-        n_features: int,
+        schema: InputSchema,
         n_classes: int,
     ) -> "LogisticRegression":
         """Read the artifact's message.
@@ -45,23 +51,57 @@ class LogisticRegression:
             If a list has not the length that the schema and the classes ask for, or is not finite.
         """
         n_outputs = 1 if n_classes == 2 else n_classes
+        n_numeric = len(schema.features) - len(schema.n_categories)
         _check("intercepts", message.intercepts, [n_outputs])
-        _check("coefficients", message.coefficients, [n_outputs * n_features])
-        _check("centers", message.centers, [0, n_features])
-        _check("imputed_values", message.imputed_values, [0, n_features])
-        flat = tuple(message.coefficients)
+        _check("coefficients", message.coefficients, [n_outputs * n_numeric])
+        _check("centers", message.centers, [0, n_numeric])
+        _check("imputed_values", message.imputed_values, [0, n_numeric])
         return cls(
-            coefficients=tuple(
-                flat[start : start + n_features]
-                for start in range(0, len(flat), n_features)
-            ),
+            coefficients=_by_output(message.coefficients, n_outputs),
             intercepts=tuple(message.intercepts),
             centers=tuple(message.centers),
             imputed_values=tuple(message.imputed_values),
+            category_weights=tuple(
+                _read_weights(message, schema.n_categories, n_outputs)
+            ),
         )
 
     def predict_probabilities(self, row: Sequence[float]) -> Sequence[float]:
         """Return the probability of each class, as `Estimator` says."""
+        outputs = self.outputs(row)
+        return _expit(outputs[0]) if len(outputs) == 1 else _softmax(outputs)
+
+    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the probabilities of each row, as `Estimator` says."""
+        return map(self.predict_probabilities, rows)
+
+    def explain(self, row: Sequence[float], position: int) -> Explanation:
+        """Take the score of one class apart, as `Estimator` says."""
+        output = position if len(self.intercepts) > 1 else 0
+        contributions = list(map(mul, self.coefficients[output], self._center(row)))
+        if self.category_weights:
+            contributions.extend(self._weights(row, output))
+        base = self.intercepts[output]
+        return Explanation(self.outputs(row)[output], base, contributions)
+
+    def outputs(self, row: Sequence[float]) -> Sequence[float]:
+        """Return the log-odds of the second of two classes, or a number per class."""
+        numbers = self._center(row)
+        outputs = [
+            intercept + sum(map(mul, coefficients, numbers))
+            for intercept, coefficients in zip(
+                self.intercepts, self.coefficients, strict=True
+            )
+        ]
+        if self.category_weights:
+            for position in range(len(outputs)):
+                outputs[position] += sum(self._weights(row, position))
+        return outputs
+
+    def _center(self, row: Sequence[float]) -> Sequence[float]:
+        """Return the values that are not categorical, none missing, as distances to the centre."""
+        if self.category_weights:
+            row = row[: -len(self.category_weights)]
         if self.imputed_values:
             # Only NaN differs from itself.
             row = [
@@ -70,13 +110,17 @@ class LogisticRegression:
             ]
         if self.centers:
             row = list(map(sub, row, self.centers))
-        outputs = [
-            intercept + sum(map(mul, coefficients, row))
-            for intercept, coefficients in zip(
-                self.intercepts, self.coefficients, strict=True
-            )
-        ]
-        return _expit(outputs[0]) if len(outputs) == 1 else _softmax(outputs)
+        return row
+
+    def _weights(self, row: Sequence[float], position: int) -> Iterator[float]:
+        """Return what the category of each categorical feature adds to one output."""
+        codes = row[-len(self.category_weights) :]
+        for weights, code in zip(self.category_weights, codes, strict=True):
+            yield weights[position][int(code)] if code == code else 0.0
+
+    def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
+        """Return the outputs of each row."""
+        return map(self.outputs, rows)
 
 
 def _expit(z: float) -> tuple[float, float]:
@@ -94,6 +138,32 @@ def _softmax(outputs: Sequence[float]) -> list[float]:
     weights = [exp(output - highest) for output in outputs]
     total = sum(weights)
     return [weight / total for weight in weights]
+
+
+def _by_output(
+    values: Sequence[float], n_outputs: int
+) -> tuple[tuple[float, ...], ...]:
+    length = len(values) // n_outputs
+    return tuple(
+        tuple(values[output * length : (output + 1) * length])
+        for output in range(n_outputs)
+    )
+
+
+def _read_weights(
+    message: model_artifact_pb2.LogisticRegression,
+    n_categories: Sequence[int],
+    n_outputs: int,
+) -> Iterator[tuple[tuple[float, ...], ...]]:
+    if len(message.category_weights) != len(n_categories):
+        raise ArtifactCorrupt(
+            f"logistic_regression.category_weights has {len(message.category_weights)} messages, "
+            f"not {len(n_categories)}, one for each categorical feature"
+        )
+    for position, length in enumerate(n_categories):
+        values = message.category_weights[position].values
+        _check(f"category_weights[{position}].values", values, [n_outputs * length])
+        yield _by_output(values, n_outputs)
 
 
 def _check(name: str, values: Sequence[float], lengths: Sequence[int]) -> None:

@@ -3,32 +3,116 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
+from typing import cast
 
 from google.protobuf.struct_pb2 import Value
 
-from grpc_server.errors import InvalidInstance, Violation
-
-MAX_SHOWN_CHARACTERS = 80
+from grpc_server.errors import ArtifactCorrupt, InvalidInstance, Violation
+from grpc_server.model.kinds import (
+    IntegerCategories,
+    Kind,
+    Numeric,
+    Scalar,
+    TextCategories,
+    read_kind,
+    shorten,
+    show,
+)
+from prediction.artifact.v1 import model_artifact_pb2
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of the input: its name and whether a value may be missing (NaN)."""
+    """One column of the input: its name, whether a value may be missing (NaN), and its kind."""
 
     name: str
     nullable: bool
+    kind: Kind = Numeric()
 
     @property
     def allowed(self) -> str:
         """What a caller may send, in words."""
-        return "a finite number or null" if self.nullable else "a finite number"
+        return f"{self.kind.allowed} or null" if self.nullable else self.kind.allowed
+
+    @property
+    def n_categories(self) -> int:
+        """Number of categories, 0 for a feature that is not categorical."""
+        if isinstance(self.kind, TextCategories | IntegerCategories):
+            return len(self.kind.codes)
+        return 0
+
+    def encode(self, value: Scalar) -> float | None:
+        """Return the number of a row for a value, None for what is not allowed."""
+        # Only NaN, which stands for a missing value, differs from itself.
+        if value != value:
+            return nan if self.nullable else None
+        return self.kind.encode(value)
+
+    def encode_member(self, value: Value) -> float | None:
+        """Return the number of a row for a member of a record, None for what is not allowed."""
+        came = value.WhichOneof("kind")
+        if came == "null_value":
+            return nan if self.nullable else None
+        return self.encode(getattr(value, came)) if came == self.kind.member else None
+
+    def encode_column(self, values: Sequence[Scalar]) -> list[float | None]:
+        """Return the number of a row for each value, None for what is not allowed."""
+        if isinstance(self.kind, Numeric):
+            numbers = cast(list[float | None], list(values))
+            # As row_from_features does.
+            if isfinite(sum(cast(list[float], numbers))):
+                return numbers
+        return [self.encode(value) for value in values]
 
 
-@dataclass(frozen=True, slots=True)
 class InputSchema:
-    """The ordered features of a model."""
+    """The ordered features of a model.
 
-    features: tuple[Feature, ...]
+    Parameters
+    ----------
+    features : tuple of Feature
+        One or more; those that are categorical come last.
+    """
+
+    __slots__ = ("_n_positions", "features")
+
+    def __init__(self, features: tuple[Feature, ...]) -> None:
+        self.features = features
+        # How many values by position fit: no number does where a name is needed for the kind.
+        self._n_positions = -1 if self._not_numeric else len(features)
+
+    @classmethod
+    def from_message(cls, message: model_artifact_pb2.InputSchema) -> "InputSchema":
+        """Read the artifact's message.
+
+        Raises
+        ------
+        ArtifactCorrupt
+            If there is no feature, a name is there twice, a kind is not known, or a feature that is
+            not categorical comes after one that is.
+        """
+        features = tuple(
+            Feature(feature.name, feature.nullable, read_kind(feature))
+            for feature in message.features
+        )
+        if not features or len({feature.name for feature in features}) != len(features):
+            raise ArtifactCorrupt("input_schema.features is empty or has a name twice")
+        are_categorical = [feature.n_categories > 0 for feature in features]
+        if are_categorical != sorted(are_categorical):
+            raise ArtifactCorrupt(
+                "input_schema.features has a categorical feature before one that is not"
+            )
+        return cls(features)
+
+    @property
+    def n_categories(self) -> tuple[int, ...]:
+        """Number of categories of each categorical feature."""
+        return tuple(f.n_categories for f in self.features if f.n_categories)
+
+    @property
+    def names(self) -> str:
+        """Names of the features as an error lists them."""
+        return shorten(", ".join(feature.name for feature in self.features))
 
     def row_from_features(self, values: Sequence[float]) -> Sequence[float]:
         """Check features sent by position.
@@ -46,9 +130,11 @@ class InputSchema:
         Raises
         ------
         InvalidInstance
-            If the count is wrong, or a value is infinite or missing where it may not be.
+            If the count is wrong, a value is infinite or missing where it may not be, or a feature
+            is not numeric.
         """
-        if len(values) != len(self.features):
+        if len(values) != self._n_positions:
+            self.check_positional("features", "record")
             raise InvalidInstance([self._wrong_count(len(values))])
         # One addition per value instead of one test: a sum is finite only if all values are. A sum
         # that overflows is looked at again, value by value.
@@ -69,33 +155,65 @@ class InputSchema:
         Returns
         -------
         sequence of float
-            Values in the order of the schema: finite, or NaN where the feature is nullable.
+            The numbers of the row in the order of the schema: finite, or NaN where the value is
+            missing or its category is not known.
 
         Raises
         ------
         InvalidInstance
-            If a name is unknown or absent, or a value is no finite number and no allowed null.
+            If a name is unknown or absent, or a value is not of the feature's kind and no allowed
+            null.
         """
         row: list[float] = []
         violations: list[Violation] = []
         for feature in self.features:
-            value = _number(members[feature.name]) if feature.name in members else None
-            if value is not None and (
-                isfinite(value) or isnan(value) and feature.nullable
-            ):
-                row.append(value)
+            if feature.name not in members:
+                violations.append(_absent_member(feature))
+                continue
+            value = members[feature.name]
+            number = feature.encode_member(value)
+            if number is None:
+                violations.append(_unfit_member(feature, value))
             else:
-                violations.append(_unfit_member(feature, members))
+                row.append(number)
         violations.extend(self._unknown_members(members))
         if violations:
             raise InvalidInstance(violations)
         return row
 
+    def check_positional(self, field: str, instead: str) -> None:
+        """Refuse values by position where a feature is not numeric.
+
+        Parameters
+        ----------
+        field, instead : str
+            The field that came, and the one to send.
+
+        Raises
+        ------
+        InvalidInstance
+            If there is such a feature.
+        """
+        if self._not_numeric:
+            names = shorten(", ".join(feature.name for feature in self._not_numeric))
+            raise InvalidInstance(
+                [
+                    Violation(
+                        field,
+                        f"takes numbers only, and these features are not numeric: {names}; send "
+                        f"{instead}",
+                    )
+                ]
+            )
+
+    @property
+    def _not_numeric(self) -> tuple[Feature, ...]:
+        return tuple(f for f in self.features if not isinstance(f.kind, Numeric))
+
     def _wrong_count(self, count: int) -> Violation:
-        names = _shorten(", ".join(feature.name for feature in self.features))
         n_features = len(self.features)
         return Violation(
-            "features", f"{count} values came, {n_features} are needed: {names}"
+            "features", f"{count} values came, {n_features} are needed: {self.names}"
         )
 
     def _unfit_positions(self, values: Sequence[float]) -> Iterator[Violation]:
@@ -105,55 +223,37 @@ class InputSchema:
             if not isfinite(value) and not (isnan(value) and feature.nullable):
                 yield Violation(
                     f"features[{position}]",
-                    f'{value} is not allowed for "{_shorten(feature.name)}", which takes '
+                    f'{value} is not allowed for "{shorten(feature.name)}", which takes '
                     f"{feature.allowed}",
                 )
 
     def _unknown_members(self, members: Mapping[str, Value]) -> Iterator[Violation]:
         known = {feature.name for feature in self.features}
-        names = _shorten(", ".join(feature.name for feature in self.features))
         for name in sorted(set(members) - known):
             yield Violation(
-                _path(name), f"is not a feature of the model, which has: {names}"
+                _path(name), f"is not a feature of the model, which has: {self.names}"
             )
 
 
-def _number(value: Value) -> float | None:
-    """Return a number, NaN for null, or None for anything else."""
-    kind = value.WhichOneof("kind")
-    if kind == "number_value":
-        return value.number_value
-    return nan if kind == "null_value" else None
+def _absent_member(feature: Feature) -> Violation:
+    return Violation(_path(feature.name), f"is missing; it takes {feature.allowed}")
 
 
-def _unfit_member(feature: Feature, members: Mapping[str, Value]) -> Violation:
-    if feature.name not in members:
-        return Violation(_path(feature.name), f"is missing; it takes {feature.allowed}")
-    shown = _show(members[feature.name])
+def _unfit_member(feature: Feature, value: Value) -> Violation:
     return Violation(
-        _path(feature.name), f"{shown} is not allowed; it takes {feature.allowed}"
+        _path(feature.name),
+        f"{_show_member(value)} is not allowed; it takes {feature.allowed}",
     )
 
 
-def _show(value: Value) -> str:
+def _show_member(value: Value) -> str:
     kind = value.WhichOneof("kind")
     if kind in (None, "null_value"):
         return "null"
-    if kind == "string_value":
-        return f'the text "{_shorten(value.string_value)}"'
-    if kind == "bool_value":
-        return f"the boolean {str(value.bool_value).lower()}"
-    if kind == "number_value":
-        return str(value.number_value)
-    return "an object" if kind == "struct_value" else "a list"
+    if kind in ("struct_value", "list_value"):
+        return "an object" if kind == "struct_value" else "a list"
+    return show(getattr(value, kind))
 
 
 def _path(name: str) -> str:
-    return f'record["{_shorten(name)}"]'
-
-
-def _shorten(text: str) -> str:
-    """Bound what an error repeats, since its size is bounded on the wire."""
-    if len(text) <= MAX_SHOWN_CHARACTERS:
-        return text
-    return text[: MAX_SHOWN_CHARACTERS - 1] + "…"
+    return f'record["{shorten(name)}"]'

@@ -1,0 +1,238 @@
+"""Turns a batch into rows, or says what does not fit: every wrong field, however many there are."""
+
+from array import array
+from collections.abc import Sequence
+from math import isfinite, nan
+
+from grpc_server.errors import BatchTooLarge, InvalidInstance, Violation, Violations
+from grpc_server.model.kinds import Scalar, shorten, show
+from grpc_server.model.rows import Rows
+from grpc_server.model.schema import Feature, InputSchema
+from prediction.v1 import prediction_service_pb2 as pb
+
+
+def read_batch(
+    schema: InputSchema, request: pb.BatchPredictRequest, max_rows: int
+) -> Rows:
+    """Check a batch and put it in the order of the schema.
+
+    Parameters
+    ----------
+    schema : InputSchema
+        What each row has to fit.
+    request : BatchPredictRequest
+        Values by position, or columns by name.
+    max_rows : int
+        The most rows of one batch.
+
+    Raises
+    ------
+    InvalidInstance
+        If the request is empty, a name, a count or a value does not fit, or values come by position
+        where a feature is not numeric.
+    BatchTooLarge
+        If there are more rows.
+    """
+    if not request.columns:
+        return _read_values(schema, request.values, max_rows)
+    if request.values:
+        raise InvalidInstance(
+            [Violation("columns", "is set beside values; send one of the two")]
+        )
+    return _ColumnReader(schema).read(request.columns, max_rows)
+
+
+def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) -> Rows:
+    schema.check_positional("values", "columns")
+    n_features = len(schema.features)
+    if not values or len(values) % n_features:
+        raise InvalidInstance([_wrong_count(schema, len(values))])
+    _check_size(len(values) // n_features, max_rows)
+    rows = Rows(array("d", values), n_features)
+    # As row_from_features does.
+    if not isfinite(sum(rows.values)):
+        _check_values(schema, rows)
+    return rows
+
+
+def _check_values(schema: InputSchema, rows: Rows) -> None:
+    violations = Violations()
+    n_features = rows.n_features
+    for position, value in enumerate(rows.values):
+        feature = schema.features[position % n_features]
+        if feature.encode(value) is None:
+            violations.add(_unfit_value, position, n_features, feature, value)
+    violations.check()
+
+
+def _wrong_count(schema: InputSchema, count: int) -> Violation:
+    return Violation(
+        "values",
+        f"{count} values came; one row or more of {len(schema.features)} is needed: "
+        f"{schema.names}",
+    )
+
+
+def _unfit_value(
+    position: int, n_features: int, feature: Feature, value: float
+) -> Violation:
+    return Violation(
+        f"values[{position}]",
+        f'{value} is not allowed in row {position // n_features} for "{shorten(feature.name)}", '
+        f"which takes {feature.allowed}",
+    )
+
+
+def _check_size(n_rows: int, max_rows: int) -> None:
+    if n_rows > max_rows:
+        raise BatchTooLarge(
+            f"{n_rows} rows came, and the server takes {max_rows} in a call; its flag "
+            "--max-batch-rows allows more"
+        )
+
+
+class _ColumnReader:
+    """Reads the columns of one request; keeps what does not fit until all of them are read."""
+
+    def __init__(self, schema: InputSchema) -> None:
+        self._schema = schema
+        self._violations = Violations()
+
+    def read(self, columns: Sequence[pb.Column], max_rows: int) -> Rows:
+        """Return the rows, as `read_batch` says."""
+        column_by_name = self._match(columns)
+        n_rows = self._count_rows(column_by_name)
+        _check_size(n_rows, max_rows)
+        n_features = len(self._schema.features)
+        rows = Rows(array("d", bytes(8 * n_rows * n_features)), n_features)
+        for position, feature in enumerate(self._schema.features):
+            if feature.name in column_by_name:
+                numbers = self._read_column(feature, column_by_name[feature.name])
+                rows.values[position::n_features] = array("d", numbers)
+        self._violations.check()
+        return rows
+
+    def _match(self, columns: Sequence[pb.Column]) -> dict[str, pb.Column]:
+        """Return the columns that are the model's and carry the values of their feature's kind."""
+        feature_by_name = {feature.name: feature for feature in self._schema.features}
+        seen: set[str] = set()
+        matched: dict[str, pb.Column] = {}
+        for column in columns:
+            feature = feature_by_name.get(column.name)
+            if feature is None:
+                self._violations.add(_unknown, column.name, self._schema)
+            elif column.name in seen:
+                self._violations.add(_twice, column.name)
+            elif column.WhichOneof("values") != feature.kind.column_field:
+                self._violations.add(_wrong_kind, feature, column)
+            else:
+                matched[column.name] = column
+            seen.add(column.name)
+        for feature in self._schema.features:
+            if feature.name not in seen:
+                self._violations.add(_absent, feature)
+        return matched
+
+    def _count_rows(self, column_by_name: dict[str, pb.Column]) -> int:
+        """Return how many rows all columns have; without that number nothing more can be read."""
+        counts = {name: len(_values(c)) for name, c in column_by_name.items()}
+        first = next(iter(counts), "")
+        for name, count in counts.items():
+            if count == 0 or count != counts[first]:
+                column = column_by_name[name]
+                self._violations.add(_wrong_length, column, count, first, counts[first])
+        if not counts or len(set(counts.values())) > 1 or counts[first] == 0:
+            self._violations.check()
+        return counts[first]
+
+    def _read_column(self, feature: Feature, column: pb.Column) -> Sequence[float]:
+        numbers = feature.encode_column(_values(column))
+        self._set_missing(feature, column, numbers)
+        if None not in numbers:
+            return numbers  # type: ignore[return-value]  # there is none left
+        values = _values(column)
+        for row, number in enumerate(numbers):
+            if number is None:
+                self._violations.add(_unfit_row, feature, row, values[row])
+        return [nan] * len(numbers)
+
+    def _set_missing(
+        self, feature: Feature, column: pb.Column, numbers: list[float | None]
+    ) -> None:
+        for position, row in enumerate(column.missing_rows):
+            if row >= len(numbers):
+                self._violations.add(
+                    _not_a_row, column.name, position, row, len(numbers)
+                )
+                continue
+            if not feature.nullable:
+                self._violations.add(_missing_row, feature, position, row)
+            numbers[row] = nan
+
+
+def _values(column: pb.Column) -> Sequence[Scalar]:
+    values: Sequence[Scalar] = getattr(column, column.WhichOneof("values") or "").values
+    return values
+
+
+def _unknown(name: str, schema: InputSchema) -> Violation:
+    return Violation(
+        _path(name), f"is not a feature of the model, which has: {schema.names}"
+    )
+
+
+def _twice(name: str) -> Violation:
+    return Violation(_path(name), "is there more than once")
+
+
+def _absent(feature: Feature) -> Violation:
+    return Violation(
+        _path(feature.name),
+        f"is missing; it takes {feature.kind.column_field}, each {feature.allowed}",
+    )
+
+
+def _wrong_kind(feature: Feature, column: pb.Column) -> Violation:
+    came = column.WhichOneof("values") or "no values"
+    return Violation(
+        _path(feature.name),
+        f"{came} came; it takes {feature.kind.column_field}, each {feature.allowed}",
+    )
+
+
+def _wrong_length(
+    column: pb.Column, count: int, first: str, expected: int
+) -> Violation:
+    needed = f"{expected} are needed, as many as {_path(first)} has"
+    if expected == 0:
+        needed = "one or more are needed"
+    return Violation(_values_path(column.name, column), f"{count} came; {needed}")
+
+
+def _unfit_row(feature: Feature, row: int, value: Scalar) -> Violation:
+    return Violation(
+        f"{_path(feature.name)}.{feature.kind.column_field}.values[{row}]",
+        f"{show(value)} is not allowed; it takes {feature.allowed}",
+    )
+
+
+def _missing_row(feature: Feature, position: int, row: int) -> Violation:
+    return Violation(
+        f"{_path(feature.name)}.missing_rows[{position}]",
+        f"row {row} is missing; it takes {feature.allowed}",
+    )
+
+
+def _not_a_row(name: str, position: int, row: int, n_rows: int) -> Violation:
+    return Violation(
+        f"{_path(name)}.missing_rows[{position}]",
+        f"{row} is not a row; there are {n_rows}, from 0",
+    )
+
+
+def _values_path(name: str, column: pb.Column) -> str:
+    return f"{_path(name)}.{column.WhichOneof('values')}.values"
+
+
+def _path(name: str) -> str:
+    return f'columns["{shorten(name)}"]'

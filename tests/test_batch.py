@@ -1,0 +1,306 @@
+"""Batches: the answers of each row alone, and every wrong field named."""
+
+from collections.abc import Callable
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from grpc_status import rpc_status
+from prometheus_client.parser import text_string_to_metric_families
+
+from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+from prediction.v1.prediction_service_pb2 import (
+    BatchPredictRequest,
+    BoolValues,
+    Column,
+    PredictRequest,
+)
+from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
+
+from support import (
+    artifact_without_estimator,
+    connect,
+    lightgbm_artifact,
+    read_page,
+    running_server,
+)
+
+Serve = Callable[[ModelArtifact], PredictionServiceStub]
+
+
+def doubles(name: str, values: Any, missing_rows: Any = ()) -> Column:
+    column = Column(name=name, missing_rows=missing_rows)
+    column.doubles.values.extend(values)
+    return column
+
+
+def violations(call: Callable[[], object]) -> list[tuple[str, str]]:
+    """Return what the INVALID_ARGUMENT of a call names."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    error: Any = caught.value
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    info, request = ErrorInfo(), BadRequest()
+    reason, bad_request = rpc_status.from_call(error).details
+    assert reason.Unpack(info) and bad_request.Unpack(request)
+    assert info.reason == "INVALID_INSTANCE"
+    return [(v.field, v.description) for v in request.field_violations]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_batch_by_position_is_lightgbm_s_own_answer(
+    serve: Serve, n_classes: int
+) -> None:
+    artifact, rows, expected = lightgbm_artifact(n_classes)
+
+    response = serve(artifact).BatchPredict(BatchPredictRequest(values=rows.ravel()))
+
+    assert list(response.probabilities) == expected.ravel().tolist()
+    assert list(response.positions) == expected.argmax(axis=1).tolist()
+    assert list(response.classes) == [str(label) for label in range(n_classes)]
+    assert response.model == "LightGBM"
+    assert response.model_version.startswith("sha256:")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_batch_by_columns_is_the_same_in_any_order(
+    serve: Serve, n_classes: int
+) -> None:
+    artifact, rows, expected = lightgbm_artifact(n_classes)
+    missing = np.flatnonzero(np.isnan(rows[:, 0]))
+    filled = np.where(np.isnan(rows), -1e9, rows)
+    columns = [doubles(f"f{j}", filled[:, j]) for j in reversed(range(rows.shape[1]))]
+    columns[-1].missing_rows.extend(missing)
+
+    response = serve(artifact).BatchPredict(BatchPredictRequest(columns=columns))
+
+    assert list(response.probabilities) == expected.ravel().tolist()
+
+
+def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
+    serve: Serve, logistic_artifact: ModelArtifact
+) -> None:
+    stub = serve(logistic_artifact)
+    rows = np.random.default_rng(0).normal(2, 3, size=(50, 2))
+
+    batch = stub.BatchPredict(BatchPredictRequest(values=rows.ravel()))
+
+    alone = [stub.Predict(PredictRequest(features=row)) for row in rows]
+    assert list(batch.probabilities) == [p for a in alone for p in a.probabilities]
+    assert [batch.classes[p] for p in batch.positions] == [a.label for a in alone]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (
+            BatchPredictRequest(),
+            [
+                (
+                    "values",
+                    "0 values came; one row or more of 2 is needed: f0, f1",
+                )
+            ],
+        ),
+        (
+            BatchPredictRequest(values=[1.0, 2.0, 3.0]),
+            [("values", "3 values came; one row or more of 2 is needed: f0, f1")],
+        ),
+        (
+            BatchPredictRequest(values=[1.0, 2.0, nan, -inf]),
+            [
+                (
+                    "values[2]",
+                    'nan is not allowed in row 1 for "f0", which takes a finite number',
+                ),
+                (
+                    "values[3]",
+                    '-inf is not allowed in row 1 for "f1", which takes a finite number',
+                ),
+            ],
+        ),
+        (
+            BatchPredictRequest(values=[1.0], columns=[doubles("f0", [1.0])]),
+            [("columns", "is set beside values; send one of the two")],
+        ),
+        (
+            BatchPredictRequest(
+                columns=[doubles("f0", [1.0, nan]), doubles("f1", [inf, 1.0])]
+            ),
+            [
+                (
+                    'columns["f0"].doubles.values[1]',
+                    "nan is not allowed; it takes a finite number",
+                ),
+                (
+                    'columns["f1"].doubles.values[0]',
+                    "inf is not allowed; it takes a finite number",
+                ),
+            ],
+        ),
+        (
+            BatchPredictRequest(
+                columns=[doubles("f0", [1.0]), doubles("f0", [1.0]), doubles("x", [1])]
+            ),
+            [
+                ('columns["f0"]', "is there more than once"),
+                ('columns["x"]', "is not a feature of the model, which has: f0, f1"),
+                (
+                    'columns["f1"]',
+                    "is missing; it takes doubles, each a finite number",
+                ),
+            ],
+        ),
+        (
+            BatchPredictRequest(
+                columns=[
+                    Column(name="f0"),
+                    Column(name="f1", booleans=BoolValues(values=[True])),
+                ]
+            ),
+            [
+                (
+                    'columns["f0"]',
+                    "no values came; it takes doubles, each a finite number",
+                ),
+                (
+                    'columns["f1"]',
+                    "booleans came; it takes doubles, each a finite number",
+                ),
+            ],
+        ),
+        (
+            BatchPredictRequest(
+                columns=[doubles("f0", [1.0, 2.0]), doubles("f1", [1.0])]
+            ),
+            [
+                (
+                    'columns["f1"].doubles.values',
+                    '1 came; 2 are needed, as many as columns["f0"] has',
+                )
+            ],
+        ),
+        (
+            BatchPredictRequest(columns=[doubles("f0", []), doubles("f1", [])]),
+            [
+                ('columns["f0"].doubles.values', "0 came; one or more are needed"),
+                ('columns["f1"].doubles.values', "0 came; one or more are needed"),
+            ],
+        ),
+        (
+            BatchPredictRequest(
+                columns=[doubles("f0", [1.0], [0]), doubles("f1", [1.0], [1])]
+            ),
+            [
+                (
+                    'columns["f0"].missing_rows[0]',
+                    "row 0 is missing; it takes a finite number",
+                ),
+                (
+                    'columns["f1"].missing_rows[0]',
+                    "1 is not a row; there are 1, from 0",
+                ),
+            ],
+        ),
+    ],
+)
+def test_every_wrong_field_of_a_batch_is_named(
+    serve: Serve,
+    logistic_artifact: ModelArtifact,
+    request_: BatchPredictRequest,
+    expected: list[tuple[str, str]],
+) -> None:
+    stub = serve(logistic_artifact)
+
+    assert violations(lambda: stub.BatchPredict(request_)) == expected
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_of_many_wrong_fields_the_rest_is_counted(
+    serve: Serve, logistic_artifact: ModelArtifact, by_columns: bool
+) -> None:
+    stub = serve(logistic_artifact)
+    request = BatchPredictRequest(values=[nan] * 10_000)
+    if by_columns:
+        columns = [doubles(f"f{j}", [nan] * 5_000) for j in range(2)]
+        request = BatchPredictRequest(columns=columns)
+
+    found = violations(lambda: stub.BatchPredict(request))
+
+    assert len(found) == 13
+    assert found[-1] == ("*", "9988 more fields do not fit")
+
+
+@pytest.mark.parametrize("by_columns", [False, True])
+def test_more_rows_than_the_server_takes_are_refused(
+    model_dir: Path, lane: str, by_columns: bool
+) -> None:
+    def request(n_rows: int) -> BatchPredictRequest:
+        if not by_columns:
+            return BatchPredictRequest(values=[1.0] * 2 * n_rows)
+        columns = [doubles(f"f{j}", [1.0] * n_rows) for j in range(2)]
+        return BatchPredictRequest(columns=columns)
+
+    with running_server(model_dir, lane, max_batch_rows=5) as server:
+        with connect(server) as stub:
+            assert len(stub.BatchPredict(request(5)).positions) == 5
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.BatchPredict(request(6))
+
+    error: Any = caught.value
+    info = ErrorInfo()
+    assert rpc_status.from_call(error).details[0].Unpack(info)
+    assert (error.code(), info.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "BATCH_TOO_LARGE",
+    )
+    assert error.details() == (
+        "6 rows came, and the server takes 5 in a call; its flag --max-batch-rows allows more"
+    )
+
+
+def test_a_batch_of_as_many_rows_as_the_defaults_allow_is_answered(
+    serve: Serve,
+) -> None:
+    """As stated in the help of --max-batch-rows: 200 numbers a row."""
+    artifact = artifact_without_estimator(200, 2)
+    artifact.logistic_regression.coefficients.extend([0.0] * 200)
+    artifact.logistic_regression.intercepts.append(0.0)
+    artifact.golden_examples.add(
+        features=[0.0] * 200, probabilities=[0.5, 0.5], label="0"
+    )
+
+    response = serve(artifact).BatchPredict(
+        BatchPredictRequest(values=np.ones(10_000 * 200))
+    )
+
+    assert list(response.positions) == [0] * 10_000
+
+
+def test_the_metrics_count_each_row_of_a_batch(model_dir: Path, lane: str) -> None:
+    with running_server(model_dir, lane) as server, connect(server) as stub:
+        stub.BatchPredict(BatchPredictRequest(values=[1.0, 3.0, -9.0, 3.0, 1.0, 3.0]))
+        stub.Predict(PredictRequest(features=[1.0, 3.0]))
+        with pytest.raises(grpc.RpcError):
+            stub.BatchPredict(BatchPredictRequest(values=[1.0]))
+        page = read_page(f"http://127.0.0.1:{server.http_port}/metrics")
+
+    samples = {
+        (s.name, *s.labels.values()): s.value
+        for family in text_string_to_metric_families(page)
+        for s in family.samples
+    }
+    assert samples["prediction_instances_total", "1"] == 3
+    assert samples["prediction_instances_total", "0"] == 1
+    assert samples["prediction_batch_rows_sum",] == 3
+    assert samples["prediction_batch_rows_count",] == 1
+    codes = {
+        key[1]: value
+        for key, value in samples.items()
+        if key[0] == "grpc_server_handled_total" and "BatchPredict" in key
+    }
+    assert codes == {"OK": 1, "INVALID_ARGUMENT": 1}
