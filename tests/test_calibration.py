@@ -20,7 +20,7 @@ from training.candidate import Candidate
 from training.errors import ArtifactError, SearchError
 from training.evaluation import decide
 from training.families import FAMILIES, Recipe
-from training.final_model import Finish, fit_final_model
+from training.final_model import FinalModel, Finish, fit_final_model
 from training.matrix import Rows
 from training.report import summarize
 from training.tables import to_table
@@ -264,8 +264,13 @@ def test_a_calibrated_model_needs_no_class_but_the_reviewed_ones(
     assert tuple(loaded.feature_names_in_) == candidate.schema.feature_names
 
 
-@both_families
-def test_a_calibration_that_answers_otherwise_is_refused(family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "remedy"),
+    [("logistic_regression", "rescale"), ("lightgbm", "search.lightgbm")],
+)
+def test_a_calibration_that_answers_otherwise_is_refused(
+    family: str, remedy: str
+) -> None:
     schema, train, holdout = make_rows()
     X, labels = to_table(train.X, schema), np.asarray(schema.class_labels)[train.y]
     pipeline = Recipe(FAMILIES[family], schema, 0).make_final_pipeline({})
@@ -273,10 +278,31 @@ def test_a_calibration_that_answers_otherwise_is_refused(family: str) -> None:
     model = fit_final_model(
         pipeline, FAMILIES[family], Finish("isotonic"), folds, X=X, labels=labels
     )
-    wrong = ScoredRows(dense(holdout), np.full((60, 2), 0.5))
+    right = model.predictor.predict_proba(to_input(holdout.X, schema))
 
-    with pytest.raises(ArtifactError, match=r"differs by .*--calibration isotonic"):
+    encode(model, schema, family, ScoredRows(dense(holdout), right), PROVENANCE)
+    wrong = ScoredRows(dense(holdout), np.abs(right - 1e-11))
+    with pytest.raises(ArtifactError, match=f"differs by 1.0e-11 .*{remedy}"):
         encode(model, schema, family, wrong, PROVENANCE)
+
+
+def test_rounding_may_show_on_a_cliff_of_isotonic_regression() -> None:
+    """Between two scores that are 1e-9 apart, an error is a thousand million times as large."""
+    schema, train, _ = make_rows()
+    pipeline = Recipe(FAMILIES["logistic_regression"], schema, 0).make_search_pipeline()
+    X = np.asarray(train.X)[:1]
+    z = pipeline.fit(train.X, train.y).decision_function(X)
+    cliff = IsotonicRegression(out_of_bounds="clip").fit(z + [-1e-9, 1e-9], [0, 1])
+    model = FinalModel(pipeline, pipeline, (cliff,), 0.5)
+
+    def write(error: float) -> pb.ModelArtifact:
+        p = cliff.predict(z + error)
+        golden = ScoredRows(X, np.column_stack([1 - p, p]))
+        return encode(model, schema, "logistic_regression", golden, PROVENANCE)
+
+    write(5e-13)
+    with pytest.raises(ArtifactError, match="differs by"):
+        write(1e-11)
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones() -> None:

@@ -1,5 +1,6 @@
 """The joint between the halves: what training writes, the server reads and answers alike."""
 
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +8,16 @@ import pytest
 from training_support import make_rows, train_candidate
 
 from grpc_server.model import load_model
+from prediction import PredictionClient
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
 from training.dataset import load_dataset
+from training.final_model import Finish
 from training.matrix import Rows
 from training.model_selection import SearchSettings
 from training.splitting import split_holdout
 from training.tables import to_table
+from training.thresholds import EVEN, LowestCost
 
 from support import connect, running_server, write_artifact
 
@@ -80,3 +84,34 @@ def test_every_row_of_the_embedded_data_set_is_answered_alike_over_the_wire(
     actual = [response.probabilities for response in responses]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[family])
     assert [r.prediction for r in responses] == expected.argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize("family", TOLERANCES)
+def test_calibration_and_threshold_are_answered_over_the_wire(
+    family: str, method: str, n_classes: int, tmp_path: Path
+) -> None:
+    schema, train, holdout = make_rows(n_classes, missing=True)
+    finish = Finish(method, LowestCost(5, 1) if n_classes == 2 else EVEN)
+    candidate = train_candidate(family, schema, train, holdout, finish=finish)
+    X = to_table(holdout.X, schema)
+    folder = write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
+
+    with running_server(folder) as server:
+        with PredictionClient(f"127.0.0.1:{server.port}") as client:
+            answers = [
+                client.predict([None if isnan(value) else value for value in row])
+                for row in holdout.X
+            ]
+            model = client.get_model()
+
+    expected = candidate.model.predict_proba(X)
+    actual = [answer.probabilities for answer in answers]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+    labels = [str(label) for label in candidate.model.predict(X)]
+    assert [answer.label for answer in answers] == labels
+    assert model.threshold == (candidate.threshold if n_classes == 2 else None)
+    if n_classes == 2:
+        assert candidate.threshold < 0.4
+        assert labels != [str(label) for label in expected.argmax(axis=1)]

@@ -392,11 +392,31 @@ def test_what_time_was_lacking_for_is_left_out_and_said() -> None:
             {"max_minutes": -1.0},
             "--max_minutes is -1.0; it has to be 0 (no limit) or more",
         ),
+        (
+            {"calibration": "platt"},
+            "--calibration is 'platt'; it has to be one of none, sigmoid, isotonic",
+        ),
+        (
+            {"threshold": "1"},
+            "--threshold is 1; it has to be a number above 0 and below 1, f1, youden, or "
+            "cost:FN:FP with the costs of a false negative and of a false positive, such as "
+            "cost:5:1",
+        ),
+        (
+            {"data": "three.csv", "threshold": "f1"},
+            "--threshold is f1, but there are 3 classes: only of two does a threshold decide, so "
+            "leave it at 0.5",
+        ),
     ],
 )
-def test_a_search_that_cannot_be_divided_or_timed_is_refused(
-    change: dict[str, Any], message: str, tmp_path: Path
+def test_what_no_search_could_mend_is_refused_before_it(
+    change: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("three.csv").write_text("a,target\n" + "1,x\n2,y\n3,z\n" * 20)
     parameters = {
         "data": "breast_cancer",
         "target": "target",
