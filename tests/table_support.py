@@ -25,7 +25,7 @@ N_NUMERIC = 3
 
 
 def table_rows(n_rows: int, seed: int = 0) -> np.ndarray:
-    """Return rows of age (may be missing), hours, smoker, city (may be missing) and grade, coded."""
+    """Return coded rows of age and city, which may be missing, hours, smoker and grade."""
     rng = np.random.default_rng(seed)
     rows = np.column_stack(
         [

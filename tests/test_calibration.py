@@ -278,7 +278,7 @@ def test_a_calibration_that_answers_otherwise_is_refused(
     model = fit_final_model(
         pipeline, FAMILIES[family], Finish("isotonic"), folds, X=X, labels=labels
     )
-    right = model.predictor.predict_proba(to_input(holdout.X, schema))
+    right = model.predictor.predict_proba(to_table(holdout.X, schema))
 
     encode(model, schema, family, ScoredRows(dense(holdout), right), PROVENANCE)
     wrong = ScoredRows(dense(holdout), np.abs(right - 1e-11))

@@ -18,6 +18,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType
 from mlflow.types import Schema as MlflowSchema
 from mlflow.types import TensorSpec
+from mlflow.types.schema import AnyType
 from sklearn.pipeline import Pipeline
 
 from prediction.artifact import FILE_NAME, SHA256_TAG
@@ -53,7 +54,6 @@ TRUSTED_TYPES = (
     # Of calibrated models, all of scikit-learn.
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.model_selection._split.StratifiedKFold",
     "sklearn.utils._bunch.Bunch",
 )
 
@@ -222,9 +222,11 @@ def _inputs(candidate: Candidate) -> MlflowSchema:
     )
 
 
-def _find_type(feature: Feature) -> DataType:
+def _find_type(feature: Feature) -> DataType | AnyType:
     if feature.kind == Kind.BOOLEAN:
-        return DataType.boolean
+        # Of a gap in a column of truth values MLflow's server of models would make false.
+        any_type = AnyType()  # type: ignore[no-untyped-call]
+        return any_type if feature.nullable else DataType.boolean
     is_text = feature.categories and isinstance(feature.categories[0], str)
     return DataType.string if is_text else DataType.double
 
