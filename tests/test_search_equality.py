@@ -11,6 +11,7 @@ import pytest
 from lightgbm import LGBMClassifier
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from training.search import Data, Method, Problem, SharedGridSearchCV, plan
+from training.search.recognition import CATEGORICAL
 from training.search.scoring import rank
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -58,6 +60,19 @@ def with_categories() -> Table:
     )
     table["letter"] = pd.Categorical(letters)
     return table, y
+
+
+def with_codes() -> Table:
+    """Rows whose last two columns are codes of categories, of which folds lack some."""
+    X, _ = with_gaps()
+    rng = np.random.default_rng(0)
+    few = rng.choice([0.0, 1.0, 2.0, np.nan], len(X), p=[0.5, 0.3, 0.1, 0.1])
+    many = np.minimum(rng.geometric(0.03, len(X)), 200).astype(float)
+    many[rng.random(len(X)) < 0.05] = np.nan
+    noise = rng.normal(size=len(X))
+    signal = np.nan_to_num(few == 1) + np.nan_to_num(many % 3) + noise
+    y = np.digitize(signal, np.quantile(signal, [0.7, 0.9]))
+    return np.column_stack((X, few, many)), y
 
 
 def sparse_rows() -> Table:
@@ -235,6 +250,48 @@ def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
     assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"class_weight": "balanced"},
+        {"subsample": 0.5, "subsample_freq": 1, "colsample_bytree": 0.5},
+        {"min_data_per_group": 1, "cat_smooth": 0.0, "max_cat_to_onehot": 1},
+    ],
+    ids=["defaults", "balanced", "drawn", "small groups"],
+)
+def test_columns_of_codes_are_split_by_category(
+    n_classes: int, params: dict[str, Any]
+) -> None:
+    X, y = with_codes()
+    table = X, np.minimum(y, n_classes - 1)
+    estimator = lightgbm(categorical_column=[12, 13], **params)
+    fitted = clone(estimator).fit(*table)
+    lacking = [set(X[test, 13]) - set(X[train, 13]) for train, test in CV.split(*table)]
+    scoring = "roc_auc" if n_classes == 2 else "neg_log_loss"
+
+    compare(estimator, PREFIXES, table, EXACT, scoring=scoring)
+
+    assert "cat_threshold" in fitted.booster_.model_to_string()
+    assert all(any(np.isfinite(code) for code in codes) for codes in lacking)
+    assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
+
+
+@pytest.mark.parametrize("name", CATEGORICAL)
+@pytest.mark.filterwarnings("ignore:categorical_feature keyword has been found")
+def test_columns_of_codes_have_several_names(name: str) -> None:
+    X, y = with_codes()
+    table = X, np.minimum(y, 1)
+    estimator = lightgbm(**{name: [12, 13]})
+    fitted = clone(estimator).fit(*table)
+
+    compare(estimator, {"n_estimators": [5, 20]}, table, EXACT)
+
+    assert "cat_threshold" in fitted.booster_.model_to_string()
+    assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
+
+
 @pytest.mark.parametrize(
     "grid",
     [
@@ -242,11 +299,13 @@ def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
         {"n_estimators": [5, 20], "min_child_samples": [2, 60, 300]},
         {"n_estimators": [5, 20], "class_weight": [None, "balanced"]},
         {"n_estimators": [5, 20], "random_state": [1, 2], "extra_trees": [True]},
+        {"n_estimators": [5, 20], "categorical_column": [[], [12], [12, 13]]},
     ],
-    ids=["bins", "pre-filter", "class weight", "seed"],
+    ids=["bins", "pre-filter", "class weight", "seed", "categories"],
 )
 def test_parameters_of_the_binned_rows_may_be_in_the_grid(grid: dict[str, Any]) -> None:
-    table = TABLES["imbalanced"]()
+    X, y = with_codes()
+    table = X, np.minimum(y, 1)
 
     compare(lightgbm(), grid, table, EXACT)
 

@@ -18,6 +18,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_sample_weight
 
 from training.search.recognition import (
+    CATEGORICAL,
     PREFIX_PARAMETER,
     WITHOUT_EFFECT,
     leaves,
@@ -33,6 +34,7 @@ DATASET_PARAMETERS = (
     *("max_bin", "min_data_in_bin", "subsample_for_bin", "bin_construct_sample_cnt"),
     *("min_child_samples", "feature_pre_filter", "random_state", "data_random_seed"),
     *("enable_bundle", "is_enable_sparse", "use_missing", "zero_as_missing"),
+    *CATEGORICAL,
     "class_weight",
 )
 LAYOUTS = ("force_col_wise", "force_row_wise")

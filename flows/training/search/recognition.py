@@ -21,6 +21,12 @@ from training.search.scoring import reads_answers_only
 from training.search.values import SCIKIT_LEARN, Data, Method, Problem
 
 PREFIX_PARAMETER = "n_estimators"
+# LightGBM's names for the columns that hold codes of categories. All of them work; at the first one
+# LightGBM 4.7 says that it ignores it, and does not.
+CATEGORICAL = (
+    *("categorical_feature", "categorical_features", "categorical_column"),
+    *("cat_feature", "cat_column"),
+)
 # LightGBM's own parameters, beside LGBMClassifier's, under which a prefix of a run was found to be
 # the shorter run; the others go the plain way, aliases of n_estimators and of early stopping among
 # them.
@@ -38,6 +44,7 @@ KNOWN_EXTRAS = frozenset(
         *("max_delta_step", "zero_as_missing", "use_missing", "boost_from_average"),
         *("cat_smooth", "cat_l2", "max_cat_threshold", "max_cat_to_onehot"),
         *("min_data_per_group", "enable_bundle", "is_enable_sparse", "sigmoid"),
+        *CATEGORICAL,
     }
 )
 KNOWN_OBJECTIVES = (None, "binary", "multiclass", "multiclassova", "cross_entropy")
