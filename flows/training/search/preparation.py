@@ -75,6 +75,8 @@ def _read_columns(
     if transformer.transformer_weights is not None:
         raise CannotShare("the ColumnTransformer weighs columns")
     ((_, inner, columns),) = transformer.transformers
+    if inner == "drop":
+        raise CannotShare("the ColumnTransformer drops columns")
     if not _is_beginning(columns):
         raise CannotShare("the ColumnTransformer prepares other columns than the first")
     return steps_of(inner), len(range(n_features)[columns])
