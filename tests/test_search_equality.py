@@ -578,7 +578,7 @@ def test_gaps_in_columns_that_pass_fail_as_in_grid_search() -> None:
     )
 
 
-WEIGHED = {
+WEIGHED: Mapping[Method, tuple[Any, Any]] = {
     Method.BOOSTING: (Pipeline([("classifier", lightgbm())]), PREFIXES),
     Method.JOINT: (mixed(StandardScaler()), MIXED),
     Method.SHARED_ROWS: (mixed(StandardScaler(), solver="newton-cholesky"), MIXED),

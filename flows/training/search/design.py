@@ -173,7 +173,7 @@ def make_design(
 
 
 def _lay_out(X: Any, gaps: NDArray[np.int64]) -> Any:
-    """Return sparse rows with 0 in their gaps, and a column of 0 and 1 for each column with gaps."""
+    """Return sparse rows with 0 in gaps, and a column of 0 and 1 for each column with gaps."""
     is_gap = np.isnan(X.data)
     filled, beside = X.copy(), X.copy()
     filled.data[is_gap] = 0.0
