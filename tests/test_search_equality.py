@@ -11,6 +11,8 @@ import pytest
 from lightgbm import LGBMClassifier
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -21,14 +23,17 @@ from sklearn.model_selection import (
     StratifiedKFold,
 )
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from training.search import Data, Method, Problem, SharedGridSearchCV, plan
+from training.search.recognition import CATEGORICAL
 from training.search.scoring import rank
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
 PREFIXES = {"n_estimators": [5, 20, 40], "num_leaves": [7, 31], "max_depth": [3, -1]}
 STRENGTHS = {"logisticregression__C": [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]}
+MIXED = {"classifier__C": STRENGTHS["logisticregression__C"]}
+N_NUMBERS = 8
 EXACT, OPTIMUM = 1e-12, 1e-6
 
 Table = tuple[Any, NDArray[np.int64]]
@@ -60,6 +65,19 @@ def with_categories() -> Table:
     return table, y
 
 
+def with_codes() -> Table:
+    """Rows whose last two columns are codes of categories, of which folds lack some."""
+    X, _ = with_gaps()
+    rng = np.random.default_rng(0)
+    few = rng.choice([0.0, 1.0, 2.0, np.nan], len(X), p=[0.5, 0.3, 0.1, 0.1])
+    many = np.minimum(rng.geometric(0.03, len(X)), 200).astype(float)
+    many[rng.random(len(X)) < 0.05] = np.nan
+    noise = rng.normal(size=len(X))
+    signal = np.nan_to_num(few == 1) + np.nan_to_num(many % 3) + noise
+    y = np.digitize(signal, np.quantile(signal, [0.7, 0.9]))
+    return np.column_stack((X, few, many)), y
+
+
 def sparse_rows() -> Table:
     rng = np.random.default_rng(0)
     X = sparse.random(900, 60, 0.1, format="csr", random_state=0)
@@ -72,6 +90,38 @@ def few_values() -> Table:
     rng = np.random.default_rng(0)
     X = rng.integers(0, 3, size=(600, 3)).astype(float)
     return X, (X.sum(axis=1) + rng.normal(size=600) > 3).astype(np.int64)
+
+
+def mixed_rows(*, is_sparse: bool, has_gaps: bool) -> Table:
+    """Rows with N_NUMBERS columns of numbers and, beside them, a category as columns of 0 and 1."""
+    X, y = with_gaps() if has_gaps else imbalanced()
+    rng = np.random.default_rng(0)
+    codes = np.where(y == 1, rng.integers(0, 6, len(y)), rng.integers(2, 9, len(y)))
+    numbers = X[:, :N_NUMBERS] * np.arange(1, N_NUMBERS + 1)
+    if is_sparse:
+        numbers[rng.random(numbers.shape) < 0.3] = 0.0
+        numbers = sparse.csr_matrix(numbers)
+        return sparse.hstack((numbers, np.eye(9)[codes]), format="csr"), y
+    return np.hstack((numbers, np.eye(9)[codes])), y
+
+
+def mixed(before: Any, *, columns: Any = None, **params: Any) -> Pipeline:
+    """Return a logistic regression on rows of which only the first columns are prepared."""
+    columns = slice(0, N_NUMBERS) if columns is None else columns
+    preprocess = ColumnTransformer(
+        [("numeric", before, columns)], remainder="passthrough", sparse_threshold=1.0
+    )
+    params = {"max_iter": 10_000, **params}
+    steps = [("preprocess", preprocess), ("classifier", LogisticRegression(**params))]
+    return Pipeline(steps)
+
+
+def preparing(*, is_sparse: bool, strategy: str = "") -> Any:
+    """Return a scaler, behind an imputer if there is a strategy."""
+    scaler = StandardScaler(with_mean=not is_sparse)
+    if not strategy:
+        return scaler
+    return make_pipeline(SimpleImputer(strategy=strategy), scaler)
 
 
 def zeros() -> Table:
@@ -235,6 +285,48 @@ def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
     assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"class_weight": "balanced"},
+        {"subsample": 0.5, "subsample_freq": 1, "colsample_bytree": 0.5},
+        {"min_data_per_group": 1, "cat_smooth": 0.0, "max_cat_to_onehot": 1},
+    ],
+    ids=["defaults", "balanced", "drawn", "small groups"],
+)
+def test_columns_of_codes_are_split_by_category(
+    n_classes: int, params: dict[str, Any]
+) -> None:
+    X, y = with_codes()
+    table = X, np.minimum(y, n_classes - 1)
+    estimator = lightgbm(categorical_column=[12, 13], **params)
+    fitted = clone(estimator).fit(*table)
+    lacking = [set(X[test, 13]) - set(X[train, 13]) for train, test in CV.split(*table)]
+    scoring = "roc_auc" if n_classes == 2 else "neg_log_loss"
+
+    compare(estimator, PREFIXES, table, EXACT, scoring=scoring)
+
+    assert "cat_threshold" in fitted.booster_.model_to_string()
+    assert all(any(np.isfinite(code) for code in codes) for codes in lacking)
+    assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
+
+
+@pytest.mark.parametrize("name", CATEGORICAL)
+@pytest.mark.filterwarnings("ignore:categorical_feature keyword has been found")
+def test_columns_of_codes_have_several_names(name: str) -> None:
+    X, y = with_codes()
+    table = X, np.minimum(y, 1)
+    estimator = lightgbm(**{name: [12, 13]})
+    fitted = clone(estimator).fit(*table)
+
+    compare(estimator, {"n_estimators": [5, 20]}, table, EXACT)
+
+    assert "cat_threshold" in fitted.booster_.model_to_string()
+    assert methods(estimator, PREFIXES, table) == {Method.BOOSTING}
+
+
 @pytest.mark.parametrize(
     "grid",
     [
@@ -242,11 +334,13 @@ def test_zeros_that_are_gaps_are_scored_as_predicted() -> None:
         {"n_estimators": [5, 20], "min_child_samples": [2, 60, 300]},
         {"n_estimators": [5, 20], "class_weight": [None, "balanced"]},
         {"n_estimators": [5, 20], "random_state": [1, 2], "extra_trees": [True]},
+        {"n_estimators": [5, 20], "categorical_column": [[], [12], [12, 13]]},
     ],
-    ids=["bins", "pre-filter", "class weight", "seed"],
+    ids=["bins", "pre-filter", "class weight", "seed", "categories"],
 )
 def test_parameters_of_the_binned_rows_may_be_in_the_grid(grid: dict[str, Any]) -> None:
-    table = TABLES["imbalanced"]()
+    X, y = with_codes()
+    table = X, np.minimum(y, 1)
 
     compare(lightgbm(), grid, table, EXACT)
 
@@ -355,6 +449,189 @@ def test_gaps_are_filled_by_the_training_rows_of_each_fold(
         OPTIMUM,
         reference=logistic(before, tol=1e-10),
         scoring="neg_log_loss",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed")
+@pytest.mark.parametrize("strategy", ["", "mean", "median"])
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("is_large", [False, True], ids=["few", "many"])
+def test_columns_pass_beside_those_that_are_scaled(
+    strategy: str, is_sparse: bool, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_large:
+        monkeypatch.setattr("training.search.linear.MAX_NEWTON_WORK", 0)
+        monkeypatch.setattr("training.search.linear.MIN_SAMPLE_ROWS", 200)
+    table = mixed_rows(is_sparse=is_sparse, has_gaps=bool(strategy))
+    before = preparing(is_sparse=is_sparse, strategy=strategy)
+
+    compare(
+        mixed(before),
+        MIXED,
+        table,
+        OPTIMUM,
+        reference=mixed(before, tol=1e-10),
+        scoring="neg_log_loss",
+    )
+
+    assert methods(mixed(before), MIXED, table) == {Method.JOINT}
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features without any observed")
+@pytest.mark.parametrize("strategy", ["", "median"])
+@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+def test_columns_that_pass_have_the_bits_of_scikit_learn(
+    strategy: str, is_sparse: bool
+) -> None:
+    table = mixed_rows(is_sparse=is_sparse, has_gaps=bool(strategy))
+    estimator = mixed(preparing(is_sparse=is_sparse, strategy=strategy))
+    options: dict[str, Any] = {"cv": CV, "scoring": "neg_log_loss"}
+    expected = GridSearchCV(estimator, MIXED, **options).fit(*table)
+    search = SharedGridSearchCV(estimator, MIXED, solver="scikit-learn", **options)
+
+    with listening() as lines:
+        actual = search.fit(*table)
+
+    assert not [line for line in lines if "GridSearchCV" in line]
+    for split in range(3):
+        key = f"split{split}_test_score"
+        assert actual.cv_results_[key].tolist() == expected.cv_results_[key].tolist()
+
+
+def test_gaps_of_sparse_rows_are_filled_in_all_columns() -> None:
+    X, y = mixed_rows(is_sparse=True, has_gaps=True)
+    table = X[:, :N_NUMBERS], y
+    before = preparing(is_sparse=True, strategy="mean")
+
+    compare(
+        logistic(before),
+        STRENGTHS,
+        table,
+        OPTIMUM,
+        reference=logistic(before, tol=1e-10),
+    )
+
+    assert methods(logistic(before), STRENGTHS, table) == {Method.JOINT}
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"remainder": "drop"}, "does more than to prepare columns"),
+        ({"remainder": StandardScaler()}, "does more than to prepare columns"),
+        (
+            {
+                "transformers": [
+                    ("a", StandardScaler(), slice(0, 4)),
+                    ("b", StandardScaler(), slice(4, 8)),
+                ]
+            },
+            "does more than to prepare columns",
+        ),
+        ({"transformer_weights": {"numeric": 2.0}}, "weighs columns"),
+        ({"numeric": MinMaxScaler()}, "MinMaxScaler stands before"),
+        ({"numeric": "drop"}, "drops columns"),
+    ],
+)
+def test_other_transformers_of_columns_are_fitted_as_grid_search_does(
+    params: dict[str, Any], reason: str
+) -> None:
+    table = mixed_rows(is_sparse=False, has_gaps=False)
+    estimator = mixed(StandardScaler())
+    estimator["preprocess"].set_params(**params)
+
+    compare(estimator, {"classifier__C": [0.1, 1.0]}, table, EXACT, fallback=reason)
+
+
+@pytest.mark.parametrize("columns", [slice(1, 8), slice(0, 8, 2), [0, 1, 2]], ids=str)
+def test_other_columns_than_the_first_are_fitted_as_grid_search_does(
+    columns: Any,
+) -> None:
+    table = mixed_rows(is_sparse=False, has_gaps=False)
+    estimator = mixed(StandardScaler(), columns=columns)
+
+    compare(
+        estimator,
+        {"classifier__C": [0.1, 1.0]},
+        table,
+        EXACT,
+        fallback="other columns than the first",
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_gaps_in_columns_that_pass_fail_as_in_grid_search() -> None:
+    X, y = mixed_rows(is_sparse=False, has_gaps=False)
+    X[5, N_NUMBERS] = np.nan
+    estimator = mixed(preparing(is_sparse=False, strategy="median"))
+    cv = [(np.arange(5, 1200), np.arange(5)), (np.arange(6, 1200), np.arange(5))]
+
+    compare(
+        estimator,
+        {"classifier__C": [0.1, 1.0]},
+        (X, y),
+        EXACT,
+        scoring="accuracy",
+        cv=cv,
+        fallback="nothing fills them",
+    )
+
+
+WEIGHED: Mapping[Method, tuple[Any, Any]] = {
+    Method.BOOSTING: (Pipeline([("classifier", lightgbm())]), PREFIXES),
+    Method.JOINT: (mixed(StandardScaler()), MIXED),
+    Method.SHARED_ROWS: (mixed(StandardScaler(), solver="newton-cholesky"), MIXED),
+}
+
+
+@pytest.mark.parametrize("method", WEIGHED)
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_sample_weights_reach_the_classifier_of_a_pipeline(
+    method: Method, class_weight: str | None, is_nested: bool
+) -> None:
+    estimator, grid = WEIGHED[method]
+    estimator = clone(estimator).set_params(classifier__class_weight=class_weight)
+    reference = clone(estimator)
+    if method is Method.JOINT:
+        reference.set_params(classifier__tol=1e-10)
+    prefix = "classifier__"
+    if method is Method.BOOSTING:
+        grid = {prefix + name: values for name, values in grid.items()}
+    if is_nested:
+        estimator, reference = (
+            Pipeline([("inner", pipeline)]) for pipeline in (estimator, reference)
+        )
+        grid = {f"inner__{name}": values for name, values in grid.items()}
+        prefix = "inner__classifier__"
+    table = mixed_rows(is_sparse=False, has_gaps=False)
+    weight = np.random.default_rng(0).uniform(0.1, 3, len(table[1]))
+    weight[::5] = 0.0
+
+    compare(
+        estimator,
+        grid,
+        table,
+        OPTIMUM if method is Method.JOINT else EXACT,
+        reference=reference,
+        scoring="neg_log_loss",
+        fit_params={f"{prefix}sample_weight": weight},
+    )
+
+    assert methods(estimator, grid, table) == {method}
+
+
+def test_weights_of_another_step_are_fitted_as_grid_search_does() -> None:
+    table = TABLES["imbalanced"]()
+
+    compare(
+        logistic(),
+        {"logisticregression__C": [0.1, 1.0]},
+        table,
+        EXACT,
+        fallback="fit is given parameters for its estimator",
+        fit_params={"standardscaler__sample_weight": np.ones(len(table[1]))},
     )
 
 

@@ -17,12 +17,13 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_sample_weight
 
+from training.search.preparation import steps_of
 from training.search.recognition import (
+    CATEGORICAL,
     PREFIX_PARAMETER,
     WITHOUT_EFFECT,
     leaves,
     set_up,
-    steps_of,
 )
 from training.search.scoring import Answers, Floats, rank, reads_ranks_only, score
 from training.search.values import Data, Emit, Method, Problem, Row, ShouldStop, Task
@@ -33,6 +34,7 @@ DATASET_PARAMETERS = (
     *("max_bin", "min_data_in_bin", "subsample_for_bin", "bin_construct_sample_cnt"),
     *("min_child_samples", "feature_pre_filter", "random_state", "data_random_seed"),
     *("enable_bundle", "is_enable_sparse", "use_missing", "zero_as_missing"),
+    *CATEGORICAL,
     "class_weight",
 )
 LAYOUTS = ("force_col_wise", "force_row_wise")
@@ -153,9 +155,8 @@ def _weigh(
     class_weight: Any,
     encoder: LabelEncoder,
 ) -> Floats | None:
-    weight = data.fit_params.get("sample_weight")
-    if weight is not None:
-        weight = np.asarray(weight)[train]
+    given = data.sample_weight
+    weight = None if given is None else given[train]
     if class_weight is None:
         return weight
     if isinstance(class_weight, Mapping):

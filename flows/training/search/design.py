@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
+from scipy.sparse import hstack, issparse
 from sklearn.preprocessing import StandardScaler
 
+from training.search.preparation import Preparation
 from training.search.scoring import Floats
 from training.search.values import CannotShare, Split
 
@@ -38,6 +39,8 @@ class Design:
     ----------
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
         The rows as they are.
+    rows : ndarray or csr_matrix of float64
+        X; for sparse X with gaps, what `take` returns of all rows.
     shift : ndarray of shape (n_features,)
         Taken off every row, so that columns far from 0 lose no digits; 0 if sparse.
     gaps : ndarray of int
@@ -49,6 +52,7 @@ class Design:
     """
 
     X: Any
+    rows: Any
     shift: Floats
     gaps: NDArray[np.int64]
     fill: Floats
@@ -57,7 +61,7 @@ class Design:
 
     def take(self, rows: Any) -> Any:
         """Return shifted rows, and beside them a column of 0 and 1 for each column with gaps."""
-        Z = self.X[rows]
+        Z = self.rows[rows]
         if issparse(Z):
             return Z
         Z = Z - self.shift
@@ -141,7 +145,7 @@ def _cut(begin: int, end: int, size: int) -> Iterator[slice]:
 
 
 def make_design(
-    X: Any, splits: list[Split], imputer: Any, scaler: Any, pool: Executor
+    X: Any, splits: list[Split], preparation: Preparation, pool: Executor
 ) -> Design:
     """Learn what imputes and scales the training rows of each split.
 
@@ -150,21 +154,33 @@ def make_design(
     CannotShare
         If the rows are not finite, or have gaps that nothing fills.
     """
-    if issparse(X) and (imputer or (scaler and scaler.with_mean)):
-        raise CannotShare("sparse rows can be scaled, but neither centred nor imputed")
+    imputer, scaler = preparation.imputer, preparation.scaler
+    if issparse(X) and scaler and scaler.with_mean:
+        raise CannotShare("sparse rows can be scaled, but not centred")
     X = X.tocsr() if issparse(X) else X
     shift, gaps = _find_shift(X), _find_gaps(X, pool)
-    if len(gaps) and not imputer:
+    if len(gaps) and (not imputer or gaps[-1] >= preparation.n_columns):
         raise CannotShare("the rows have gaps and nothing fills them")
-    fill = np.array(
-        [[_fill(imputer, X[train, gap]) for gap in gaps] for train, _ in splits]
-    )
-    fill = fill.reshape(len(splits), len(gaps)) - shift[gaps]
-    if scaler is None:
-        plain = np.zeros((len(splits), X.shape[1]))
-        return Design(X, shift, gaps, fill, plain - shift, plain + 1)
-    mean, scale = _scale(X, splits, (shift, gaps, fill), scaler, pool)
-    return Design(X, shift, gaps, fill, mean, scale)
+    rows = _lay_out(X, gaps) if issparse(X) and len(gaps) else X
+    fill = _fill_splits(X, splits, gaps, imputer) - shift[gaps]
+    mean, scale = np.tile(-shift, (len(splits), 1)), np.ones((len(splits), X.shape[1]))
+    design = Design(X, rows, shift, gaps, fill, mean, scale)
+    if scaler:
+        scaled = slice(preparation.n_columns)
+        learned = _scale(design, splits, scaler, pool)
+        mean[:, scaled], scale[:, scaled] = (values[:, scaled] for values in learned)
+    return design
+
+
+def _lay_out(X: Any, gaps: NDArray[np.int64]) -> Any:
+    """Return sparse rows with 0 in gaps, and a column of 0 and 1 for each column with gaps."""
+    is_gap = np.isnan(X.data)
+    filled, beside = X.copy(), X.copy()
+    filled.data[is_gap] = 0.0
+    beside.data = is_gap.astype(np.float64)
+    beside = beside[:, gaps]
+    beside.eliminate_zeros()
+    return hstack((filled, beside), format="csr")
 
 
 def _find_shift(X: Any) -> Floats:
@@ -181,9 +197,9 @@ def _find_shift(X: Any) -> Floats:
 
 def _find_gaps(X: Any, pool: Executor) -> NDArray[np.int64]:
     if issparse(X):
-        if not np.isfinite(X.data).all():
+        if np.isinf(X.data).any():
             raise CannotShare("the rows are not finite")
-        return np.empty(0, dtype=np.int64)
+        return np.unique(X.indices[np.isnan(X.data)]).astype(np.int64)
 
     def look(blocks: Iterator[slice]) -> tuple[NDArray[np.bool_], bool]:
         has_gap, has_infinite = np.zeros(X.shape[1], dtype=bool), False
@@ -200,6 +216,19 @@ def _find_gaps(X: Any, pool: Executor) -> NDArray[np.int64]:
     return np.flatnonzero(np.any([has_gap for has_gap, _ in seen], axis=0))
 
 
+def _fill_splits(
+    X: Any, splits: list[Split], gaps: NDArray[np.int64], imputer: Any
+) -> Floats:
+    """Return what fills the gaps of each split, shape (n_splits, n_gaps)."""
+    fill = np.empty((len(splits), len(gaps)))
+    columns = X[:, gaps].tocsc() if issparse(X) else None
+    for number, gap in enumerate(gaps):
+        # The zeros of sparse rows count, as they do for SimpleImputer.
+        column = X[:, gap] if columns is None else columns[:, [number]].toarray()[:, 0]
+        fill[:, number] = [_fill(imputer, column[train]) for train, _ in splits]
+    return fill
+
+
 def _fill(imputer: Any, column: Floats) -> float:
     present = column[~np.isnan(column)]
     if not len(present):
@@ -209,15 +238,9 @@ def _fill(imputer: Any, column: Floats) -> float:
 
 
 def _scale(
-    X: Any,
-    splits: list[Split],
-    columns: tuple[Floats, NDArray[np.int64], Floats],
-    scaler: StandardScaler,
-    pool: Executor,
+    design: Design, splits: list[Split], scaler: StandardScaler, pool: Executor
 ) -> tuple[Floats, Floats]:
-    shift, gaps, fill = columns
-    neutral = np.ones((len(splits), X.shape[1]))
-    design = Design(X, shift, gaps, fill, neutral - 1, neutral)
+    shift = design.shift
     first, second, count = _sum_moments(design, splits, pool)
     mean = first / count
     variance = np.maximum(second / count - mean**2, 0.0)
@@ -228,7 +251,7 @@ def _scale(
     scale[(variance <= bound) | (scale < 10 * EPSILON)] = 1.0
     if not scaler.with_mean:
         mean = np.broadcast_to(-shift, mean.shape).copy()
-    return mean, scale if scaler.with_std else neutral
+    return mean, scale if scaler.with_std else np.ones(scale.shape)
 
 
 def _sum_moments(

@@ -17,9 +17,9 @@ from sklearn.utils.validation import _check_method_params
 
 from training.search.merging import break_ties, merge
 from training.search.planning import plan
-from training.search.recognition import set_up
+from training.search.recognition import name_weight, set_up
 from training.search.running import run_shard
-from training.search.values import JOINT, SOLVERS, Data, Problem, Row
+from training.search.values import JOINT, SAMPLE_WEIGHT, SOLVERS, Data, Problem, Row
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
             return "the rows are no table, array or sparse matrix with numbers"
         if not isinstance(y, np.ndarray | pd.Series | list) or np.ndim(y) != 1:
             return "the labels are not a list of one label each"
-        if set(params) - {"sample_weight", "groups"}:
+        if set(params) - {SAMPLE_WEIGHT, "groups", name_weight(self.estimator)}:
             return "fit is given parameters for its estimator"
         if self.return_train_score:
             return "training rows are to be scored"

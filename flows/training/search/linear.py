@@ -15,9 +15,7 @@ from scipy.sparse import issparse
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.class_weight import compute_class_weight
 from threadpoolctl import threadpool_limits
@@ -30,7 +28,8 @@ from training.search.optimum import (
     follow_path,
     minimise_together,
 )
-from training.search.recognition import set_up, steps_of
+from training.search.preparation import read_preparation, steps_of
+from training.search.recognition import set_up
 from training.search.scoring import Answers, score
 from training.search.values import (
     CannotShare,
@@ -83,9 +82,9 @@ def make_targets(data: Data, splits: list[Split], class_weight: Any) -> Targets:
     """
     classes, codes = np.unique(np.asarray(data.y), return_inverse=True)
     weights = count_training_rows(len(codes), splits)
-    sample_weight = data.fit_params.get("sample_weight")
+    sample_weight = data.sample_weight
     if sample_weight is not None:
-        weights *= np.asarray(sample_weight, dtype=np.float64)[:, None]
+        weights *= sample_weight.astype(np.float64)[:, None]
     for split, (train, _) in enumerate(splits):
         if len(np.unique(codes[train])) < len(classes):
             raise CannotShare("a split trains on fewer classes than there are")
@@ -93,7 +92,7 @@ def make_targets(data: Data, splits: list[Split], class_weight: Any) -> Targets:
         if class_weight is not None:
             base = np.ones(len(train))
             if sample_weight is not None:
-                base = np.asarray(sample_weight, dtype=np.float64)[train]
+                base = sample_weight[train].astype(np.float64)
         by_class = compute_class_weight(
             class_weight, classes=classes, y=y, sample_weight=base
         )
@@ -143,10 +142,9 @@ class JointRun:
 
     def _solve(self, pool: Executor) -> "_Solution":
         *before, classifier = self._estimators[0]
-        kinds = {type(step): step for step in before}
         splits = [self._data.splits[split] for split in self._splits]
-        imputer, scaler = kinds.get(SimpleImputer), kinds.get(StandardScaler)
-        design = make_design(self._data.X, splits, imputer, scaler, pool)
+        preparation = read_preparation(before, self._data.X.shape[1])
+        design = make_design(self._data.X, splits, preparation, pool)
         targets = make_targets(self._data, splits, classifier.class_weight)
         thetas = Solver(design, targets, splits, self._Cs).solve(pool)
         return _Solution(
@@ -331,10 +329,11 @@ def emit_shared_rows(problem: Problem, data: Data, task: Task, emit: Emit) -> No
     preprocess = make_pipeline(*map(clone, before), "passthrough")
     Z = preprocess.fit_transform(_safe_indexing(data.X, train), y[train])
     Z_test = preprocess.transform(_safe_indexing(data.X, test))
-    fit_params = {k: np.asarray(v)[train] for k, v in data.fit_params.items()}
+    weights = data.sample_weight
+    weights = None if weights is None else weights[train]
     for candidate, (*_, classifier) in zip(task.run.candidates, steps, strict=True):
         begin = time.perf_counter()
-        classifier.fit(Z, y[train], **fit_params)
+        classifier.fit(Z, y[train], weights)
         fitted = time.perf_counter()
         scores = score(problem, data, task.split, _as_answers(classifier, Z_test))
         times = (fitted - begin, time.perf_counter() - fitted)

@@ -7,7 +7,8 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 
-from training.search.recognition import set_up, steps_of
+from training.search.preparation import steps_of
+from training.search.recognition import set_up
 from training.search.scoring import Floats
 from training.search.values import Method, Problem, Row
 

@@ -12,15 +12,27 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import clone
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
+from training.search.preparation import read_preparation, steps_of
 from training.search.scoring import reads_answers_only
-from training.search.values import SCIKIT_LEARN, Data, Method, Problem
+from training.search.values import (
+    SAMPLE_WEIGHT,
+    SCIKIT_LEARN,
+    CannotShare,
+    Data,
+    Method,
+    Problem,
+)
 
 PREFIX_PARAMETER = "n_estimators"
+# LightGBM's names for the columns that hold codes of categories. All of them work; at the first one
+# LightGBM 4.7 says that it ignores it, and does not.
+CATEGORICAL = (
+    *("categorical_feature", "categorical_features", "categorical_column"),
+    *("cat_feature", "cat_column"),
+)
 # LightGBM's own parameters, beside LGBMClassifier's, under which a prefix of a run was found to be
 # the shorter run; the others go the plain way, aliases of n_estimators and of early stopping among
 # them.
@@ -38,6 +50,7 @@ KNOWN_EXTRAS = frozenset(
         *("max_delta_step", "zero_as_missing", "use_missing", "boost_from_average"),
         *("cat_smooth", "cat_l2", "max_cat_threshold", "max_cat_to_onehot"),
         *("min_data_per_group", "enable_bundle", "is_enable_sparse", "sigmoid"),
+        *CATEGORICAL,
     }
 )
 KNOWN_OBJECTIVES = (None, "binary", "multiclass", "multiclassova", "cross_entropy")
@@ -81,11 +94,12 @@ def set_up(problem: Problem, candidate: int) -> Any:
     return clone(problem.estimator).set_params(**params)
 
 
-def steps_of(estimator: Any) -> list[Any]:
-    """Return the steps of an estimator, nested pipelines resolved and idle steps left out."""
-    if type(estimator) is not Pipeline:
-        return [] if estimator in (None, "passthrough") else [estimator]
-    return [step for _, inner in estimator.steps for step in steps_of(inner)]
+def name_weight(estimator: Any) -> str:
+    """Return the name under which `fit` takes the sample weights of the classifier."""
+    if type(estimator) is not Pipeline or not estimator.steps:
+        return SAMPLE_WEIGHT
+    name, last = estimator.steps[-1]
+    return f"{name}__{name_weight(last)}"
 
 
 def describe(problem: Problem, data: Data, candidate: int, n_classes: int) -> Trait:
@@ -115,13 +129,11 @@ def leaves(classifier: Any) -> int:
 
 def _refuse_surroundings(problem: Problem, data: Data, estimator: Any) -> str:
     is_pipeline = type(estimator) is Pipeline
-    unknown = sorted(set(data.fit_params) - {"sample_weight"})
+    unknown = sorted(set(data.fit_params) - {name_weight(estimator)})
     if not reads_answers_only(problem.scorer):
         return "the scorer looks at more than predictions"
     if unknown:
         return f"fit is given {unknown[0]}"
-    if is_pipeline and data.fit_params:
-        return "a pipeline hands parameters of fit on"
     if is_pipeline and estimator.memory is not None:
         return "the pipeline caches"
     if data.y is None or not steps_of(estimator):
@@ -190,18 +202,11 @@ def _refuse_rows(data: Data, steps: list[Any]) -> str:
         return "the rows are neither an array nor a sparse matrix"
     if data.X.dtype != np.float64:
         return f"the rows are {data.X.dtype}, not float64"
-    kinds = [type(step) for step in steps[:-1]]
-    imputers = [step for step in steps if isinstance(step, SimpleImputer)]
-    if any(_is_unusual(imputer) for imputer in imputers):
-        return "the imputer fills gaps in a way of its own"
-    if kinds not in ([], [StandardScaler], [SimpleImputer, StandardScaler]):
-        return f"{kinds[0].__name__} stands before LogisticRegression"
+    try:
+        read_preparation(steps[:-1], data.X.shape[1])
+    except CannotShare as error:
+        return str(error)
     return ""
-
-
-def _is_unusual(imputer: SimpleImputer) -> bool:
-    known = imputer.strategy in ("mean", "median") and imputer.missing_values is np.nan
-    return imputer.add_indicator or not known
 
 
 def _needs_own_solver(problem: Problem, candidate: int, classifier: Any) -> bool:

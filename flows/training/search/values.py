@@ -12,6 +12,7 @@ Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 JOINT, SCIKIT_LEARN = "joint", "scikit-learn"
 SOLVERS = (JOINT, SCIKIT_LEARN)
+SAMPLE_WEIGHT = "sample_weight"
 
 
 class Method(StrEnum):
@@ -74,6 +75,14 @@ class Data:
     splits: tuple[Split, ...]
     fit_params: Mapping[str, Any] = field(default_factory=dict)
     score_params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sample_weight(self) -> NDArray[Any] | None:
+        """Weights of the classifier's rows: `fit` takes them by its name, behind its steps'."""
+        for name, values in self.fit_params.items():
+            if name.rpartition("__")[2] == SAMPLE_WEIGHT and values is not None:
+                return np.asarray(values)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
