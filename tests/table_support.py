@@ -25,7 +25,7 @@ N_NUMERIC = 3
 
 
 def table_rows(n_rows: int, seed: int = 0) -> np.ndarray:
-    """Return rows of age (may be missing), hours, smoker, city (may be missing) and grade, coded."""
+    """Return coded rows of age, hours, smoker, city and grade; age and city may be missing."""
     rng = np.random.default_rng(seed)
     rows = np.column_stack(
         [

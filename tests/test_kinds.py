@@ -1,4 +1,4 @@
-"""Features that are not numbers: what a record and a batch may say, and what the server describes."""
+"""Features that are not numbers: what records and batches may say, and what is described."""
 
 from collections.abc import Callable
 from math import inf, isnan, nan
@@ -25,7 +25,6 @@ from table_support import (
     table_artifact,
     table_lightgbm,
     table_logistic,
-    table_rows,
     to_record,
 )
 
