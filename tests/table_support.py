@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 
@@ -25,7 +25,7 @@ N_NUMERIC = 3
 
 
 def table_rows(n_rows: int, seed: int = 0) -> np.ndarray:
-    """Return coded rows of age and city, which may be missing, hours, smoker and grade."""
+    """Return coded rows of age, hours, smoker, city and grade; age and city may be missing."""
     rng = np.random.default_rng(seed)
     rows = np.column_stack(
         [
@@ -100,9 +100,10 @@ def table_logistic(n_classes: int) -> tuple[ModelArtifact, Pipeline, np.ndarray]
     )
     pipeline = make_pipeline(
         make_column_transformer(
-            (SimpleImputer(strategy="mean"), [0, 1, 2]), (encoder, [3, 4])
+            (make_pipeline(SimpleImputer(), StandardScaler()), [0, 1, 2]),
+            (encoder, [3, 4]),
         ),
-        LogisticRegression(max_iter=10_000),
+        LogisticRegression(max_iter=1000),
     )
     pipeline.fit(rows, table_classes(rows, n_classes))
     artifact = table_artifact(n_classes)
@@ -111,14 +112,15 @@ def table_logistic(n_classes: int) -> tuple[ModelArtifact, Pipeline, np.ndarray]
 
 
 def _write_logistic(artifact: ModelArtifact, pipeline: Pipeline) -> None:
-    imputer = pipeline[0].named_transformers_["simpleimputer"]
+    imputer, scaler = pipeline[0].named_transformers_["pipeline"]
     regression = pipeline[-1]
     message = artifact.logistic_regression
-    numeric = regression.coef_[:, :N_NUMERIC]
-    message.centers.extend(imputer.statistics_)
+    message.centers.extend(scaler.mean_)
     message.imputed_values.extend(imputer.statistics_)
-    message.coefficients.extend(numeric.ravel())
-    message.intercepts.extend(regression.intercept_ + numeric @ imputer.statistics_)
+    message.coefficients.extend(
+        (regression.coef_[:, :N_NUMERIC] / scaler.scale_).ravel()
+    )
+    message.intercepts.extend(regression.intercept_)
     for start in (N_NUMERIC, N_NUMERIC + len(CITIES)):
         weights = regression.coef_[:, start : start + 3]
         message.category_weights.add(values=weights.ravel())

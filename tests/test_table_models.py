@@ -119,8 +119,12 @@ def test_lightgbm_s_contributions_add_up_to_its_raw_score(
     artifact, classifier, rows = table_lightgbm(n_classes)
     model, _ = load(tmp_path, "lightgbm", n_classes, method)
     rows = rows[:40]
-    raw = np.asarray(classifier.booster_.predict(rows, raw_score=True)).reshape(40, -1)
-    expected = np.asarray(classifier.booster_.predict(rows, pred_contrib=True))
+    raw = np.asarray(
+        classifier.booster_.predict(rows, raw_score=True, num_threads=1)
+    ).reshape(40, -1)
+    expected = np.asarray(
+        classifier.booster_.predict(rows, pred_contrib=True, num_threads=1)
+    )
 
     for number, row in enumerate(rows.tolist()):
         for position in range(n_classes):
