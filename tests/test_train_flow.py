@@ -1,5 +1,6 @@
 """The flow as its users run it, from the table to the registered model and what serves it."""
 
+import base64
 import gzip
 import json
 import os
@@ -79,6 +80,13 @@ def tracking(folder: Path, code: str) -> str:
         check=True,
     )
     return result.stdout
+
+
+def read_card(path: Path) -> str:
+    """Return what a card shows, which its page holds encoded."""
+    encoded = re.search(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', path.read_text())
+    assert encoded is not None
+    return base64.b64decode(encoded[1]).decode()
 
 
 def fetch(folder: Path, name: str) -> Path:
@@ -259,6 +267,45 @@ def test_a_branch_that_fails_does_not_lose_the_other(
         "output_format='list')[0].data.tags)",
     )
     assert "failed_lightgbm" in tags
+
+
+def test_calibration_and_threshold_go_from_the_flags_to_the_wire(
+    tmp_path: Path,
+) -> None:
+    """In the run's report, in MLflow, in the scikit-learn model and in what the server answers."""
+    flags = ("--calibration", "isotonic", "--threshold", "cost:5:1")
+    result = run_flow(tmp_path, "run", *flags, grids=SMALL_GRIDS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+    assert "Its probabilities are calibrated: isotonic" in result.stdout
+    assert "(--threshold cost:5:1)" in result.stdout
+    assert "expected_calibration_error 0.0" in result.stdout
+    assert "Traceback" not in spoken(result)
+    run_flow(tmp_path, "card", "get", "select_best", "card.html")
+    card = read_card(tmp_path / "card.html")
+    assert "Its probabilities are calibrated: isotonic" in card
+    assert "Reliability on the hold-out" in card
+    code = (
+        "version = client.get_model_version_by_alias('tabular_classifier', 'champion'); "
+        "data = client.get_run(version.run_id).data; "
+        "from sklearn.datasets import load_breast_cancer; "
+        "X = load_breast_cancer(as_frame=True).data; "
+        "model = mlflow.sklearn.load_model('models:/tabular_classifier@champion'); "
+        "print(json.dumps([data.params, data.metrics, X.to_numpy().tolist(), "
+        "model.predict_proba(X).tolist(), model.predict(X).tolist()]))"
+    )
+    params, metrics, rows, expected, decided = json.loads(tracking(tmp_path, code))
+    assert (params["calibration"], params["threshold"]) == ("isotonic", "cost:5:1")
+
+    with running_server(fetch(tmp_path, "tabular_classifier")) as server:
+        with PredictionClient(f"127.0.0.1:{server.port}") as client:
+            answers = [client.predict(row) for row in rows]
+            threshold = client.get_model().threshold
+
+    actual = [answer.probabilities for answer in answers]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+    assert [answer.prediction for answer in answers] == decided
+    assert threshold == metrics["threshold"] < 0.5
 
 
 def test_a_search_in_three_shards_gives_the_bits_of_one(

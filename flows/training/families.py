@@ -96,7 +96,8 @@ class EarlyStoppingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             y_fit,
             sample_weight=None if sample_weight is None else w_fit,
             eval_X=(X_watch,),
-            eval_y=(y_watch,),
+            # LightGBM 4.7 encodes the labels that it fits, but not those that it watches.
+            eval_y=(np.searchsorted(np.unique(y_fit), y_watch),),
             eval_sample_weight=None if sample_weight is None else [w_watch],
             callbacks=[early_stopping(self.rounds, verbose=False)],
         )
