@@ -190,7 +190,6 @@ def fit(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
     recipe = Recipe(family, schema, settings.seed, settings.early_stopping_rounds)
     return fit_final_model(
         recipe.make_final_pipeline(winner.best_params),
-        family,
         plan.finish,
         settings.make_folds(),
         X=to_input(train.X, schema),

@@ -14,7 +14,7 @@ from training.calibration import (
     predict_out_of_fold,
 )
 from training.evaluation import BINARY_THRESHOLD
-from training.families import Family, unwrap
+from training.families import unwrap
 from training.thresholds import (
     EVEN,
     FixedThreshold,
@@ -63,7 +63,7 @@ class FinalModel:
 
 
 def fit_final_model(
-    pipeline: Pipeline, family: Family, finish: Finish, cv: Any, *, X: Any, labels: Any
+    pipeline: Pipeline, finish: Finish, cv: Any, *, X: Any, labels: Any
 ) -> FinalModel:
     """Fit a pipeline, its calibration and its threshold.
 
@@ -71,8 +71,6 @@ def fit_final_model(
     ----------
     pipeline : Pipeline
         Unfitted, of `training.families`.
-    family : Family
-        Its family.
     finish : Finish
         What is done to its answers.
     cv : splitter
@@ -88,17 +86,13 @@ def fit_final_model(
         fitted = predictor = unwrap(pipeline.fit(X, labels))
         calibrators: tuple[Any, ...] = ()
     else:
-        predictor = fit_calibrated(
-            pipeline, family, finish.calibration, cv, X=X, labels=labels
-        )
+        predictor = fit_calibrated(pipeline, finish.calibration, cv, X=X, labels=labels)
         fitted, calibrators = find_pipeline(predictor), find_calibrators(predictor)
     rule = finish.threshold
     if isinstance(rule, FixedThreshold):
         threshold = rule.value
     else:
-        scores = predict_out_of_fold(
-            pipeline, family, calibrators, cv, X=X, labels=labels
-        )
+        scores = predict_out_of_fold(pipeline, calibrators, cv, X=X, labels=labels)
         threshold = choose_threshold(rule, labels == predictor.classes_[1], scores)
     if threshold != BINARY_THRESHOLD:
         predictor = apply_threshold(predictor, threshold, X=X, labels=labels)

@@ -52,7 +52,6 @@ TRUSTED_TYPES = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.model_selection._split.StratifiedKFold",
-    "sklearn.utils._bunch.Bunch",
 )
 
 
