@@ -1,5 +1,6 @@
 """The joint between the halves: what training writes, the server reads and answers alike."""
 
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
 from training.candidate import to_input
 from training.dataset import load_dataset, split_holdout
+from training.families import LIGHTGBM, Recipe, unwrap
 from training.final_model import Finish
 from training.matrix import Rows
 from training.model_selection import SearchSettings
@@ -49,10 +51,18 @@ def test_the_server_answers_as_the_trainer_s_libraries(
     assert decided == [str(label) for label in labels]
 
 
+@pytest.mark.parametrize(
+    "labels", [(0, 1), (3, 7), ("no", "yes"), ("high", "low", "mid")]
+)
 @pytest.mark.parametrize("family", TOLERANCES)
-def test_early_stopping_is_in_the_artifact(family: str, tmp_path: Path) -> None:
-    schema, train, holdout = make_rows()
-    settings = SearchSettings("roc_auc", 3, 0, early_stopping_rounds=2)
+def test_early_stopping_is_in_the_artifact(
+    family: str, labels: tuple[int, ...] | tuple[str, ...], tmp_path: Path
+) -> None:
+    """Whatever the labels are: where it stops is decided by rows with their labels."""
+    schema, train, holdout = make_rows(len(labels))
+    schema = replace(schema, class_labels=labels)
+    scoring = "roc_auc" if schema.is_binary else "roc_auc_ovr"
+    settings = SearchSettings(scoring, 3, 0, early_stopping_rounds=2)
     candidate = train_candidate(family, schema, train, holdout, settings=settings)
     expected = candidate.model.predict_proba(to_input(holdout.X, schema))
 
@@ -62,6 +72,19 @@ def test_early_stopping_is_in_the_artifact(family: str, tmp_path: Path) -> None:
 
     actual = [model.estimator.predict_probabilities(row) for row in holdout.X.tolist()]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCES[family])
+
+
+def test_where_lightgbm_stops_does_not_depend_on_how_labels_are_written() -> None:
+    schema, train, _ = make_rows()
+    pipelines = [
+        Recipe(LIGHTGBM, schema, 0, 3).make_search_pipeline().fit(train.X, labels)
+        for labels in (train.y, train.y + 5, np.array(["a", "b"])[train.y])
+    ]
+
+    stops = [unwrap(pipeline)[-1].best_iteration_ for pipeline in pipelines]
+
+    assert stops[0] < 100
+    assert stops == [stops[0]] * 3
 
 
 @pytest.mark.parametrize("family", TOLERANCES)

@@ -84,7 +84,8 @@ class EarlyStoppingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
             X_fit,
             y_fit,
             eval_X=(X_watch,),
-            eval_y=(y_watch,),
+            # LightGBM 4.7 encodes the labels that it fits, but not those that it watches.
+            eval_y=(np.searchsorted(np.unique(y_fit), y_watch),),
             callbacks=[early_stopping(self.rounds, verbose=False)],
         )
         self.classes_ = self.classifier_.classes_
