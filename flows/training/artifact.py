@@ -272,7 +272,7 @@ def evaluate_formula(
 def _evaluate_scores(
     artifact: pb.ModelArtifact, X: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what probabilities are made of, shape (n_rows, n_scores): 1 for two classes, else 1 each.
+    """Return what probabilities are made of, shape (n_rows, n_scores): 1 for two classes, else n.
 
     LightGBM gives them itself where nothing calibrates its scores.
     """

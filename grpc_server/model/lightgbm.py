@@ -20,6 +20,11 @@ from grpc_server.model.rows import Rows
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
 _PREDICT_RAW_SCORE = 1  # C_API_PREDICT_RAW_SCORE: sums of leaves
 _PREDICT_CONTRIB = 3  # C_API_PREDICT_CONTRIB: SHAP values, and the expected score
+_NAMES = {
+    _PREDICT_NORMAL: "normal",
+    _PREDICT_RAW_SCORE: "raw_score",
+    _PREDICT_CONTRIB: "contrib",
+}
 _DTYPE_FLOAT64 = 1  # C_API_DTYPE_FLOAT64
 _ROW_MAJOR = 1
 _ALL_ITERATIONS = -1
@@ -89,14 +94,14 @@ class LightgbmBooster:
 
     def _find_predictor(self, predict_type: int, n_values: int) -> "_RowPredictor":
         """Return the predictor of this kind that is this thread's own."""
-        predictors: dict[int, _RowPredictor] = self._of_thread.__dict__
         try:
-            return predictors[predict_type]
-        except KeyError:
-            predictor = predictors[predict_type] = _RowPredictor(
+            predictor: _RowPredictor = getattr(self._of_thread, _NAMES[predict_type])
+        except AttributeError:
+            predictor = _RowPredictor(
                 self._library, self._handle, self._n_features, n_values, predict_type
             )
-            return predictor
+            setattr(self._of_thread, _NAMES[predict_type], predictor)
+        return predictor
 
     def _to_probabilities(self, outputs: Sequence[float]) -> Sequence[float]:
         if self._n_outputs > 1:
