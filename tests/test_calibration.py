@@ -95,46 +95,23 @@ def test_the_formula_of_the_message_is_the_model_s_answer(
         )
 
 
+@pytest.mark.parametrize("rounds", [0, 2])
 @pytest.mark.parametrize("n_classes", [2, 3])
 @both_methods
-def test_logistic_regression_is_calibrated_as_scikit_learn_does_it(
-    method: str, n_classes: int
+@both_families
+def test_the_winner_is_calibrated_as_scikit_learn_does_it(
+    family: str, method: str, n_classes: int, rounds: int
 ) -> None:
     """On the folds of the search, with text labels for three classes."""
-    candidate, train, holdout = make("logistic_regression", method, n_classes)
+    candidate, train, holdout = make(family, method, n_classes, rounds=rounds)
     labels = np.asarray(candidate.schema.class_labels)[train.y]
     plain = CalibratedClassifierCV(
-        make_unfitted(candidate), method=method, cv=FOLDS, ensemble=False
+        make_unfitted(candidate, rounds), method=method, cv=FOLDS, ensemble=False
     ).fit(to_table(train.X, candidate.schema), labels)
 
     X = to_table(holdout.X, candidate.schema)
     assert candidate.model.classes_.tolist() == plain.classes_.tolist()
     assert np.array_equal(candidate.model.predict_proba(X), plain.predict_proba(X))
-
-
-@pytest.mark.parametrize("rounds", [0, 2])
-@both_methods
-def test_lightgbm_s_probabilities_are_what_is_calibrated(
-    method: str, rounds: int
-) -> None:
-    """Step by step, with scikit-learn's parts: its classifier would calibrate raw scores."""
-    candidate, train, holdout = make("lightgbm", method, rounds=rounds)
-    X, X_new = (to_table(rows.X, candidate.schema) for rows in (train, holdout))
-    pipeline = make_unfitted(candidate, rounds)
-    unseen = cross_val_predict(pipeline, X, train.y, cv=FOLDS, method="predict_proba")
-    if method == "sigmoid":
-        calibrator = _SigmoidCalibration().fit(unseen[:, 1], train.y)
-    else:
-        calibrator = IsotonicRegression(out_of_bounds="clip").fit(unseen[:, 1], train.y)
-
-    scores = pipeline.fit(X, train.y).predict_proba(X_new)[:, 1]
-
-    np.testing.assert_allclose(
-        candidate.model.predict_proba(X_new)[:, 1],
-        calibrator.predict(scores),
-        rtol=0,
-        atol=1e-15,
-    )
 
 
 @pytest.mark.parametrize("threshold", ["f1", "youden", "cost:7:1"])
@@ -147,9 +124,7 @@ def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
     candidate, train, holdout = make(family, method, threshold=threshold)
     X = to_table(train.X, candidate.schema)
     pipeline = make_unfitted(candidate)
-    name = "predict_proba"
-    if method != "none" and family == "logistic_regression":
-        name = "decision_function"
+    name = "predict_proba" if method == "none" else "decision_function"
     unseen = cross_val_predict(pipeline, X, train.y, cv=FOLDS, method=name)
     scores = unseen if unseen.ndim == 1 else unseen[:, 1]
     if method == "sigmoid":
@@ -275,9 +250,7 @@ def test_a_calibration_that_answers_otherwise_is_refused(
     X, labels = to_table(train.X, schema), np.asarray(schema.class_labels)[train.y]
     pipeline = Recipe(FAMILIES[family], schema, 0).make_final_pipeline({})
     folds = tuple(FOLDS.split(train.X, train.y))
-    model = fit_final_model(
-        pipeline, FAMILIES[family], Finish("isotonic"), folds, X=X, labels=labels
-    )
+    model = fit_final_model(pipeline, Finish("isotonic"), folds, X=X, labels=labels)
     right = model.predictor.predict_proba(to_table(holdout.X, schema))
 
     encode(model, schema, family, ScoredRows(dense(holdout), right), PROVENANCE)

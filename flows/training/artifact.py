@@ -335,10 +335,14 @@ def evaluate_formula(
 def _evaluate_scores(
     artifact: pb.ModelArtifact, X: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what a calibration takes, shape (n_rows, n_scores): 1 for two classes, else 1 each."""
+    """Return what probabilities are made of, shape (n_rows, n_scores): 1 for two classes, else n.
+
+    LightGBM gives them itself where nothing calibrates its scores.
+    """
     if artifact.HasField("logistic_regression"):
         return _evaluate_outputs(artifact.logistic_regression, X)
-    return _read_probabilities(artifact.lightgbm.model_text, X)
+    is_raw = artifact.HasField("calibration")
+    return _read_predictions(artifact.lightgbm.model_text, X, is_raw=is_raw)
 
 
 def _evaluate_outputs(
@@ -367,14 +371,17 @@ def _to_probabilities(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return _of_both_classes(expit(z)) if z.shape[1] == 1 else softmax(z, axis=1)
 
 
-def _read_probabilities(model_text: str, X: NDArray[np.float64]) -> NDArray[np.float64]:
+def _read_predictions(
+    model_text: str, X: NDArray[np.float64], *, is_raw: bool
+) -> NDArray[np.float64]:
     """Return what LightGBM itself makes of a text: for two classes one column, the second's."""
     from lightgbm import Booster
 
-    probabilities = np.asarray(
-        Booster(model_str=model_text).predict(X, num_threads=1), dtype=np.float64
+    predictions = np.asarray(
+        Booster(model_str=model_text).predict(X, raw_score=is_raw, num_threads=1),
+        dtype=np.float64,
     )
-    return probabilities.reshape(len(X), -1)
+    return predictions.reshape(len(X), -1)
 
 
 def _of_both_classes(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

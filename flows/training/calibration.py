@@ -1,8 +1,7 @@
 """Calibration: a map on top of a pipeline's scores that makes probabilities of them.
 
-The scores are those of the message `Calibration`: the raw decision values of logistic regression,
-and the probabilities of LightGBM. The maps are fitted on scores of rows that the pipeline has not
-seen.
+The scores are those of the message `Calibration`: decision values, which LightGBM calls raw scores.
+The maps are fitted on scores of rows that the pipeline has not seen.
 """
 
 from collections.abc import Sequence
@@ -12,19 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import VotingClassifier
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.errors import SearchError
-from training.families import LOGISTIC_REGRESSION, Family, unwrap
+from training.families import unwrap
 from training.splitting import Folds
 
 NO_CALIBRATION = "none"
 METHODS = (NO_CALIBRATION, "sigmoid", "isotonic")
-PIPELINE = "pipeline"
 
 
 def check_method(method: str) -> None:
@@ -35,25 +32,8 @@ def check_method(method: str) -> None:
         )
 
 
-def make_scorer(pipeline: Pipeline, family: Family) -> Any:
-    """Return an unfitted classifier whose scores are those that the artifact's maps take.
-
-    scikit-learn calibrates decision values where there are any, and else probabilities. LightGBM's
-    classifier has both since 4.7; a soft vote of one has its probabilities only.
-    """
-    if family == LOGISTIC_REGRESSION:
-        return pipeline
-    return VotingClassifier([(PIPELINE, pipeline)], voting="soft")
-
-
 def fit_calibrated(
-    pipeline: Pipeline,
-    family: Family,
-    method: str,
-    folds: Folds,
-    *,
-    X: Any,
-    labels: Any,
+    pipeline: Pipeline, method: str, folds: Folds, *, X: Any, labels: Any
 ) -> CalibratedClassifierCV:
     """Fit a pipeline on all rows, and its maps on scores of folds that its like have not seen.
 
@@ -61,8 +41,6 @@ def fit_calibrated(
     ----------
     pipeline : Pipeline
         Unfitted, of `training.families`.
-    family : Family
-        Its family.
     method : {"sigmoid", "isotonic"}
         Kind of the maps.
     folds : tuple of (train, test)
@@ -78,29 +56,18 @@ def fit_calibrated(
         Fitted, with one pipeline in it, which is unwrapped.
     """
     calibrated = CalibratedClassifierCV(
-        make_scorer(pipeline, family), method=method, cv=folds, ensemble=False
+        pipeline, method=method, cv=folds, ensemble=False
     ).fit(X, labels)
     (fitted,) = calibrated.calibrated_classifiers_
-    fitted.estimator = _unwrap(fitted.estimator)
+    fitted.estimator = unwrap(fitted.estimator)
     # What was to be fitted is kept beside what was, and would bring a class of ours along; so are
     # the folds, row by row.
     return calibrated.set_params(estimator=clone(fitted.estimator), cv=len(folds))
 
 
-def _unwrap(scorer: Any) -> Any:
-    """Return a fitted scorer whose pipeline is unwrapped."""
-    if isinstance(scorer, Pipeline):
-        return unwrap(scorer)
-    pipeline = unwrap(scorer.estimators_[0])
-    scorer.estimators_ = [pipeline]
-    scorer.named_estimators_[PIPELINE] = pipeline
-    return scorer.set_params(**{PIPELINE: clone(pipeline)})
-
-
 def find_pipeline(calibrated: CalibratedClassifierCV) -> Pipeline:
     """Return the fitted pipeline that is calibrated."""
-    scorer = calibrated.calibrated_classifiers_[0].estimator
-    return scorer if isinstance(scorer, Pipeline) else scorer.estimators_[0]
+    return calibrated.calibrated_classifiers_[0].estimator
 
 
 def find_calibrators(calibrated: CalibratedClassifierCV) -> tuple[Any, ...]:
@@ -110,7 +77,6 @@ def find_calibrators(calibrated: CalibratedClassifierCV) -> tuple[Any, ...]:
 
 def predict_out_of_fold(
     pipeline: Pipeline,
-    family: Family,
     calibrators: Sequence[Any],
     folds: Folds,
     *,
@@ -121,7 +87,7 @@ def predict_out_of_fold(
 
     Parameters
     ----------
-    pipeline, family, folds, X, labels
+    pipeline, folds, X, labels
         As in `fit_calibrated`.
     calibrators : sequence
         Map of the final model, whose probabilities a threshold is to cut; empty where it is not
@@ -133,16 +99,14 @@ def predict_out_of_fold(
         Probabilities, [0, 1].
     """
     if not calibrators:
-        return np.asarray(
-            cross_val_predict(pipeline, X, labels, cv=folds, method="predict_proba")[
-                :, 1
-            ]
+        probabilities = cross_val_predict(
+            pipeline, X, labels, cv=folds, method="predict_proba"
         )
-    scorer = make_scorer(pipeline, family)
-    is_raw = isinstance(scorer, Pipeline)
-    method = "decision_function" if is_raw else "predict_proba"
-    scores = cross_val_predict(scorer, X, labels, cv=folds, method=method)
-    return np.asarray(calibrators[0].predict(scores if is_raw else scores[:, 1]))
+        return np.asarray(probabilities[:, 1])
+    scores = cross_val_predict(
+        pipeline, X, labels, cv=folds, method="decision_function"
+    )
+    return np.asarray(calibrators[0].predict(scores))
 
 
 def encode_calibration(calibrators: Sequence[Any]) -> pb.Calibration:

@@ -192,7 +192,6 @@ def fit(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
     recipe = Recipe(family, schema, settings.seed, settings.early_stopping_rounds)
     return fit_final_model(
         recipe.make_final_pipeline(winner.best_params),
-        family,
         plan.finish,
         make_folds(train, settings.n_folds, settings.seed, settings.splitting),
         X=to_table(train.X, schema),

@@ -112,6 +112,10 @@ class EarlyStoppingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[m
         """Predict the probability of each class, shape (n_rows, n_classes)."""
         return np.asarray(self.classifier_.predict_proba(X))
 
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return raw scores, shape (n_rows,) for two classes, else (n_rows, n_classes)."""
+        return np.asarray(self.classifier_.decision_function(X))
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

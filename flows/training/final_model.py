@@ -15,7 +15,7 @@ from training.calibration import (
     predict_out_of_fold,
 )
 from training.evaluation import BINARY_THRESHOLD
-from training.families import Family, unwrap
+from training.families import unwrap
 from training.splitting import Folds
 from training.thresholds import (
     EVEN,
@@ -72,7 +72,6 @@ class FinalModel:
 
 def fit_final_model(
     pipeline: Pipeline,
-    family: Family,
     finish: Finish,
     folds: Folds,
     *,
@@ -86,8 +85,6 @@ def fit_final_model(
     ----------
     pipeline : Pipeline
         Unfitted, of `training.families`.
-    family : Family
-        Its family.
     finish : Finish
         What is done to its answers.
     folds : tuple of (train, test)
@@ -106,16 +103,14 @@ def fit_final_model(
         calibrators: tuple[Any, ...] = ()
     else:
         predictor = fit_calibrated(
-            pipeline, family, finish.calibration, folds, X=X, labels=labels
+            pipeline, finish.calibration, folds, X=X, labels=labels
         )
         fitted, calibrators = find_pipeline(predictor), find_calibrators(predictor)
     rule = finish.threshold
     if isinstance(rule, FixedThreshold):
         threshold = rule.value
     else:
-        scores = predict_out_of_fold(
-            pipeline, family, calibrators, folds, X=X, labels=labels
-        )
+        scores = predict_out_of_fold(pipeline, calibrators, folds, X=X, labels=labels)
         threshold = choose_threshold(rule, labels == predictor.classes_[1], scores)
     if threshold != BINARY_THRESHOLD:
         predictor = apply_threshold(predictor, threshold, X=X, labels=labels)

@@ -54,7 +54,6 @@ TRUSTED_TYPES = (
     # Of calibrated models, all of scikit-learn.
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.utils._bunch.Bunch",
 )
 
 

@@ -18,7 +18,13 @@ from grpc_server.model.estimator import Explanation
 from grpc_server.model.rows import Rows
 
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
+_PREDICT_RAW_SCORE = 1  # C_API_PREDICT_RAW_SCORE: sums of leaves
 _PREDICT_CONTRIB = 3  # C_API_PREDICT_CONTRIB: SHAP values, and the expected score
+_NAMES = {
+    _PREDICT_NORMAL: "normal",
+    _PREDICT_RAW_SCORE: "raw_score",
+    _PREDICT_CONTRIB: "contrib",
+}
 _DTYPE_FLOAT64 = 1  # C_API_DTYPE_FLOAT64
 _ROW_MAJOR = 1
 _ALL_ITERATIONS = -1
@@ -63,49 +69,39 @@ class LightgbmBooster:
 
     def predict_probabilities(self, row: Sequence[float]) -> Sequence[float]:
         """Return the probability of each class, as `Estimator` says; exactly LightGBM's own."""
-        return self._to_probabilities(self.outputs(row))
+        predict = self._find_predictor(_PREDICT_NORMAL, self._n_outputs)
+        return self._to_probabilities(predict(row))
 
     def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
         """Return the probabilities of each row, as `Estimator` says; one call of the library."""
-        return map(self._to_probabilities, self.batch_outputs(rows))
+        return map(self._to_probabilities, self._predict_rows(rows, _PREDICT_NORMAL))
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
         """Take the score of one class apart by SHAP values, as `Estimator` says."""
-        try:
-            explain = self._of_thread.explain
-        except AttributeError:
-            n_values = self._n_outputs * (self._n_features + 1)
-            explain = self._of_thread.explain = _RowPredictor(
-                self._library,
-                self._handle,
-                self._n_features,
-                n_values,
-                _PREDICT_CONTRIB,
-            )
+        n_values = self._n_outputs * (self._n_features + 1)
+        explain = self._find_predictor(_PREDICT_CONTRIB, n_values)
         start = position * (self._n_features + 1) if self._n_outputs > 1 else 0
-        values: Sequence[float] = explain(row)[start : start + self._n_features + 1]
+        values = explain(row)[start : start + self._n_features + 1]
         return Explanation(sum(values), base=values[-1], contributions=values[:-1])
 
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the probability of each class, with two classes that of the second alone."""
-        try:
-            predict = self._of_thread.predict
-        except AttributeError:
-            predict = self._of_thread.predict = _RowPredictor(
-                self._library,
-                self._handle,
-                self._n_features,
-                self._n_outputs,
-                _PREDICT_NORMAL,
-            )
-        outputs: Sequence[float] = predict(row)
-        return outputs
+        """Return the raw score of each class, with two classes that of the second alone."""
+        return self._find_predictor(_PREDICT_RAW_SCORE, self._n_outputs)(row)
 
     def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
         """Return the outputs of each row, by one call of the library."""
-        outputs = self._predict_rows(rows)
-        for start in range(0, len(outputs), self._n_outputs):
-            yield outputs[start : start + self._n_outputs]
+        return self._predict_rows(rows, _PREDICT_RAW_SCORE)
+
+    def _find_predictor(self, predict_type: int, n_values: int) -> "_RowPredictor":
+        """Return the predictor of this kind that is this thread's own."""
+        try:
+            predictor: _RowPredictor = getattr(self._of_thread, _NAMES[predict_type])
+        except AttributeError:
+            predictor = _RowPredictor(
+                self._library, self._handle, self._n_features, n_values, predict_type
+            )
+            setattr(self._of_thread, _NAMES[predict_type], predictor)
+        return predictor
 
     def _to_probabilities(self, outputs: Sequence[float]) -> Sequence[float]:
         if self._n_outputs > 1:
@@ -113,7 +109,7 @@ class LightgbmBooster:
         # As LGBMClassifier.predict_proba does.
         return 1.0 - outputs[0], outputs[0]
 
-    def _predict_rows(self, rows: Rows) -> Sequence[float]:
+    def _predict_rows(self, rows: Rows, predict_type: int) -> Iterable[Sequence[float]]:
         n_values = len(rows) * self._n_outputs
         outputs, n_written = (ctypes.c_double * n_values)(), ctypes.c_int64()
         data = (ctypes.c_double * len(rows.values)).from_buffer(rows.values)
@@ -124,7 +120,7 @@ class LightgbmBooster:
             ctypes.c_int32(len(rows)),
             ctypes.c_int32(self._n_features),
             ctypes.c_int(_ROW_MAJOR),
-            ctypes.c_int(_PREDICT_NORMAL),
+            ctypes.c_int(predict_type),
             ctypes.c_int(0),
             ctypes.c_int(_ALL_ITERATIONS),
             ctypes.c_char_p(_PARAMETERS),
@@ -133,7 +129,8 @@ class LightgbmBooster:
         )
         if failed:
             raise RuntimeError(f"LightGBM: {_last_error(self._library)}")
-        return outputs[:]
+        for start in range(0, n_values, self._n_outputs):
+            yield outputs[start : start + self._n_outputs]
 
     def _create(self, model_text: bytes) -> ctypes.c_void_p:
         handle, n_iterations = ctypes.c_void_p(), ctypes.c_int()

@@ -485,10 +485,10 @@ Global___Lightgbm: _TypeAlias = Lightgbm  # noqa: Y015
 class Calibration(_message.Message):
     """Calibration makes probabilities of what the estimator says, by a map of one variable for each output.
 
-    The variable s[k] is the output z[k] of a logistic regression, and the probability of LightGBM: with
-    two classes that of the second. With two classes, its probability is the map's value. With more, the
-    probability of class k is the value of map k over the sum of all, and 1 over the number of classes
-    where the sum is 0.
+    The variable s[k] is the output z[k] of a logistic regression, and the raw score of LightGBM, which
+    is the sum of its leaves: with two classes that of the second. With two classes, its probability is
+    the map's value. With more, the probability of class k is the value of map k over the sum of all, and
+    1 over the number of classes where the sum is 0.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
