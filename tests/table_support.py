@@ -8,7 +8,6 @@ import lightgbm
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import VotingClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -134,10 +133,6 @@ def calibrate(
     """Calibrate `estimator` on other rows, and write the maps into `artifact`."""
     rows = table_rows(400, seed=1)
     classes = table_classes(rows, n_classes, seed=1)
-    if isinstance(estimator, lightgbm.LGBMClassifier):
-        # Else scikit-learn would calibrate its decision_function rather than its probabilities.
-        frozen = [("lightgbm", FrozenEstimator(estimator))]
-        estimator = VotingClassifier(frozen, voting="soft").fit(rows, classes)
     calibrated = CalibratedClassifierCV(FrozenEstimator(estimator), method=method)
     calibrated.fit(rows, classes)
     (classifier,) = calibrated.calibrated_classifiers_
