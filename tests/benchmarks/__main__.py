@@ -3,13 +3,14 @@
 import tempfile
 from pathlib import Path
 
-from benchmarks import flow, lanes, serving
+from benchmarks import flow, lanes, loading, serving
 
 
 def main() -> None:
     """Run every benchmark and print its table."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         model_dirs = flow.report(Path(folder))
+        loading.report(Path(folder))
         serving.report(model_dirs)
         lanes.report(model_dirs)
 

@@ -27,6 +27,7 @@ from support import ROOT
 PARAMETERS = {
     "data": "breast_cancer",
     "target": "target",
+    **{"weight": "", "group": "", "time": "", "strict": False},
     "test_fraction": 0.2,
     "folds": 5,
     "seed": 0,
