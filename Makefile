@@ -24,6 +24,7 @@ IMAGE_PUSH_FLAGS ?=
 OVERLAY ?= k8s/overlays/local
 # YES=1 answers the question whether the kubectl context is the right one.
 YES ?= 0
+OLDEST_GRPCIO := 1.84.2
 
 # Absolute paths would break in a folder with a space in its name; every path here is relative.
 python := $(VENV)/bin/python
@@ -116,6 +117,17 @@ lint: $(installed)  ## Check format, style, types, import rules, spelling and th
 test: $(installed)  ## Run the tests, three files at once; ARGS=--numprocesses=0 for one test after the other
 	$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
+oldest_grpcio := build/grpcio-$(OLDEST_GRPCIO)
+
+.PHONY: test-grpcio
+test-grpcio: $(installed)  ## Run the tests of the wire again, on the oldest grpcio that is allowed
+	rm -rf $(oldest_grpcio)
+	$(python) -m pip install --quiet --disable-pip-version-check --no-deps --target $(oldest_grpcio) \
+	  $(foreach package,grpcio grpcio-health-checking grpcio-reflection grpcio-status,$(package)==$(OLDEST_GRPCIO))
+	PYTHONPATH=$(oldest_grpcio) $(python) -c 'import grpc; assert grpc.__version__ == "$(OLDEST_GRPCIO)"'
+	PYTHONPATH=$(oldest_grpcio) $(python) -m pytest tests/test_lanes.py tests/test_batch.py \
+	  tests/test_server.py tests/test_server_process.py
+
 .PHONY: train
 train: $(installed)  ## Run the training flow here; ARGS are its parameters
 	$(python) flows/train_flow.py run --model_name $(MODEL) $(ARGS)
@@ -173,7 +185,7 @@ test-cluster: $(installed)  ## Run the tests on the cluster of KUBECONFIG, with 
 	IMAGE_PREFIX='$(IMAGE_PREFIX)' TAG='$(TAG)' $(python) -m pytest -m cluster $(ARGS)
 
 .PHONY: ci
-ci: lint breaking drift test  ## What has to pass before a change lands
+ci: lint breaking drift test test-grpcio  ## What has to pass before a change lands
 
 .PHONY: clean
 clean:  ## Remove what make made, in the cluster too; DATA=1 also models, runs and volumes

@@ -5,7 +5,7 @@ import warnings
 
 from prediction.v1 import prediction_service_pb2 as prediction_dot_v1_dot_prediction__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.84.2'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
