@@ -22,8 +22,8 @@ from prediction._scalars import (
 from prediction._violations import invalid, raise_for, shorten, show
 from prediction.v1 import prediction_service_pb2 as pb
 
-MAX_REQUEST_BYTES = 2 * 1024 * 1024
-"""Size up to which rows go into one request: half of what gRPC takes by default."""
+MAX_CHUNK_BYTES = 2 * 1024 * 1024
+"""Size up to which rows go into one message: half of what gRPC takes by default."""
 
 _MAX_SHOWN = 10
 
@@ -116,7 +116,7 @@ def to_requests(
     n_rows : int
         Number of rows, 0 or more.
     max_rows : int
-        The most rows of a request, 1 or more; fewer where they would exceed `MAX_REQUEST_BYTES`.
+        The most rows of a request, 1 or more; fewer where they would exceed `MAX_CHUNK_BYTES`.
     """
     for start in range(0, n_rows, max_rows):
         yield from _split(columns, start, min(start + max_rows, n_rows))
@@ -128,7 +128,7 @@ def _split(
     request = pb.BatchPredictRequest(
         columns=[column.to_message(start, stop) for column in columns]
     )
-    if stop - start == 1 or request.ByteSize() <= MAX_REQUEST_BYTES:
+    if stop - start == 1 or request.ByteSize() <= MAX_CHUNK_BYTES:
         yield start, request
         return
     middle = (start + stop) // 2

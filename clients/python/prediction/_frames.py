@@ -8,17 +8,16 @@ from typing import Any
 
 import grpc
 
-from prediction._columns import encode, to_requests
+from prediction._columns import MAX_CHUNK_BYTES, encode, to_requests
 from prediction._errors import FieldViolation, InvalidInstanceError, ModelChangedError
 from prediction._models import Model
 from prediction._tables import FrameTable
 from prediction.v1 import prediction_service_pb2 as pb
 
 DEFAULT_ROWS_PER_CALL = 5000
-_RESPONSE_BYTES = 2 * 1024 * 1024
 _MAX_RESENDS = 1
 # As the server names the rows of a chunk: columns["city"].strings.values[3], row 3 is missing.
-_ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\])|(?<=\brow )[0-9]+")
+_ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\])|(?<=\brow )[0-9]+(?= is missing)")
 
 
 class _OtherVersion(Exception):
@@ -121,7 +120,7 @@ class FrameCall:
 
     def _max_rows(self, model: Model) -> int:
         # A double per class comes back for each row.
-        fitting = _RESPONSE_BYTES // (8 * max(1, len(model.classes)))
+        fitting = MAX_CHUNK_BYTES // (8 * max(1, len(model.classes)))
         return max(1, min(self._rows_per_call, fitting))
 
     def _to_frame(self, model: Model, answers: _Answers) -> Any:
