@@ -25,7 +25,9 @@ class _FeatureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FeatureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureKind.ValueType], _builtins.type):
+class _FeatureKindEnumTypeWrapper(
+    _enum_type_wrapper._EnumTypeWrapper[_FeatureKind.ValueType], _builtins.type
+):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEATURE_KIND_UNSPECIFIED: _FeatureKind.ValueType  # 0
     """Never sent."""
@@ -57,7 +59,9 @@ class _Calibration:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _CalibrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Calibration.ValueType], _builtins.type):
+class _CalibrationEnumTypeWrapper(
+    _enum_type_wrapper._EnumTypeWrapper[_Calibration.ValueType], _builtins.type
+):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CALIBRATION_UNSPECIFIED: _Calibration.ValueType  # 0
     """Not set."""
@@ -119,7 +123,9 @@ class PredictRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain_top_k", b"explain_top_k", "features", b"features", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "explain_top_k", b"explain_top_k", "features", b"features", "record", b"record"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,7 +154,9 @@ class PredictResponse(_message.Message):
     model_version: _builtins.str
     """Version of the model that answered, as in GetModelResponse.model_version."""
     @_builtins.property
-    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+    def probabilities(
+        self,
+    ) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class, [0, 1], in the order of GetModelResponse.classes. They sum to 1."""
 
     @_builtins.property
@@ -165,9 +173,24 @@ class PredictResponse(_message.Message):
         model_version: _builtins.str = ...,
         explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "explanation", b"explanation"
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "label", b"label", "model", b"model", "model_version", b"model_version", "prediction", b"prediction", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "explanation",
+        b"explanation",
+        "label",
+        b"label",
+        "model",
+        b"model",
+        "model_version",
+        b"model_version",
+        "prediction",
+        b"prediction",
+        "probabilities",
+        b"probabilities",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,7 +216,9 @@ class Explanation(_message.Message):
     base: _builtins.float
     """The score without any feature. For LightGBM, the expected score over the training rows."""
     @_builtins.property
-    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+    def contributions(
+        self,
+    ) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """Contributions of the features that were asked for, the largest by absolute value first."""
 
     def __init__(
@@ -206,7 +231,16 @@ class Explanation(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "contributions", b"contributions", "label", b"label", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "base",
+        b"base",
+        "contributions",
+        b"contributions",
+        "label",
+        b"label",
+        "score",
+        b"score",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,7 +268,9 @@ class Contribution(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "feature", b"feature", "value", b"value"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,7 +304,9 @@ class BatchPredictRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "columns", b"columns", "values", b"values"
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -312,13 +350,41 @@ class Column(_message.Message):
         booleans: Global___BoolValues | None = ...,
         missing_rows: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["booleans", b"booleans", "doubles", b"doubles", "strings", b"strings", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "booleans",
+        b"booleans",
+        "doubles",
+        b"doubles",
+        "strings",
+        b"strings",
+        "values",
+        b"values",
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["booleans", b"booleans", "doubles", b"doubles", "missing_rows", b"missing_rows", "name", b"name", "strings", b"strings", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "booleans",
+        b"booleans",
+        "doubles",
+        b"doubles",
+        "missing_rows",
+        b"missing_rows",
+        "name",
+        b"name",
+        "strings",
+        b"strings",
+        "values",
+        b"values",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_values: _TypeAlias = _typing.Literal["doubles", "strings", "booleans"]  # noqa: Y015
-    _WhichOneofArgType_values: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_values) -> _WhichOneofReturnType_values | None: ...
+    _WhichOneofReturnType_values: _TypeAlias = _typing.Literal[
+        "doubles", "strings", "booleans"
+    ]  # noqa: Y015
+    _WhichOneofArgType_values: _TypeAlias = _typing.Literal[
+        "values", b"values"
+    ]  # noqa: Y015
+    def WhichOneof(
+        self, oneof_group: _WhichOneofArgType_values
+    ) -> _WhichOneofReturnType_values | None: ...
 
 Global___Column: _TypeAlias = Column  # noqa: Y015
 
@@ -420,7 +486,9 @@ class BatchPredictResponse(_message.Message):
         """Position of the predicted class in `classes`, one per row."""
 
     @_builtins.property
-    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+    def probabilities(
+        self,
+    ) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class, row after row: number of rows times number of classes."""
 
     def __init__(
@@ -434,7 +502,18 @@ class BatchPredictResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "model", b"model", "model_version", b"model_version", "positions", b"positions", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "classes",
+        b"classes",
+        "model",
+        b"model",
+        "model_version",
+        b"model_version",
+        "positions",
+        b"positions",
+        "probabilities",
+        b"probabilities",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,7 +558,9 @@ class GetModelResponse(_message.Message):
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal[
+            "key", b"key", "value", b"value"
+        ]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -546,13 +627,53 @@ class GetModelResponse(_message.Message):
         load_time: _timestamp_pb2.Timestamp | None = ...,
         calibration: Global___Calibration.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "load_time", b"load_time", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal[
+        "_threshold",
+        b"_threshold",
+        "create_time",
+        b"create_time",
+        "load_time",
+        b"load_time",
+        "threshold",
+        b"threshold",
+    ]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "classes", b"classes", "create_time", b"create_time", "features", b"features", "load_time", b"load_time", "metrics", b"metrics", "model", b"model", "model_version", b"model_version", "registered_model", b"registered_model", "run_id", b"run_id", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "_threshold",
+        b"_threshold",
+        "calibration",
+        b"calibration",
+        "classes",
+        b"classes",
+        "create_time",
+        b"create_time",
+        "features",
+        b"features",
+        "load_time",
+        b"load_time",
+        "metrics",
+        b"metrics",
+        "model",
+        b"model",
+        "model_version",
+        b"model_version",
+        "registered_model",
+        b"registered_model",
+        "run_id",
+        b"run_id",
+        "threshold",
+        b"threshold",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
-    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal[
+        "threshold"
+    ]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal[
+        "_threshold", b"_threshold"
+    ]  # noqa: Y015
+    def WhichOneof(
+        self, oneof_group: _WhichOneofArgType__threshold
+    ) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
@@ -592,7 +713,18 @@ class Feature(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "kind", b"kind", "name", b"name", "nullable", b"nullable", "refuse_unknown", b"refuse_unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal[
+        "categories",
+        b"categories",
+        "kind",
+        b"kind",
+        "name",
+        b"name",
+        "nullable",
+        b"nullable",
+        "refuse_unknown",
+        b"refuse_unknown",
+    ]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
