@@ -24,7 +24,7 @@ class _OtherVersion(Exception):
     """A chunk was answered by another model than the one that the frame was checked for."""
 
     def __init__(self, version: str, n_answers: int) -> None:
-        super().__init__(version)
+        super().__init__(version, n_answers)
         self.version = version
         self.n_answers = n_answers
 
