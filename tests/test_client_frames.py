@@ -57,7 +57,8 @@ def table_model(n_classes: int = 3) -> ModelArtifact:
     """Return an artifact of the table."""
     artifact, classifier, rows = table_lightgbm(n_classes)
     artifact.input_schema.features[3].categorical.refuse_unknown = True
-    add_golden_examples(artifact, rows[:4], classifier.predict_proba(rows[:4]))
+    probabilities = np.asarray(classifier.predict_proba(rows[:4]))
+    add_golden_examples(artifact, rows[:4], probabilities)
     return artifact
 
 
@@ -142,7 +143,7 @@ def test_an_import_and_a_prediction_import_no_library_of_frames() -> None:
     assert run.stdout == "set()\n"
 
 
-PANDAS_COLUMNS = {
+PANDAS_COLUMNS: dict[str, list[Any]] = {
     "age": [
         pytest.param([1, None, 2.5], "float64", id="float64"),
         pytest.param([1, None, 2.5], "float32", id="float32"),
@@ -176,7 +177,7 @@ PANDAS_COLUMNS = {
         pytest.param([np.int8(10), -5.0, Decimal(2**53)], "object", id="object"),
     ],
 }
-POLARS_COLUMNS = {
+POLARS_COLUMNS: dict[str, list[Any]] = {
     "age": [pl.Float64, pl.Float32, pl.Decimal(10, 1), pl.Object],
     "smoker": [pl.Boolean, pl.Object],
     "city": [pl.String, pl.Categorical, pl.Enum(["", "Oslo"]), pl.Object],
