@@ -229,6 +229,41 @@ def test_columns_of_polars_may_be_of_any_type_that_holds_the_values(
     assert client.predict_frame(frame).equals(expected)
 
 
+@pytest.mark.parametrize(
+    "smoker",
+    [
+        pd.Series([True, None, False], dtype=object),
+        pd.Series([True, np.nan, False], dtype=object),
+        pd.Series([True, None, False], dtype="boolean"),
+        pl.Series([True, None, False]),
+    ],
+    ids=["object-None", "object-nan", "boolean", "polars"],
+)
+def test_a_truth_value_may_be_missing(
+    tmp_path: Path, smoker: "pd.Series[Any] | pl.Series"
+) -> None:
+    artifact = table_model()
+    artifact.input_schema.features[2].nullable = True
+    frame: Any = (
+        pd.DataFrame(PLAIN_COLUMNS).assign(smoker=smoker)
+        if isinstance(smoker, pd.Series)
+        else pl.DataFrame(PLAIN_COLUMNS).with_columns(smoker=smoker)
+    )
+
+    with serve(write_artifact(tmp_path, artifact)) as client:
+        answer = client.predict_frame(frame)
+        rows = [
+            dict(zip(PLAIN_COLUMNS, row, strict=True))
+            for row in zip(*PLAIN_COLUMNS.values(), strict=True)
+        ]
+        expected = [
+            client.predict(row | {"smoker": value}).probabilities[0]
+            for row, value in zip(rows, [True, None, False], strict=True)
+        ]
+
+    assert to_columns(answer)["probability_0"] == expected
+
+
 def test_whole_numbers_are_numbers(client: PredictionClient, to_frame: Frame) -> None:
     columns = PLAIN_COLUMNS | {"hours": [1, 2**60, -3]}
     expected = client.predict_frame(
@@ -415,6 +450,29 @@ def test_a_cell_that_does_not_fit_is_named(
     assert caught.value.violations == (
         FieldViolation(f'column "{name}", row 0', problem),
     )
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        (10**400, f"1{'0' * 78}… (int) is not allowed"),
+        (Fraction(1, 3), "Fraction(1, 3) (Fraction) would lose digits"),
+        (np.uint64(2**64 - 1), "18446744073709551615 (int) would lose digits"),
+        (np.datetime64(1, "ns"), "np.datetime64('1970-01-01T00:00:00.000000001')"),
+        (1j, "1j (complex) is not allowed"),
+        (np.bool_(True), "True (bool) is not allowed"),
+        (np.ones(2), "array([1., 1.]) (ndarray) is not allowed"),
+        (pd.Period("2026"), "Period('2026', 'Y-DEC') (Period) is not allowed"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_cell_that_only_pandas_can_hold_is_named(
+    client: PredictionClient, cell: Any, problem: str
+) -> None:
+    frame = pd.DataFrame(PLAIN_COLUMNS).astype({"age": object})
+    frame.at[1, "age"] = cell
+
+    assert f'column "age", row 1: {problem}' in refusal(client, frame)
 
 
 def test_a_decimal_fraction_whose_digits_a_double_lacks_is_refused(
@@ -807,6 +865,19 @@ def test_a_server_that_refuses_for_a_new_schema_is_asked_for_it() -> None:
 
     with pytest.raises(InvalidInstanceError, match='columns "b": missing in the frame'):
         predict_scripted(model_of("1"), refused, model_of("2", "a", "b"))
+
+
+def test_servers_of_two_schemas_that_a_frame_does_not_fit_are_asked_three_times() -> (
+    None
+):
+    models = [model_of("1", "b"), model_of("2", "c"), model_of("1", "b")]
+    servicer = ScriptedServicer(*models * 2)
+
+    with scripted_server(servicer) as target, PredictionClient(target) as client:
+        error = refusal(client, pd.DataFrame({"a": [1.0]}))
+
+    assert 'columns "c": missing in the frame' in error
+    assert len(servicer.requests) == 3
 
 
 def test_a_frame_is_checked_against_the_model_that_has_come_since(

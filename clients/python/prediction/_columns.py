@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Protocol, cast
 
 from prediction._errors import FieldViolation
-from prediction._kinds import Value, allowed, problem, wire_form
+from prediction._kinds import Scalar, allowed, problem, wire_form
 from prediction._models import Feature, FeatureKind, Model
 from prediction._scalars import is_missing
 from prediction._violations import invalid, raise_for, show_all, show_name
@@ -59,7 +59,7 @@ class TypedColumn:
 
     name: str
     field: str
-    values: Sequence[Value]
+    values: Sequence[Scalar]
     missing_rows: Sequence[int]
 
     def to_message(self, start: int, stop: int) -> pb.Column:
@@ -184,7 +184,7 @@ def _encode_cells(feature: Feature, cells: list[object]) -> TypedColumn:
     form = wire_form(feature)
     if form is None:
         raise _UnfitColumn(_unknown_kind(feature))
-    values: list[Value] = []
+    values: list[Scalar] = []
     missing_rows = array("Q")
     unfit_rows: list[int] = []
     for row, cell in enumerate(cells):

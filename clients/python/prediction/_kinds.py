@@ -22,7 +22,7 @@ _ALLOWED = {
     FeatureKind.CATEGORICAL_INTEGER: "a whole number",
 }
 
-Value: TypeAlias = float | str | bool
+Scalar: TypeAlias = float | str | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class WireForm:
     """
 
     field: str
-    filler: Value
-    convert: Callable[[object], Value | None]
+    filler: Scalar
+    convert: Callable[[object], Scalar | None]
 
 
 def wire_form(feature: Feature) -> WireForm | None:
