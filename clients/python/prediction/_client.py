@@ -124,7 +124,7 @@ class PredictionClient:
             Series goes by its names. None and NaN stand for a missing value. Any real number or
             Decimal is taken as a double; a bool is not a number.
         explain_top_k : int, default=0
-            How many features to explain the score by, those of the largest contributions, [0, 2**32).
+            How many features to explain the score by, those of the largest contributions, from 0.
         timeout_seconds : float or None, default=None
             Time for this call, (0, 86400]. None takes the client's.
 

@@ -5,31 +5,22 @@ Knows no library of frames: a cell is one of Python's own values, None if it is 
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, cast
 
 from prediction._errors import FieldViolation
+from prediction._kinds import Scalar, allowed, problem, wire_form
 from prediction._models import Feature, FeatureKind, Model
-from prediction._scalars import (
-    is_missing,
-    is_unicode,
-    keeps_digits,
-    to_double,
-    to_plain,
-)
-from prediction._violations import invalid, raise_for, shorten, show
+from prediction._scalars import is_missing
+from prediction._violations import invalid, raise_for, show_all, show_name
 from prediction.v1 import prediction_service_pb2 as pb
 
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
 """Size up to which rows go into one message: half of what gRPC takes by default."""
 
-_MAX_SHOWN = 10
-
-_Value: TypeAlias = float | str | bool
-# Returns what is sent for a cell that is not missing, None for one that is not allowed.
-_Convert: TypeAlias = Callable[[object], _Value | None]
+_MAX_SHOWN_ROWS = 10
 
 
 class Table(Protocol):
@@ -68,7 +59,7 @@ class TypedColumn:
 
     name: str
     field: str
-    values: Sequence[_Value]
+    values: Sequence[Scalar]
     missing_rows: Sequence[int]
 
     def to_message(self, start: int, stop: int) -> pb.Column:
@@ -160,7 +151,7 @@ def _raise_for_names(
     missing: Collection[object], twice: Collection[object], extra: Collection[object]
 ) -> None:
     violations = [
-        FieldViolation(f"columns {_list(names, len(names))}", problem)
+        FieldViolation(f"columns {show_all(names, len(names))}", problem)
         for names, problem in (
             (missing, "missing in the frame; the model needs them"),
             (twice, "in the frame more than once"),
@@ -190,144 +181,46 @@ def _encode(feature: Feature, cells: list[object]) -> TypedColumn:
 
 
 def _encode_cells(feature: Feature, cells: list[object]) -> TypedColumn:
-    field, filler, convert = _wire_form(feature)
-    values: list[_Value] = []
+    form = wire_form(feature)
+    if form is None:
+        raise _UnfitColumn(_unknown_kind(feature))
+    values: list[Scalar] = []
     missing_rows = array("Q")
     unfit_rows: list[int] = []
     for row, cell in enumerate(cells):
-        value = None if is_missing(cell) else convert(cell)
+        value = None if is_missing(cell) else form.convert(cell)
         if value is not None:
             values.append(value)
             continue
-        values.append(filler)
+        values.append(form.filler)
         fits = is_missing(cell) and feature.nullable
         (missing_rows if fits else unfit_rows).append(row)
     if unfit_rows:
         raise _UnfitColumn(_violation(feature, cells, unfit_rows))
-    if field == "doubles":
+    if form.field == "doubles":
         # A third of the memory of a list.
         numbers = array("d", cast(list[float], values))
-        return TypedColumn(feature.name, field, numbers, missing_rows)
-    return TypedColumn(feature.name, field, values, missing_rows)
+        return TypedColumn(feature.name, form.field, numbers, missing_rows)
+    return TypedColumn(feature.name, form.field, values, missing_rows)
 
 
-def _wire_form(feature: Feature) -> tuple[str, _Value, _Convert]:
-    """Return the field that carries a feature's values, a value for a missing one, and how."""
-    match feature.kind:
-        case FeatureKind.NUMERIC:
-            return "doubles", 0.0, _number
-        case FeatureKind.BOOLEAN:
-            return "booleans", False, _truth
-        case FeatureKind.CATEGORICAL_TEXT:
-            return "strings", "", _text_category(feature)
-        case FeatureKind.CATEGORICAL_INTEGER:
-            return "doubles", 0.0, _integer_category(feature)
-        case _:
-            raise _UnfitColumn(
-                FieldViolation(
-                    _column(feature),
-                    "is of a kind that this client does not know; a newer client may",
-                )
-            )
-
-
-def _number(cell: object) -> float | None:
-    if type(cell) is float:
-        return to_double(cell)
-    plain = to_plain(cell)
-    number = to_double(plain)
-    return number if number is not None and keeps_digits(plain, number) else None
-
-
-def _truth(cell: object) -> bool | None:
-    plain = to_plain(cell)
-    return plain if isinstance(plain, bool) else None
-
-
-def _text_category(feature: Feature) -> _Convert:
-    known = frozenset(feature.categories)
-
-    def convert(cell: object) -> str | None:
-        if not isinstance(cell, str):
-            return None
-        if cell in known:
-            return cell
-        return None if feature.refuse_unknown or not is_unicode(cell) else cell
-
-    return convert
-
-
-def _integer_category(feature: Feature) -> _Convert:
-    known = frozenset(feature.categories)
-
-    def convert(cell: object) -> float | None:
-        number = _number(cell)
-        if number is None or not number.is_integer():
-            return None
-        return None if feature.refuse_unknown and int(number) not in known else number
-
-    return convert
+def _unknown_kind(feature: Feature) -> FieldViolation:
+    return FieldViolation(
+        _column(feature),
+        "is of a kind that this client does not know; a newer client may",
+    )
 
 
 def _violation(
     feature: Feature, cells: Sequence[object], rows: Sequence[int]
 ) -> FieldViolation:
     """Return the violation of the first of the rows that do not fit, and name the others."""
-    description = f"{_problem(feature, cells[rows[0]])}; it takes {_allowed(feature)}"
+    description = f"{problem(feature, cells[rows[0]])}; it takes {allowed(feature)}"
     if len(rows) > 1:
-        others = _list(rows[1:], _MAX_SHOWN)
+        others = show_all(rows[1:], _MAX_SHOWN_ROWS)
         description += f"; {len(rows)} rows do not fit, also {others}"
     return FieldViolation(f"{_column(feature)}, row {rows[0]}", description)
 
 
-def _problem(feature: Feature, cell: object) -> str:
-    if is_missing(cell):
-        return "a missing value is not allowed"
-    plain = to_plain(cell)
-    number = to_double(plain)
-    takes_numbers = feature.kind in (
-        FeatureKind.NUMERIC,
-        FeatureKind.CATEGORICAL_INTEGER,
-    )
-    if takes_numbers and number is not None and not keeps_digits(plain, number):
-        return f"{show(plain)} would lose digits in double precision"
-    return f"{show(plain)} is not allowed"
-
-
-def _allowed(feature: Feature) -> str:
-    """Return what the cells of a feature may hold, in words."""
-    words = _ALLOWED.get(feature.kind, "")
-    if feature.categories:
-        known = _list(feature.categories, _MAX_SHOWN)
-        count = len(feature.categories)
-        words = (
-            f"one of {count} categories ({known})"
-            if feature.refuse_unknown
-            else f"{words}, such as one of {count} categories ({known}),"
-        )
-    return f"{words} or a missing value" if feature.nullable else words
-
-
-_ALLOWED = {
-    FeatureKind.NUMERIC: "a finite number",
-    FeatureKind.BOOLEAN: "True or False",
-    FeatureKind.CATEGORICAL_TEXT: "a text",
-    FeatureKind.CATEGORICAL_INTEGER: "a whole number",
-}
-
-
-def _list(values: Collection[object], max_shown: int) -> str:
-    """Return the first values, and how many more there are."""
-    shown = [shorten(_quote(value)) for value in list(values)[:max_shown]]
-    more = len(values) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def _quote(value: object) -> str:
-    return (
-        f'"{value}"' if isinstance(value, str) and value.isprintable() else repr(value)
-    )
-
-
 def _column(feature: Feature) -> str:
-    return f"column {shorten(_quote(feature.name))}"
+    return f"column {show_name(feature.name)}"

@@ -24,7 +24,7 @@ class _OtherVersion(Exception):
     """A chunk was answered by another model than the one that the frame was checked for."""
 
     def __init__(self, version: str, n_answers: int) -> None:
-        super().__init__(version)
+        super().__init__(version, n_answers)
         self.version = version
         self.n_answers = n_answers
 
@@ -92,7 +92,8 @@ class FrameCall:
             except InvalidInstanceError:
                 # The frame may fit the model that has come since.
                 newest = self._fetch_model()
-                if newest.model_version == model.model_version:
+                is_same = newest.model_version == model.model_version
+                if is_same or n_resends == _MAX_RESENDS:
                     raise
                 n_resends += is_fresh
             except _OtherVersion as other:

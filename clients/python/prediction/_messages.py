@@ -24,7 +24,7 @@ from prediction._models import (
     Prediction,
 )
 from prediction._scalars import is_unicode, to_plain
-from prediction._violations import invalid, raise_for, shorten, show
+from prediction._violations import invalid, raise_for, shorten, show, show_name
 from prediction.v1 import prediction_service_pb2 as pb
 
 _MAX_TOP_K = 2**32 - 1
@@ -226,5 +226,4 @@ def _text(text: str, what: str) -> str:
 
 
 def _path(name: object) -> str:
-    shown = f'"{name}"' if isinstance(name, str) and name.isprintable() else repr(name)
-    return f"record[{shorten(shown)}]"
+    return f"record[{show_name(name)}]"

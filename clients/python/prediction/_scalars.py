@@ -34,8 +34,10 @@ def to_double(value: object) -> float | None:
 
 def keeps_digits(value: object, number: float) -> bool:
     """Tell whether a double is all of the number that it was made from."""
-    # Of a decimal fraction the double's shortest digits have to be those that were written.
-    return value == (Decimal(repr(number)) if isinstance(value, Decimal) else number)
+    if isinstance(value, Decimal):
+        # Of a fraction such as 0.1, the digits that the double is written with count.
+        return value in (Decimal(number), Decimal(repr(number)))
+    return value == number
 
 
 def is_unicode(text: str) -> bool:

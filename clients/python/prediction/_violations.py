@@ -1,6 +1,6 @@
-"""How the client tells of what does not fit: values as an error repeats them, and the error itself."""
+"""How the client tells of what does not fit: values as an error repeats them, and the error."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, time, timedelta
 
 import grpc
@@ -19,6 +19,19 @@ def show(value: object) -> str:
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g} s (timedelta)"
     return f"{shorten(repr(value))} ({type(value).__name__})"
+
+
+def show_name(value: object) -> str:
+    """Return a name, or another value without its type, in bounded length."""
+    is_plain = isinstance(value, str) and value.isprintable()
+    return shorten(f'"{value}"' if is_plain else repr(value))
+
+
+def show_all(values: Collection[object], max_shown: int) -> str:
+    """Return the first values, and how many more there are."""
+    shown = [show_name(value) for value in list(values)[:max_shown]]
+    more = len(values) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def shorten(text: str) -> str:
