@@ -28,10 +28,12 @@ class Method:
 
 
 class MethodMetrics:
-    """Metrics of one unary method, with its labels bound once: binding costs more than counting."""
+    """Metrics of one method, with its labels bound once: binding costs more than counting."""
 
-    def __init__(self, metrics: "Metrics", method: Method) -> None:
-        labels = ("unary", method.service, method.name)
+    def __init__(
+        self, metrics: "Metrics", method: Method, grpc_type: str = "unary"
+    ) -> None:
+        labels = (grpc_type, method.service, method.name)
         self._handled = metrics.handled
         self._labels = labels
         self._handled_by_code: dict[str, Counter] = {}
@@ -85,7 +87,7 @@ class Metrics:
         self._count_by_label: dict[str, Callable[[], None]] = {}
         self._batch_rows = Histogram(
             "prediction_batch_rows",
-            "Instances of one call of BatchPredict that was answered.",
+            "Instances of one batch, or chunk of a stream, that was answered.",
             registry=registry,
             buckets=BATCH_BUCKETS_ROWS,
         )
