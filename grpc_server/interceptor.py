@@ -151,6 +151,8 @@ def _with_stream_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
         try:
             check_waited_for(context)
             yield from behavior(requests, context)
+            # Chunks end, too, where the caller is gone.
+            check_waited_for(context)
             ended = grpc.StatusCode.OK
         except DomainError as error:
             _abort(context, to_status(error))
