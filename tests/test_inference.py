@@ -116,6 +116,8 @@ DATES = {
         "looks like dates, such as 2024-01-31",
     ),
     "time": (repeat("2024-01-31T10:00", "2023-02-28 11:00"), "looks like dates"),
+    "slashes": (repeat("2024/01/31", "2023/02/28"), "looks like dates"),
+    "day first": (repeat("31.1.2024", "28.2.2023"), "looks like dates"),
     "digits": (
         repeat(20240131, 20230228),
         "dates written as numbers, such as 20240131",

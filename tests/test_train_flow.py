@@ -181,7 +181,7 @@ def test_rows_travel_by_reference(trained: tuple[Path, Completed]) -> None:
 @pytest.mark.parametrize(
     ("step", "n_scores"),
     # Candidates of the project's grids, on five folds.
-    [("search_logistic_regression", 14 * 5), ("search_lightgbm", 120 * 5)],
+    [("search_logistic_regression", 14 * 5), ("search_lightgbm", 240 * 5)],
 )
 def test_a_search_shows_in_its_card_how_far_it_is(
     step: str, n_scores: int, trained: tuple[Path, Completed]

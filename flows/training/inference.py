@@ -4,8 +4,8 @@ The rules, in the order in which they are tried:
 
 - A column without a value, or with the same in every row, is dropped.
 - Truth values are boolean; a column of pandas' type category is categorical.
-- Dates and durations are an error, and so is text in the form 2024-01-31 and whole numbers that all
-  read as 20240131: what they mean to a model only the user knows.
+- Dates and durations are an error, and so are text such as 2024-01-31 or 31.1.2024 and whole
+  numbers that all read as 20240131: what they mean to a model only the user knows.
 - Numbers are numeric, whole numbers too, but for row numbers, which are dropped.
 - Text is numeric if more than half of its cells are numbers, none with a leading 0 as in 01234; it
   is dropped as an identifier if no two cells are alike, and categorical otherwise.
@@ -37,7 +37,10 @@ from training.schema_file import DROP, REFUSE, Override
 from training.sources import LEADING_ZERO, shorten_list
 
 MAX_CATEGORIES = 100
-ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
+# Year first or last, with or without a time behind.
+DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ].*)?"
+)
 # Whole numbers that may be dates.
 DATE_NUMBERS = (19000101, 21001231)
 WAYS_OUT = (
@@ -190,7 +193,7 @@ def _guess_text(
     if numbers.notna().mean() > 0.5 and not _has_leading_zero(present):
         return Kind.NUMERIC, ""
     check_text(column)
-    if present.str.fullmatch(ISO_DATE).all():
+    if present.str.fullmatch(DATE).all():
         raise DataError(
             f"column {column.name!r} looks like dates, such as {present.iloc[0]}; {WAYS_OUT}"
         )

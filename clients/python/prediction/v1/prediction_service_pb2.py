@@ -4,20 +4,18 @@
 # source: prediction/v1/prediction_service.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
     _runtime_version.Domain.PUBLIC,
     7,
     35,
     1,
-    "",
-    "prediction/v1/prediction_service.proto",
+    '',
+    'prediction/v1/prediction_service.proto'
 )
 # @@protoc_insertion_point(imports)
 
@@ -28,65 +26,54 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n&prediction/v1/prediction_service.proto\x12\rprediction.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto"b\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rexplain_top_k\x18\x03 \x01(\r"\xa2\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\x05\x12\r\n\x05label\x18\x03 \x01(\t\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12/\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1a.prediction.v1.Explanation"m\n\x0b\x45xplanation\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\x01\x12\x32\n\rcontributions\x18\x04 \x03(\x0b\x32\x1b.prediction.v1.Contribution".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01"M\n\x13\x42\x61tchPredictRequest\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12&\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x15.prediction.v1.Column"\xc5\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07\x64oubles\x18\x02 \x01(\x0b\x32\x1b.prediction.v1.DoubleValuesH\x00\x12.\n\x07strings\x18\x03 \x01(\x0b\x32\x1b.prediction.v1.StringValuesH\x00\x12-\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x19.prediction.v1.BoolValuesH\x00\x12\x14\n\x0cmissing_rows\x18\x05 \x03(\rB\x08\n\x06values"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01"\x1e\n\x0cStringValues\x12\x0e\n\x06values\x18\x01 \x03(\t"\x1c\n\nBoolValues\x12\x0e\n\x06values\x18\x01 \x03(\x08"w\n\x14\x42\x61tchPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\x11\n\tpositions\x18\x03 \x03(\x05\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t"\x11\n\x0fGetModelRequest"\xc3\x03\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10registered_model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12(\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x16.prediction.v1.Feature\x12\x0f\n\x07\x63lasses\x18\x06 \x03(\t\x12\x16\n\tthreshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12=\n\x07metrics\x18\x08 \x03(\x0b\x32,.prediction.v1.GetModelResponse.MetricsEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61libration\x18\x0b \x01(\x0e\x32\x1a.prediction.v1.Calibration\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_threshold"\x7f\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.prediction.v1.FeatureKind\x12\x10\n\x08nullable\x18\x03 \x01(\x08\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x16\n\x0erefuse_unknown\x18\x05 \x01(\x08*\xa8\x01\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_KIND_NUMERIC\x10\x01\x12\x18\n\x14\x46\x45\x41TURE_KIND_BOOLEAN\x10\x02\x12!\n\x1d\x46\x45\x41TURE_KIND_CATEGORICAL_TEXT\x10\x03\x12$\n FEATURE_KIND_CATEGORICAL_INTEGER\x10\x04*s\n\x0b\x43\x61libration\x12\x1b\n\x17\x43\x41LIBRATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LIBRATION_NONE\x10\x01\x12\x17\n\x13\x43\x41LIBRATION_SIGMOID\x10\x02\x12\x18\n\x14\x43\x41LIBRATION_ISOTONIC\x10\x03\x32\xc3\x02\n\x11PredictionService\x12]\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse"\x13\x82\xd3\xe4\x93\x02\r"\x08/predict:\x01*\x12r\n\x0c\x42\x61tchPredict\x12".prediction.v1.BatchPredictRequest\x1a#.prediction.v1.BatchPredictResponse"\x19\x82\xd3\xe4\x93\x02\x13"\x0e/predict/batch:\x01*\x12[\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponse"\x0e\x82\xd3\xe4\x93\x02\x08\x12\x06/modelb\x06proto3'
-)
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&prediction/v1/prediction_service.proto\x12\rprediction.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rexplain_top_k\x18\x03 \x01(\r\"\xa2\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\x05\x12\r\n\x05label\x18\x03 \x01(\t\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12/\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1a.prediction.v1.Explanation\"m\n\x0b\x45xplanation\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\x01\x12\x32\n\rcontributions\x18\x04 \x03(\x0b\x32\x1b.prediction.v1.Contribution\".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"M\n\x13\x42\x61tchPredictRequest\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12&\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x15.prediction.v1.Column\"\xc5\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07\x64oubles\x18\x02 \x01(\x0b\x32\x1b.prediction.v1.DoubleValuesH\x00\x12.\n\x07strings\x18\x03 \x01(\x0b\x32\x1b.prediction.v1.StringValuesH\x00\x12-\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x19.prediction.v1.BoolValuesH\x00\x12\x14\n\x0cmissing_rows\x18\x05 \x03(\rB\x08\n\x06values\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1c\n\nBoolValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"w\n\x14\x42\x61tchPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\x11\n\tpositions\x18\x03 \x03(\x05\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\"\x11\n\x0fGetModelRequest\"\xc3\x03\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10registered_model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12(\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x16.prediction.v1.Feature\x12\x0f\n\x07\x63lasses\x18\x06 \x03(\t\x12\x16\n\tthreshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12=\n\x07metrics\x18\x08 \x03(\x0b\x32,.prediction.v1.GetModelResponse.MetricsEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61libration\x18\x0b \x01(\x0e\x32\x1a.prediction.v1.Calibration\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_threshold\"\x7f\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.prediction.v1.FeatureKind\x12\x10\n\x08nullable\x18\x03 \x01(\x08\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x16\n\x0erefuse_unknown\x18\x05 \x01(\x08*\xa8\x01\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_KIND_NUMERIC\x10\x01\x12\x18\n\x14\x46\x45\x41TURE_KIND_BOOLEAN\x10\x02\x12!\n\x1d\x46\x45\x41TURE_KIND_CATEGORICAL_TEXT\x10\x03\x12$\n FEATURE_KIND_CATEGORICAL_INTEGER\x10\x04*s\n\x0b\x43\x61libration\x12\x1b\n\x17\x43\x41LIBRATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LIBRATION_NONE\x10\x01\x12\x17\n\x13\x43\x41LIBRATION_SIGMOID\x10\x02\x12\x18\n\x14\x43\x41LIBRATION_ISOTONIC\x10\x03\x32\xc3\x02\n\x11PredictionService\x12]\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/predict:\x01*\x12r\n\x0c\x42\x61tchPredict\x12\".prediction.v1.BatchPredictRequest\x1a#.prediction.v1.BatchPredictResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/predict/batch:\x01*\x12[\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponse\"\x0e\x82\xd3\xe4\x93\x02\x08\x12\x06/modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(
-    DESCRIPTOR, "prediction.v1.prediction_service_pb2", _globals
-)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'prediction.v1.prediction_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_GETMODELRESPONSE_METRICSENTRY"]._loaded_options = None
-    _globals["_GETMODELRESPONSE_METRICSENTRY"]._serialized_options = b"8\001"
-    _globals["_PREDICTIONSERVICE"].methods_by_name["Predict"]._loaded_options = None
-    _globals["_PREDICTIONSERVICE"].methods_by_name[
-        "Predict"
-    ]._serialized_options = b'\202\323\344\223\002\r"\010/predict:\001*'
-    _globals["_PREDICTIONSERVICE"].methods_by_name[
-        "BatchPredict"
-    ]._loaded_options = None
-    _globals["_PREDICTIONSERVICE"].methods_by_name[
-        "BatchPredict"
-    ]._serialized_options = b'\202\323\344\223\002\023"\016/predict/batch:\001*'
-    _globals["_PREDICTIONSERVICE"].methods_by_name["GetModel"]._loaded_options = None
-    _globals["_PREDICTIONSERVICE"].methods_by_name[
-        "GetModel"
-    ]._serialized_options = b"\202\323\344\223\002\010\022\006/model"
-    _globals["_FEATUREKIND"]._serialized_start = 1671
-    _globals["_FEATUREKIND"]._serialized_end = 1839
-    _globals["_CALIBRATION"]._serialized_start = 1841
-    _globals["_CALIBRATION"]._serialized_end = 1956
-    _globals["_PREDICTREQUEST"]._serialized_start = 150
-    _globals["_PREDICTREQUEST"]._serialized_end = 248
-    _globals["_PREDICTRESPONSE"]._serialized_start = 251
-    _globals["_PREDICTRESPONSE"]._serialized_end = 413
-    _globals["_EXPLANATION"]._serialized_start = 415
-    _globals["_EXPLANATION"]._serialized_end = 524
-    _globals["_CONTRIBUTION"]._serialized_start = 526
-    _globals["_CONTRIBUTION"]._serialized_end = 572
-    _globals["_BATCHPREDICTREQUEST"]._serialized_start = 574
-    _globals["_BATCHPREDICTREQUEST"]._serialized_end = 651
-    _globals["_COLUMN"]._serialized_start = 654
-    _globals["_COLUMN"]._serialized_end = 851
-    _globals["_DOUBLEVALUES"]._serialized_start = 853
-    _globals["_DOUBLEVALUES"]._serialized_end = 883
-    _globals["_STRINGVALUES"]._serialized_start = 885
-    _globals["_STRINGVALUES"]._serialized_end = 915
-    _globals["_BOOLVALUES"]._serialized_start = 917
-    _globals["_BOOLVALUES"]._serialized_end = 945
-    _globals["_BATCHPREDICTRESPONSE"]._serialized_start = 947
-    _globals["_BATCHPREDICTRESPONSE"]._serialized_end = 1066
-    _globals["_GETMODELREQUEST"]._serialized_start = 1068
-    _globals["_GETMODELREQUEST"]._serialized_end = 1085
-    _globals["_GETMODELRESPONSE"]._serialized_start = 1088
-    _globals["_GETMODELRESPONSE"]._serialized_end = 1539
-    _globals["_GETMODELRESPONSE_METRICSENTRY"]._serialized_start = 1479
-    _globals["_GETMODELRESPONSE_METRICSENTRY"]._serialized_end = 1525
-    _globals["_FEATURE"]._serialized_start = 1541
-    _globals["_FEATURE"]._serialized_end = 1668
-    _globals["_PREDICTIONSERVICE"]._serialized_start = 1959
-    _globals["_PREDICTIONSERVICE"]._serialized_end = 2282
+  DESCRIPTOR._loaded_options = None
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._loaded_options = None
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_PREDICTIONSERVICE'].methods_by_name['Predict']._loaded_options = None
+  _globals['_PREDICTIONSERVICE'].methods_by_name['Predict']._serialized_options = b'\202\323\344\223\002\r\"\010/predict:\001*'
+  _globals['_PREDICTIONSERVICE'].methods_by_name['BatchPredict']._loaded_options = None
+  _globals['_PREDICTIONSERVICE'].methods_by_name['BatchPredict']._serialized_options = b'\202\323\344\223\002\023\"\016/predict/batch:\001*'
+  _globals['_PREDICTIONSERVICE'].methods_by_name['GetModel']._loaded_options = None
+  _globals['_PREDICTIONSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\010\022\006/model'
+  _globals['_FEATUREKIND']._serialized_start=1671
+  _globals['_FEATUREKIND']._serialized_end=1839
+  _globals['_CALIBRATION']._serialized_start=1841
+  _globals['_CALIBRATION']._serialized_end=1956
+  _globals['_PREDICTREQUEST']._serialized_start=150
+  _globals['_PREDICTREQUEST']._serialized_end=248
+  _globals['_PREDICTRESPONSE']._serialized_start=251
+  _globals['_PREDICTRESPONSE']._serialized_end=413
+  _globals['_EXPLANATION']._serialized_start=415
+  _globals['_EXPLANATION']._serialized_end=524
+  _globals['_CONTRIBUTION']._serialized_start=526
+  _globals['_CONTRIBUTION']._serialized_end=572
+  _globals['_BATCHPREDICTREQUEST']._serialized_start=574
+  _globals['_BATCHPREDICTREQUEST']._serialized_end=651
+  _globals['_COLUMN']._serialized_start=654
+  _globals['_COLUMN']._serialized_end=851
+  _globals['_DOUBLEVALUES']._serialized_start=853
+  _globals['_DOUBLEVALUES']._serialized_end=883
+  _globals['_STRINGVALUES']._serialized_start=885
+  _globals['_STRINGVALUES']._serialized_end=915
+  _globals['_BOOLVALUES']._serialized_start=917
+  _globals['_BOOLVALUES']._serialized_end=945
+  _globals['_BATCHPREDICTRESPONSE']._serialized_start=947
+  _globals['_BATCHPREDICTRESPONSE']._serialized_end=1066
+  _globals['_GETMODELREQUEST']._serialized_start=1068
+  _globals['_GETMODELREQUEST']._serialized_end=1085
+  _globals['_GETMODELRESPONSE']._serialized_start=1088
+  _globals['_GETMODELRESPONSE']._serialized_end=1539
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=1479
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=1525
+  _globals['_FEATURE']._serialized_start=1541
+  _globals['_FEATURE']._serialized_end=1668
+  _globals['_PREDICTIONSERVICE']._serialized_start=1959
+  _globals['_PREDICTIONSERVICE']._serialized_end=2282
 # @@protoc_insertion_point(module_scope)

@@ -25,9 +25,7 @@ class _FeatureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _FeatureKindEnumTypeWrapper(
-    _enum_type_wrapper._EnumTypeWrapper[_FeatureKind.ValueType], _builtins.type
-):
+class _FeatureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FEATURE_KIND_UNSPECIFIED: _FeatureKind.ValueType  # 0
     """Never sent."""
@@ -59,9 +57,7 @@ class _Calibration:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _CalibrationEnumTypeWrapper(
-    _enum_type_wrapper._EnumTypeWrapper[_Calibration.ValueType], _builtins.type
-):
+class _CalibrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Calibration.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CALIBRATION_UNSPECIFIED: _Calibration.ValueType  # 0
     """Not set."""
@@ -123,9 +119,7 @@ class PredictRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "explain_top_k", b"explain_top_k", "features", b"features", "record", b"record"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain_top_k", b"explain_top_k", "features", b"features", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,9 +148,7 @@ class PredictResponse(_message.Message):
     model_version: _builtins.str
     """Version of the model that answered, as in GetModelResponse.model_version."""
     @_builtins.property
-    def probabilities(
-        self,
-    ) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class, [0, 1], in the order of GetModelResponse.classes. They sum to 1."""
 
     @_builtins.property
@@ -173,24 +165,9 @@ class PredictResponse(_message.Message):
         model_version: _builtins.str = ...,
         explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "explanation", b"explanation"
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "explanation",
-        b"explanation",
-        "label",
-        b"label",
-        "model",
-        b"model",
-        "model_version",
-        b"model_version",
-        "prediction",
-        b"prediction",
-        "probabilities",
-        b"probabilities",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "label", b"label", "model", b"model", "model_version", b"model_version", "prediction", b"prediction", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,9 +193,7 @@ class Explanation(_message.Message):
     base: _builtins.float
     """The score without any feature. For LightGBM, the expected score over the training rows."""
     @_builtins.property
-    def contributions(
-        self,
-    ) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """Contributions of the features that were asked for, the largest by absolute value first."""
 
     def __init__(
@@ -231,16 +206,7 @@ class Explanation(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "base",
-        b"base",
-        "contributions",
-        b"contributions",
-        "label",
-        b"label",
-        "score",
-        b"score",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "contributions", b"contributions", "label", b"label", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,9 +234,7 @@ class Contribution(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "feature", b"feature", "value", b"value"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,9 +268,7 @@ class BatchPredictRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "columns", b"columns", "values", b"values"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,41 +312,13 @@ class Column(_message.Message):
         booleans: Global___BoolValues | None = ...,
         missing_rows: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "booleans",
-        b"booleans",
-        "doubles",
-        b"doubles",
-        "strings",
-        b"strings",
-        "values",
-        b"values",
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["booleans", b"booleans", "doubles", b"doubles", "strings", b"strings", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "booleans",
-        b"booleans",
-        "doubles",
-        b"doubles",
-        "missing_rows",
-        b"missing_rows",
-        "name",
-        b"name",
-        "strings",
-        b"strings",
-        "values",
-        b"values",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["booleans", b"booleans", "doubles", b"doubles", "missing_rows", b"missing_rows", "name", b"name", "strings", b"strings", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_values: _TypeAlias = _typing.Literal[
-        "doubles", "strings", "booleans"
-    ]  # noqa: Y015
-    _WhichOneofArgType_values: _TypeAlias = _typing.Literal[
-        "values", b"values"
-    ]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType_values
-    ) -> _WhichOneofReturnType_values | None: ...
+    _WhichOneofReturnType_values: _TypeAlias = _typing.Literal["doubles", "strings", "booleans"]  # noqa: Y015
+    _WhichOneofArgType_values: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_values) -> _WhichOneofReturnType_values | None: ...
 
 Global___Column: _TypeAlias = Column  # noqa: Y015
 
@@ -486,9 +420,7 @@ class BatchPredictResponse(_message.Message):
         """Position of the predicted class in `classes`, one per row."""
 
     @_builtins.property
-    def probabilities(
-        self,
-    ) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class, row after row: number of rows times number of classes."""
 
     def __init__(
@@ -502,18 +434,7 @@ class BatchPredictResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "classes",
-        b"classes",
-        "model",
-        b"model",
-        "model_version",
-        b"model_version",
-        "positions",
-        b"positions",
-        "probabilities",
-        b"probabilities",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "model", b"model", "model_version", b"model_version", "positions", b"positions", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -558,9 +479,7 @@ class GetModelResponse(_message.Message):
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal[
-            "key", b"key", "value", b"value"
-        ]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -627,53 +546,13 @@ class GetModelResponse(_message.Message):
         load_time: _timestamp_pb2.Timestamp | None = ...,
         calibration: Global___Calibration.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "_threshold",
-        b"_threshold",
-        "create_time",
-        b"create_time",
-        "load_time",
-        b"load_time",
-        "threshold",
-        b"threshold",
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "load_time", b"load_time", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "_threshold",
-        b"_threshold",
-        "calibration",
-        b"calibration",
-        "classes",
-        b"classes",
-        "create_time",
-        b"create_time",
-        "features",
-        b"features",
-        "load_time",
-        b"load_time",
-        "metrics",
-        b"metrics",
-        "model",
-        b"model",
-        "model_version",
-        b"model_version",
-        "registered_model",
-        b"registered_model",
-        "run_id",
-        b"run_id",
-        "threshold",
-        b"threshold",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "classes", b"classes", "create_time", b"create_time", "features", b"features", "load_time", b"load_time", "metrics", b"metrics", "model", b"model", "model_version", b"model_version", "registered_model", b"registered_model", "run_id", b"run_id", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal[
-        "threshold"
-    ]  # noqa: Y015
-    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal[
-        "_threshold", b"_threshold"
-    ]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType__threshold
-    ) -> _WhichOneofReturnType__threshold | None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
 
@@ -713,18 +592,7 @@ class Feature(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "categories",
-        b"categories",
-        "kind",
-        b"kind",
-        "name",
-        b"name",
-        "nullable",
-        b"nullable",
-        "refuse_unknown",
-        b"refuse_unknown",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "kind", b"kind", "name", b"name", "nullable", b"nullable", "refuse_unknown", b"refuse_unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,9 +18,7 @@ else:
 
 _T = _typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(
-    _abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta
-): ...
+class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
 
 class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
@@ -52,19 +50,11 @@ class PredictionServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PredictionServiceAsyncStub: ...
-    Predict: _grpc.UnaryUnaryMultiCallable[
-        _prediction_service_pb2.PredictRequest, _prediction_service_pb2.PredictResponse
-    ]
+    Predict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.PredictRequest, _prediction_service_pb2.PredictResponse]
     """Predicts the class of one instance."""
-    BatchPredict: _grpc.UnaryUnaryMultiCallable[
-        _prediction_service_pb2.BatchPredictRequest,
-        _prediction_service_pb2.BatchPredictResponse,
-    ]
+    BatchPredict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]
     """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
-    GetModel: _grpc.UnaryUnaryMultiCallable[
-        _prediction_service_pb2.GetModelRequest,
-        _prediction_service_pb2.GetModelResponse,
-    ]
+    GetModel: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
 
 @_typing.type_check_only
@@ -121,10 +111,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _prediction_service_pb2.PredictRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _prediction_service_pb2.PredictResponse,
-        _abc.Awaitable[_prediction_service_pb2.PredictResponse],
-    ]:
+    ) -> _typing.Union[_prediction_service_pb2.PredictResponse, _abc.Awaitable[_prediction_service_pb2.PredictResponse]]:
         """Predicts the class of one instance."""
 
     @_abc_1.abstractmethod
@@ -132,10 +119,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _prediction_service_pb2.BatchPredictRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _prediction_service_pb2.BatchPredictResponse,
-        _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse],
-    ]:
+    ) -> _typing.Union[_prediction_service_pb2.BatchPredictResponse, _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse]]:
         """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
 
     @_abc_1.abstractmethod
@@ -143,13 +127,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _prediction_service_pb2.GetModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[
-        _prediction_service_pb2.GetModelResponse,
-        _abc.Awaitable[_prediction_service_pb2.GetModelResponse],
-    ]:
+    ) -> _typing.Union[_prediction_service_pb2.GetModelResponse, _abc.Awaitable[_prediction_service_pb2.GetModelResponse]]:
         """Describes the model that answers Predict: its input schema, classes, origin and quality."""
 
-def add_PredictionServiceServicer_to_server(
-    servicer: PredictionServiceServicer,
-    server: _typing.Union[_grpc.Server, _aio.Server],
-) -> None: ...
+def add_PredictionServiceServicer_to_server(servicer: PredictionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

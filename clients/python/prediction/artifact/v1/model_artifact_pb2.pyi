@@ -63,9 +63,7 @@ class ModelArtifact(_message.Message):
         """Where the model comes from. Required."""
 
     @_builtins.property
-    def golden_examples(
-        self,
-    ) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenExample]:
+    def golden_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenExample]:
         """Held-out rows with the answers of the trainer's own libraries. One or more."""
 
     @_builtins.property
@@ -84,70 +82,18 @@ class ModelArtifact(_message.Message):
         golden_examples: _abc.Iterable[Global___GoldenExample] | None = ...,
         calibration: Global___Calibration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "_threshold",
-        b"_threshold",
-        "calibration",
-        b"calibration",
-        "class_labels",
-        b"class_labels",
-        "estimator",
-        b"estimator",
-        "input_schema",
-        b"input_schema",
-        "lightgbm",
-        b"lightgbm",
-        "logistic_regression",
-        b"logistic_regression",
-        "provenance",
-        b"provenance",
-        "threshold",
-        b"threshold",
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "_threshold",
-        b"_threshold",
-        "calibration",
-        b"calibration",
-        "class_labels",
-        b"class_labels",
-        "estimator",
-        b"estimator",
-        "golden_examples",
-        b"golden_examples",
-        "input_schema",
-        b"input_schema",
-        "lightgbm",
-        b"lightgbm",
-        "logistic_regression",
-        b"logistic_regression",
-        "provenance",
-        b"provenance",
-        "threshold",
-        b"threshold",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal[
-        "threshold"
-    ]  # noqa: Y015
-    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal[
-        "_threshold", b"_threshold"
-    ]  # noqa: Y015
-    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal[
-        "logistic_regression", "lightgbm"
-    ]  # noqa: Y015
-    _WhichOneofArgType_estimator: _TypeAlias = _typing.Literal[
-        "estimator", b"estimator"
-    ]  # noqa: Y015
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal["logistic_regression", "lightgbm"]  # noqa: Y015
+    _WhichOneofArgType_estimator: _TypeAlias = _typing.Literal["estimator", b"estimator"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType__threshold
-    ) -> _WhichOneofReturnType__threshold | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
     @_typing.overload
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType_estimator
-    ) -> _WhichOneofReturnType_estimator | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_estimator) -> _WhichOneofReturnType_estimator | None: ...
 
 Global___ModelArtifact: _TypeAlias = ModelArtifact  # noqa: Y015
 
@@ -171,9 +117,7 @@ class InputSchema(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "features", b"features"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,39 +159,13 @@ class Feature(_message.Message):
         boolean: Global___BooleanFeature | None = ...,
         categorical: Global___CategoricalFeature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "boolean",
-        b"boolean",
-        "categorical",
-        b"categorical",
-        "kind",
-        b"kind",
-        "numeric",
-        b"numeric",
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "boolean",
-        b"boolean",
-        "categorical",
-        b"categorical",
-        "kind",
-        b"kind",
-        "name",
-        b"name",
-        "nullable",
-        b"nullable",
-        "numeric",
-        b"numeric",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal[
-        "numeric", "boolean", "categorical"
-    ]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "boolean", "categorical"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType_kind
-    ) -> _WhichOneofReturnType_kind | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Feature: _TypeAlias = Feature  # noqa: Y015
 
@@ -315,30 +233,13 @@ class CategoricalFeature(_message.Message):
         integers: Global___IntegerCategories | None = ...,
         refuse_unknown: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "categories", b"categories", "integers", b"integers", "strings", b"strings"
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "strings", b"strings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "categories",
-        b"categories",
-        "integers",
-        b"integers",
-        "refuse_unknown",
-        b"refuse_unknown",
-        "strings",
-        b"strings",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "refuse_unknown", b"refuse_unknown", "strings", b"strings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_categories: _TypeAlias = _typing.Literal[
-        "strings", "integers"
-    ]  # noqa: Y015
-    _WhichOneofArgType_categories: _TypeAlias = _typing.Literal[
-        "categories", b"categories"
-    ]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType_categories
-    ) -> _WhichOneofReturnType_categories | None: ...
+    _WhichOneofReturnType_categories: _TypeAlias = _typing.Literal["strings", "integers"]  # noqa: Y015
+    _WhichOneofArgType_categories: _TypeAlias = _typing.Literal["categories", b"categories"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_categories) -> _WhichOneofReturnType_categories | None: ...
 
 Global___CategoricalFeature: _TypeAlias = CategoricalFeature  # noqa: Y015
 
@@ -412,23 +313,13 @@ class ClassLabels(_message.Message):
         integers: Global___IntegerLabels | None = ...,
         strings: Global___StringLabels | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "integers", b"integers", "labels", b"labels", "strings", b"strings"
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["integers", b"integers", "labels", b"labels", "strings", b"strings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "integers", b"integers", "labels", b"labels", "strings", b"strings"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["integers", b"integers", "labels", b"labels", "strings", b"strings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_labels: _TypeAlias = _typing.Literal[
-        "integers", "strings"
-    ]  # noqa: Y015
-    _WhichOneofArgType_labels: _TypeAlias = _typing.Literal[
-        "labels", b"labels"
-    ]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType_labels
-    ) -> _WhichOneofReturnType_labels | None: ...
+    _WhichOneofReturnType_labels: _TypeAlias = _typing.Literal["integers", "strings"]  # noqa: Y015
+    _WhichOneofArgType_labels: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_labels) -> _WhichOneofReturnType_labels | None: ...
 
 Global___ClassLabels: _TypeAlias = ClassLabels  # noqa: Y015
 
@@ -516,17 +407,13 @@ class LogisticRegression(_message.Message):
         """Centre of each column: n_numeric, all finite. Empty where nothing is centred."""
 
     @_builtins.property
-    def imputed_values(
-        self,
-    ) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+    def imputed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Stand-in for a missing value of each column: n_numeric, all finite. Empty where no column is
         nullable.
         """
 
     @_builtins.property
-    def category_weights(
-        self,
-    ) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryWeights]:
+    def category_weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryWeights]:
         """Weights of the categories, one message for each categorical feature, in their order."""
 
     def __init__(
@@ -540,18 +427,7 @@ class LogisticRegression(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "category_weights",
-        b"category_weights",
-        "centers",
-        b"centers",
-        "coefficients",
-        b"coefficients",
-        "imputed_values",
-        b"imputed_values",
-        "intercepts",
-        b"intercepts",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_weights", b"category_weights", "centers", b"centers", "coefficients", b"coefficients", "imputed_values", b"imputed_values", "intercepts", b"intercepts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,9 +475,7 @@ class Lightgbm(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "model_text", b"model_text"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_text", b"model_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -621,9 +495,7 @@ class Calibration(_message.Message):
 
     MAPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def maps(
-        self,
-    ) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationMap]:
+    def maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationMap]:
         """Maps: 1 for two classes, else the number of classes. All of one kind."""
 
     def __init__(
@@ -661,21 +533,13 @@ class CalibrationMap(_message.Message):
         sigmoid: Global___SigmoidMap | None = ...,
         isotonic: Global___IsotonicMap | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "isotonic", b"isotonic", "kind", b"kind", "sigmoid", b"sigmoid"
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["isotonic", b"isotonic", "kind", b"kind", "sigmoid", b"sigmoid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "isotonic", b"isotonic", "kind", b"kind", "sigmoid", b"sigmoid"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["isotonic", b"isotonic", "kind", b"kind", "sigmoid", b"sigmoid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal[
-        "sigmoid", "isotonic"
-    ]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["sigmoid", "isotonic"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
-    def WhichOneof(
-        self, oneof_group: _WhichOneofArgType_kind
-    ) -> _WhichOneofReturnType_kind | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___CalibrationMap: _TypeAlias = CalibrationMap  # noqa: Y015
 
@@ -699,9 +563,7 @@ class SigmoidMap(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "intercept", b"intercept", "slope", b"slope"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intercept", b"intercept", "slope", b"slope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -731,9 +593,7 @@ class IsotonicMap(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "inputs", b"inputs", "outputs", b"outputs"
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "outputs", b"outputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -761,9 +621,7 @@ class Provenance(_message.Message):
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal[
-            "key", b"key", "value", b"value"
-        ]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -783,9 +641,7 @@ class Provenance(_message.Message):
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal[
-            "key", b"key", "value", b"value"
-        ]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -831,28 +687,9 @@ class Provenance(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal[
-        "create_time", b"create_time"
-    ]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "code_version",
-        b"code_version",
-        "create_time",
-        b"create_time",
-        "data_sha256",
-        b"data_sha256",
-        "display_name",
-        b"display_name",
-        "family",
-        b"family",
-        "library_versions",
-        b"library_versions",
-        "metrics",
-        b"metrics",
-        "training_run_id",
-        b"training_run_id",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "create_time", b"create_time", "data_sha256", b"data_sha256", "display_name", b"display_name", "family", b"family", "library_versions", b"library_versions", "metrics", b"metrics", "training_run_id", b"training_run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -875,9 +712,7 @@ class GoldenExample(_message.Message):
         """Values in the order of the input schema: n_features, NaN where missing. Empty if `record` is set."""
 
     @_builtins.property
-    def probabilities(
-        self,
-    ) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of each class from the trainer's libraries. A reader agrees exactly for LightGBM and
         within 1e-12 for logistic regression.
         """
@@ -898,16 +733,7 @@ class GoldenExample(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal[
-        "features",
-        b"features",
-        "label",
-        b"label",
-        "probabilities",
-        b"probabilities",
-        "record",
-        b"record",
-    ]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "label", b"label", "probabilities", b"probabilities", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
