@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -281,6 +282,53 @@ def test_nan_of_polars_is_missing_as_null_is(client: PredictionClient) -> None:
     answer = client.predict_frame(pl.DataFrame(columns))
 
     assert answer.equals(client.predict_frame(pl.DataFrame(PLAIN_COLUMNS)))
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda frame: frame.convert_dtypes(),
+        lambda frame: frame.convert_dtypes(dtype_backend="pyarrow"),
+        lambda frame: frame.astype(object),
+        lambda frame: frame.astype({"age": pd.SparseDtype("float64")}),
+        lambda frame: frame.astype({"smoker": "category", "hours": "category"}),
+    ],
+    ids=["nullable", "pyarrow", "object", "sparse", "category"],
+)
+def test_a_frame_converted_by_pandas_gives_the_same_answer(
+    client: PredictionClient, convert: Callable[[pd.DataFrame], pd.DataFrame]
+) -> None:
+    frame = pd.DataFrame(table_columns(50))
+
+    answer = client.predict_frame(convert(frame))
+
+    pd.testing.assert_frame_equal(answer, client.predict_frame(frame))
+
+
+def test_sorted_rows_have_sorted_answers(client: PredictionClient) -> None:
+    frame = pd.DataFrame(table_columns(50))
+    expected = client.predict_frame(frame)
+    order = frame["hours"].argsort().to_numpy()
+
+    of_pandas = client.predict_frame(frame.iloc[order], rows_per_call=7)
+    of_polars = client.predict_frame(
+        pl.DataFrame(table_columns(50))[order.tolist()], rows_per_call=7
+    )
+
+    pd.testing.assert_frame_equal(of_pandas, expected.iloc[order])
+    assert to_columns(of_polars) == to_columns(of_pandas)
+
+
+def test_many_threads_share_a_client(client: PredictionClient) -> None:
+    frame = pl.DataFrame(table_columns(50))
+    expected = client.predict_frame(frame)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(
+            lambda _: client.predict_frame(frame, rows_per_call=10), range(16)
+        )
+
+    assert all(answer.equals(expected) for answer in answers)
 
 
 @pytest.mark.parametrize(
