@@ -55,9 +55,19 @@ class MethodMetrics:
 
 
 class Metrics:
-    """The metrics of one server, on the registry that is handed in."""
+    """The metrics of one server, on the registry that is handed in.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Parameters
+    ----------
+    registry : CollectorRegistry
+        What the metrics are shown by.
+    is_merged : bool
+        Whether the values are kept in files that `MergedMetrics` reads, where no series can be
+        removed: what is over is 0.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, is_merged: bool = False) -> None:
+        self._is_merged = is_merged
         rpc = ("grpc_type", "grpc_service", "grpc_method")
         self.started = Counter(
             "grpc_server_started", "Calls that began.", rpc, registry=registry
@@ -94,11 +104,14 @@ class Metrics:
             "1 for the model that answers.",
             ("registered_model", "model_version", "family", "run_id"),
             registry=registry,
+            multiprocess_mode="livemax",
         )
+        self._shown_model: Gauge | None = None
         self._loaded_timestamp_seconds = Gauge(
             "prediction_model_loaded_timestamp_seconds",
             "When the model that answers was loaded, in seconds since the epoch.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
 
         self._load_failures = Counter(
@@ -112,6 +125,7 @@ class Metrics:
             "1 for the lane that answers Predict, beside the one that was asked for.",
             ("lane", "asked"),
             registry=registry,
+            multiprocess_mode="livemax",
         )
 
     def show_lane(self, lane: str, asked: str) -> None:
@@ -139,11 +153,18 @@ class Metrics:
     def show_model(self, model: LoadedModel) -> None:
         """Let the gauges tell of `model`, and of no other."""
         source = model.source
-        self._model_info.clear()
-        self._model_info.labels(
+        self._hide_model()
+        self._shown_model = self._model_info.labels(
             source.registered_model,
             source.version,
             model.provenance.family,
             source.run_id,
-        ).set(1)
+        )
+        self._shown_model.set(1)
         self._loaded_timestamp_seconds.set(model.load_time.timestamp())
+
+    def _hide_model(self) -> None:
+        if not self._is_merged:
+            self._model_info.clear()
+        elif self._shown_model is not None:
+            self._shown_model.set(0)
