@@ -94,7 +94,9 @@ class Supervisor:
         self._error: StartupError | None = None
         self._registry_error: RegistryError | None = None
         self._threads = [
-            threading.Thread(target=self._keep, args=(slot,), name=f"keep-{slot.number}")
+            threading.Thread(
+                target=self._keep, args=(slot,), name=f"keep-{slot.number}"
+            )
             for slot in self._slots
         ]
         with ExitStack() as stack:
@@ -181,24 +183,38 @@ class Supervisor:
         return None
 
     def _keep(self, slot: _Slot) -> None:
-        """Start the process of a slot, and another one whenever it ends, until told to stop."""
-        while (process := self._start(slot)) is not None:
+        """Run one process after the other in a slot, until told to stop."""
+        while not self._signals.stop.is_set():
             begin = time.monotonic()
-            error = self._attend(slot)
-            process.wait()
+            error, reason = self._run_one(slot)
             has_served = self._clear(slot)
             if self._signals.stop.is_set():
                 return
             is_steady = has_served and time.monotonic() - begin > _STEADY_SECONDS
             slot.n_quick_ends = 0 if is_steady else slot.n_quick_ends + 1
-            reason = error or _describe_end(process.returncode)
-            self._log_end(slot, process.pid, reason)
             if not has_served:
                 self._give_up_if_hopeless(slot, error, reason)
-            self._signals.stop.wait(_backoff_seconds(slot.n_quick_ends))
+            wait_seconds = _backoff_seconds(slot.n_quick_ends)
+            fields = {"process": slot.number, "reason": reason}
+            fields["restart_seconds"] = wait_seconds
+            _log.error("process ended", extra={"fields": fields})
+            self._signals.stop.wait(wait_seconds)
+
+    def _run_one(self, slot: _Slot) -> tuple[str | None, str]:
+        """Run a process to its end; return the error that it told, if any, and how it ended."""
+        try:
+            process = self._start(slot)
+        except OSError as failure:
+            return None, f"a failure to start it: {failure.strerror}"
+        if process is None:
+            return None, "nothing begun"
+        error = self._attend(slot)
+        code = process.wait()
+        return error, error or _describe_end(code)
 
     def _start(self, slot: _Slot) -> "subprocess.Popen[bytes] | None":
         with self._lock:
+            # Looked at under the lock: who tells all to stop misses none.
             if self._signals.stop.is_set():
                 return None
             slot.control, theirs = socket.socketpair()
@@ -242,21 +258,14 @@ class Supervisor:
     def _clear(self, slot: _Slot) -> bool:
         """Forget the process that ended; return whether it had a model."""
         with self._lock:
-            assert slot.control is not None
-            slot.control.close()
+            if slot.control is not None:
+                slot.control.close()
             has_served, slot.is_loaded = slot.is_loaded, False
             slot.control = slot.process = None
         forget_gauges(self._folder, slot.number)
         return has_served
 
-    def _log_end(self, slot: _Slot, pid: int, reason: str) -> None:
-        fields = {"process": slot.number, "pid": pid, "reason": reason}
-        fields["restart_seconds"] = _backoff_seconds(slot.n_quick_ends)
-        _log.error("process ended", extra={"fields": fields})
-
-    def _give_up_if_hopeless(
-        self, slot: _Slot, error: str | None, reason: str
-    ) -> None:
+    def _give_up_if_hopeless(self, slot: _Slot, error: str | None, reason: str) -> None:
         """End the server as the process alone would have, unless another one answers."""
         with self._lock:
             if any(other.is_loaded for other in self._slots) or self._error is not None:
@@ -264,7 +273,9 @@ class Supervisor:
             if error is None and slot.n_quick_ends < MAX_FAILED_STARTS:
                 return
             if error is None:
-                message = f"no process can start; process {slot.number} ended with {reason}"
+                message = (
+                    f"no process can start; process {slot.number} ended with {reason}"
+                )
                 self._error = StartupError(message)
             else:
                 self._error = self._registry_error or StartupError(error)
@@ -275,14 +286,14 @@ class Supervisor:
         settings = self._settings
         seconds = settings.drain_seconds + settings.grace_seconds + _STOP_MARGIN_SECONDS
         end = time.monotonic() + seconds
-        hurries = self._signals.hurry.is_set() or self._error is not None
-        self._signal_all(signal.SIGINT if hurries else signal.SIGTERM)
+        self._signal_all(signal.SIGTERM)
+        must_hurry = False
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < end:
                 thread.join(0.1)
-                if self._signals.hurry.is_set() and not hurries:
-                    hurries = True
-                    self._signal_all(signal.SIGINT)
+                if not must_hurry and (self._error or self._signals.hurry.is_set()):
+                    must_hurry = True
+                    self._hurry_all()
         if any(thread.is_alive() for thread in self._threads):
             _log.error("processes killed", extra={"fields": {"seconds": seconds}})
             self._signal_all(signal.SIGKILL)
@@ -294,6 +305,16 @@ class Supervisor:
             for slot in self._slots:
                 if slot.process is not None:
                     slot.process.send_signal(number)
+
+    def _hurry_all(self) -> None:
+        """Hang up, which a process takes as the end of its supervisor: it drains no longer.
+
+        A second signal may come together with the first, and be seen as one.
+        """
+        with self._lock:
+            for slot in self._slots:
+                if slot.control is not None:
+                    slot.control.shutdown(socket.SHUT_WR)
 
 
 def _tell_ready(slot: _Slot) -> None:
