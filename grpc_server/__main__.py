@@ -1,138 +1,76 @@
-"""`python -m grpc_server`: the only place that reads the environment and the signals."""
+"""`python -m grpc_server`: reads the environment, and runs one process or the supervisor of many."""
 
 import logging
 import os
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import FrameType
 
-from grpc_server.errors import ArtifactError, RegistryError, StartupError
+from grpc_server.errors import StartupError
 from grpc_server.logs import configure_logging
-from grpc_server.model_uri import ModelUri
-from grpc_server.model_watch import ModelWatcher
-from grpc_server.server import PredictionServer
-from grpc_server.settings import CommandLine, Settings, describe, parse_command_line
+from grpc_server.registry_fetch import try_to_fetch
+from grpc_server.settings import Settings, describe, parse_command_line
+from grpc_server.signals import Signals
+from grpc_server.supervisor import Supervisor
 
 _log = logging.getLogger("grpc_server")
-
-
-class _Signals:
-    """Turns SIGTERM and SIGINT into events: the first asks to stop, any further one to hurry."""
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.hurry = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        # A person at a terminal does not want to wait for balancers.
-        if self.stop.is_set() or number == signal.SIGINT:
-            self.hurry.set()
-        self.stop.set()
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the program and return its exit code."""
     try:
         command_line = parse_command_line(arguments, environ)
+        settings = command_line.settings
         if command_line.print_settings:
-            print(describe(command_line.settings, command_line.origins))
+            print(describe(settings, command_line.origins))
             return 0
-        _run(command_line, environ)
+        configure_logging(settings.log_level)
+        if settings.processes == 1:
+            _run(settings, environ)
+        else:
+            _supervise(settings, arguments, environ)
     except StartupError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _run(command_line: CommandLine, environ: Mapping[str, str]) -> None:
-    settings = command_line.settings
-    configure_logging(settings.log_level)
+def _run(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Serve in this process."""
+    # Imported here: they bring gRPC, which the supervisor has no use and no memory for.
+    from grpc_server.model_watch import ModelWatcher
+    from grpc_server.server import PredictionServer
+    from grpc_server.serving import load_first, serve_until_stopped
+
     model_dir = settings.model_folder
-    signals = _Signals()
+    signals = Signals()
     server = PredictionServer(settings)
     watcher = ModelWatcher(
         model_dir, settings.model_uri, server.serve, server.count_load_failure
     )
     server.start()
-    _log.info(
-        "listening",
-        extra={"fields": {"port": server.port, "http_port": server.http_port}},
-    )
-    try:
-        _load_first(watcher, settings, environ, signals.stop)
-        watcher.start()
-        signals.stop.wait()
-        _log.info("draining", extra={"fields": {"seconds": settings.drain_seconds}})
-        server.drain(signals.hurry)
-    finally:
-        watcher.stop()
-        server.stop()
-        _log.info("stopped")
+    _log_ports(server.port, server.http_port)
+
+    def begin() -> None:
+        registry_error = try_to_fetch(settings, environ, signals.stop)
+        if not signals.stop.is_set():
+            load_first(watcher, settings, registry_error)
+
+    serve_until_stopped(server, watcher, begin, signals, settings.drain_seconds)
 
 
-def _load_first(
-    watcher: ModelWatcher,
-    settings: Settings,
-    environ: Mapping[str, str],
-    stop: threading.Event,
+def _supervise(
+    settings: Settings, arguments: Sequence[str], environ: Mapping[str, str]
 ) -> None:
-    """Fetch and load the first model; without one there is nothing to do but, if told, wait."""
-    registry_error = None
-    if settings.model_uri is not None:
-        try:
-            _synchronize(settings.model_uri, settings.model_folder, environ, stop)
-        except RegistryError as error:
-            registry_error = error
-            _log.warning("registry failed", extra={"fields": {"reason": str(error)}})
-    if stop.is_set():
-        return
-    try:
-        # After a failed registry: what an earlier start fetched, rather than nothing.
-        watcher.load_now()
-    except ArtifactError as error:
-        if not settings.wait_for_model:
-            raise registry_error or error from None
-        _log.warning("waiting for a model", extra={"fields": {"reason": str(error)}})
+    """Let processes of their own serve."""
+    _ = settings.model_folder  # else the error is each process's own
+    signals = Signals()
+    with Supervisor(settings, arguments, environ, signals) as supervisor:
+        _log_ports(supervisor.port, supervisor.http_port)
+        supervisor.run(try_to_fetch(settings, environ, signals.stop))
 
 
-def _synchronize(
-    model_uri: ModelUri,
-    model_dir: Path,
-    environ: Mapping[str, str],
-    stop: threading.Event,
-) -> None:
-    """Run `model_sync` as a process of its own, until it is done or a signal comes.
-
-    A process, so that MLflow's imports (seconds, hundreds of MiB) never are in this one.
-    """
-    command = [sys.executable, "-m", "grpc_server.model_sync", str(model_uri)]
-    command += ["--model-dir", str(model_dir)]
-    child = subprocess.Popen(
-        command,
-        env=dict(environ),
-        # What it says of success, the log says too.
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while True:
-        try:
-            _, errors = child.communicate(timeout=0.1)
-            break
-        except subprocess.TimeoutExpired:
-            if stop.is_set():
-                child.kill()
-                child.communicate()
-                return
-    if child.returncode:
-        last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
-        raise RegistryError(last_line.removeprefix("error: "))
+def _log_ports(port: int, http_port: int) -> None:
+    _log.info("listening", extra={"fields": {"port": port, "http_port": http_port}})
 
 
 if __name__ == "__main__":

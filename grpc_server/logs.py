@@ -3,12 +3,23 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON line; data come from ``extra={"fields": {...}}``."""
+    """Formats a record as one JSON line; data come from ``extra={"fields": {...}}``.
+
+    Parameters
+    ----------
+    fields : mapping of str to object
+        Data that every line has.
+    """
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        super().__init__()
+        self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
@@ -19,6 +30,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
+            **self._fields,
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
@@ -26,8 +38,8 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def configure_logging(level: str) -> None:
-    """Send every record of `level` and above to stdout as JSON."""
+def configure_logging(level: str, **fields: object) -> None:
+    """Send every record of `level` and above to stdout as JSON, each with `fields`."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(fields))
     logging.basicConfig(level=level, handlers=[handler], force=True)

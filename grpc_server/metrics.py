@@ -27,37 +27,8 @@ class Method:
         return cls(service, name)
 
 
-class MethodMetrics:
-    """Metrics of one method, with its labels bound once: binding costs more than counting."""
-
-    def __init__(
-        self, metrics: "Metrics", method: Method, grpc_type: str = "unary"
-    ) -> None:
-        labels = (grpc_type, method.service, method.name)
-        self._handled = metrics.handled
-        self._labels = labels
-        self._handled_by_code: dict[str, Counter] = {}
-        self.count_started = metrics.started.labels(*labels).inc
-        self._observe_seconds = metrics.handling_seconds.labels(*labels).observe
-        self._counter("OK")  # so that a rate exists before the first call
-
-    def record(self, code: str, seconds: float) -> None:
-        """Count one call that ended with `code`, such as "OK", after `seconds`."""
-        self._counter(code).inc()
-        self._observe_seconds(seconds)
-
-    def _counter(self, code: str) -> Counter:
-        try:
-            return self._handled_by_code[code]
-        except KeyError:
-            counter = self._handled_by_code[code] = self._handled.labels(
-                *self._labels, code
-            )
-            return counter
-
-
-class Metrics:
-    """The metrics of one server, on the registry that is handed in."""
+class CallMetrics:
+    """The metrics of all calls, as other gRPC servers name them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         rpc = ("grpc_type", "grpc_service", "grpc_method")
@@ -77,6 +48,52 @@ class Metrics:
             registry=registry,
             buckets=LATENCY_BUCKETS_SECONDS,
         )
+
+
+class MethodMetrics:
+    """Metrics of one method, with its labels bound once: binding costs more than counting."""
+
+    def __init__(
+        self, metrics: "Metrics", method: Method, grpc_type: str = "unary"
+    ) -> None:
+        labels = (grpc_type, method.service, method.name)
+        self._handled = metrics.calls.handled
+        self._labels = labels
+        self._handled_by_code: dict[str, Counter] = {}
+        self.count_started = metrics.calls.started.labels(*labels).inc
+        self._observe_seconds = metrics.calls.handling_seconds.labels(*labels).observe
+        self._counter("OK")  # so that a rate exists before the first call
+
+    def record(self, code: str, seconds: float) -> None:
+        """Count one call that ended with `code`, such as "OK", after `seconds`."""
+        self._counter(code).inc()
+        self._observe_seconds(seconds)
+
+    def _counter(self, code: str) -> Counter:
+        try:
+            return self._handled_by_code[code]
+        except KeyError:
+            counter = self._handled_by_code[code] = self._handled.labels(
+                *self._labels, code
+            )
+            return counter
+
+
+class Metrics:
+    """The metrics of one server, on the registry that is handed in.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+        What the metrics are shown by.
+    is_merged : bool
+        Whether the values are kept in files that `MergedMetrics` reads, where no series can be
+        removed: what is over is 0.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, is_merged: bool = False) -> None:
+        self._is_merged = is_merged
+        self.calls = CallMetrics(registry)
         self._instances = Counter(
             "prediction_instances",
             "Instances predicted, by the label that was predicted.",
@@ -96,11 +113,14 @@ class Metrics:
             "1 for the model that answers.",
             ("registered_model", "model_version", "family", "run_id"),
             registry=registry,
+            multiprocess_mode="livemax",
         )
+        self._shown_model: Gauge | None = None
         self._loaded_timestamp_seconds = Gauge(
             "prediction_model_loaded_timestamp_seconds",
             "When the model that answers was loaded, in seconds since the epoch.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
 
         self._load_failures = Counter(
@@ -114,6 +134,7 @@ class Metrics:
             "1 for the lane that answers Predict, beside the one that was asked for.",
             ("lane", "asked"),
             registry=registry,
+            multiprocess_mode="livemax",
         )
 
     def show_lane(self, lane: str, asked: str) -> None:
@@ -141,11 +162,18 @@ class Metrics:
     def show_model(self, model: LoadedModel) -> None:
         """Let the gauges tell of `model`, and of no other."""
         source = model.source
-        self._model_info.clear()
-        self._model_info.labels(
+        self._hide_model()
+        self._shown_model = self._model_info.labels(
             source.registered_model,
             source.version,
             model.provenance.family,
             source.run_id,
-        ).set(1)
+        )
+        self._shown_model.set(1)
         self._loaded_timestamp_seconds.set(model.load_time.timestamp())
+
+    def _hide_model(self) -> None:
+        if not self._is_merged:
+            self._model_info.clear()
+        elif self._shown_model is not None:
+            self._shown_model.set(0)

@@ -2,8 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from grpc_server.model.source import ModelSource
+if TYPE_CHECKING:
+    # Not imported: it brings gRPC with it, which the supervisor of many processes has no use for.
+    from grpc_server.model.source import ModelSource
 
 FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
 
@@ -39,7 +42,7 @@ class ModelUri:
         """Name for a link that only this URI uses: servers of two models must not share one."""
         return str(self).removeprefix("models:/").replace("/", "-")
 
-    def may_mean(self, source: ModelSource) -> bool:
+    def may_mean(self, source: "ModelSource") -> bool:
         """Tell whether a model that was fetched before may be what the URI names.
 
         An alias may have meant any version of its model, a version only itself.

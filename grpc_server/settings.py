@@ -74,7 +74,7 @@ def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one server process; the help of a field is in its metadata."""
+    """Settings of one server; the help of a field is in its metadata."""
 
     model_dir: Path | None = _setting(
         None,
@@ -109,6 +109,11 @@ class Settings:
     )
     workers: int = _setting(
         4, _integer(1, 64), "threads that answer calls; 2 to 4 are best"
+    )
+    processes: int = _setting(
+        1,
+        _integer(1, 64),
+        "processes that share the port, each with its own model; a connection stays with one",
     )
     reflection: bool = _setting(
         True, _boolean, "serve gRPC reflection, which grpcurl uses"

@@ -24,7 +24,13 @@ class Process:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.port: int = self.wait_for("listening")["port"]
+        ports = self.wait_for("listening")
+        self.port: int = ports["port"]
+        self.http_port: int = ports["http_port"]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_for(self, event: str) -> dict[str, Any]:
         assert self._process.stdout is not None

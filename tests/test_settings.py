@@ -45,6 +45,8 @@ def test_a_boolean_is_read_from_a_flag_and_from_the_environment(
         (["--port", "http"], {}, ["--port", "'http'", "[0, 65535]"]),
         (["--port", "65536"], {}, ["--port", "'65536'", "[0, 65535]"]),
         (["--workers", "0"], {}, ["--workers", "[1, 64]"]),
+        (["--processes", "0"], {}, ["--processes", "'0'", "[1, 64]"]),
+        ([], {"PREDICTION_PROCESSES": "65"}, ["PREDICTION_PROCESSES", "[1, 64]"]),
         (["--drain-seconds", "-1"], {}, ["--drain-seconds", "seconds in [0, 3600]"]),
         (["--drain-seconds", "nan"], {}, ["--drain-seconds", "seconds in [0, 3600]"]),
         (["--grace-seconds", "soon"], {}, ["--grace-seconds", "'soon'"]),

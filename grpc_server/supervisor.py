@@ -1,0 +1,337 @@
+"""Keeps the processes of one server running, and answers the HTTP port for all of them.
+
+It never touches gRPC: each process is a program of its own, started afresh.
+"""
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CollectorRegistry, PlatformCollector
+
+from grpc_server.errors import RegistryError, StartupError
+from grpc_server.http_endpoint import HttpEndpoint, make_app
+from grpc_server.merged_metrics import FOLDER_VARIABLE, MergedMetrics, forget_gauges
+from grpc_server.ports import reserve
+from grpc_server.settings import Settings
+from grpc_server.signals import Signals
+
+# What a process tells the supervisor, and the supervisor a process; one line each.
+LOADED = "loaded"
+ERROR = "error: "
+READY = "ready"
+
+# A process that ends so often in a row without having answered, while no other answers, would end
+# in the same way for ever.
+MAX_FAILED_STARTS = 3
+# Between the end of a process and the start of the next: none at first, then doubling.
+_FIRST_BACKOFF_SECONDS = 0.5
+_MAX_BACKOFF_SECONDS = 30.0
+# A process that ran for so long has not ended of what its start did.
+_STEADY_SECONDS = 60.0
+# What a process may need to end, beyond the drain and grace times.
+_STOP_MARGIN_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Slot:
+    """The place of one process, and of the one after it when it dies."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.control: socket.socket | None = None
+        self.is_loaded = False
+        self.n_quick_ends = 0
+
+
+class Supervisor:
+    """The processes of one server, from `run` to the end of the context.
+
+    Both ports are had when it is made, so that a port in use fails before anything else is done.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the server.
+    arguments : sequence of str
+        Command line of the server, which each process gets.
+    environ : mapping of str to str
+        Environment of each process.
+    signals : Signals
+        When to stop.
+
+    Raises
+    ------
+    StartupError
+        If a port cannot be had.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        signals: Signals,
+    ) -> None:
+        self._settings = settings
+        self._arguments = arguments
+        self._signals = signals
+        self._slots = [_Slot(number) for number in range(settings.processes)]
+        # Held when a slot changes, and when a process is started or told to stop.
+        self._lock = threading.Lock()
+        self._error: StartupError | None = None
+        self._registry_error: RegistryError | None = None
+        self._threads = [
+            threading.Thread(
+                target=self._keep, args=(slot,), name=f"keep-{slot.number}"
+            )
+            for slot in self._slots
+        ]
+        with ExitStack() as stack:
+            self._folder = Path(
+                stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="prediction-metrics-")
+                )
+            )
+            self._environ = {**environ, FOLDER_VARIABLE: str(self._folder)}
+            self._http = HttpEndpoint(
+                settings.host,
+                settings.http_port,
+                make_app(self._make_registry(), self._why_not_ready),
+            )
+            stack.callback(self._http.stop)
+            reservation = stack.enter_context(reserve(settings.host, settings.port))
+            self.port: int = reservation.getsockname()[1]
+            self._stack = stack.pop_all()
+
+    @property
+    def http_port(self) -> int:
+        """Port of HTTP that was bound."""
+        return self._http.port
+
+    def __enter__(self) -> Self:
+        self._http.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        _log.info("stopped")
+
+    def run(self, registry_error: RegistryError | None) -> None:
+        """Keep the processes running until a signal comes, and end them well.
+
+        Parameters
+        ----------
+        registry_error : RegistryError or None
+            Why there may be no model.
+
+        Raises
+        ------
+        StartupError
+            If no process can do its work.
+        """
+        self._registry_error = registry_error
+        for thread in self._threads:
+            thread.start()
+        self._signals.stop.wait()
+        if self._error is None:
+            fields = {"seconds": self._settings.drain_seconds}
+            _log.info("draining", extra={"fields": fields})
+        self._end_all()
+        if self._error is not None:
+            raise self._error
+
+    def _make_registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        PlatformCollector(registry=registry)
+        registry.register(
+            MergedMetrics(self._folder, self._list_pids, self._count_ready)
+        )
+        return registry
+
+    def _list_pids(self) -> list[int]:
+        with self._lock:
+            return [slot.process.pid for slot in self._slots if slot.process]
+
+    def _count_ready(self) -> int:
+        with self._lock:
+            return sum(slot.is_loaded for slot in self._slots)
+
+    def _why_not_ready(self) -> str | None:
+        if self._signals.stop.is_set():
+            return "draining before the server stops"
+        n_ready, n_slots = self._count_ready(), len(self._slots)
+        if n_ready < n_slots:
+            return f"{n_ready} of {n_slots} processes are ready"
+        return None
+
+    def _keep(self, slot: _Slot) -> None:
+        """Run one process after the other in a slot, until told to stop."""
+        while not self._signals.stop.is_set():
+            begin = time.monotonic()
+            error, reason = self._run_one(slot)
+            has_served = self._clear(slot)
+            if self._signals.stop.is_set():
+                return
+            is_steady = has_served and time.monotonic() - begin > _STEADY_SECONDS
+            slot.n_quick_ends = 0 if is_steady else slot.n_quick_ends + 1
+            if not has_served:
+                self._give_up_if_hopeless(slot, error, reason)
+            wait_seconds = _backoff_seconds(slot.n_quick_ends)
+            fields = {"process": slot.number, "reason": reason}
+            fields["restart_seconds"] = wait_seconds
+            _log.error("process ended", extra={"fields": fields})
+            self._signals.stop.wait(wait_seconds)
+
+    def _run_one(self, slot: _Slot) -> tuple[str | None, str]:
+        """Run a process to its end; return the error that it told, if any, and how it ended."""
+        try:
+            process = self._start(slot)
+        except OSError as failure:
+            return None, f"a failure to start it: {failure.strerror}"
+        if process is None:
+            return None, "nothing begun"
+        error = self._attend(slot)
+        code = process.wait()
+        return error, error or _describe_end(code)
+
+    def _start(self, slot: _Slot) -> "subprocess.Popen[bytes] | None":
+        with self._lock:
+            # Looked at under the lock: who tells all to stop misses none.
+            if self._signals.stop.is_set():
+                return None
+            slot.control, theirs = socket.socketpair()
+            command = [sys.executable, "-m", "grpc_server.worker_process"]
+            command += [str(slot.number), str(self.port), str(theirs.fileno())]
+            with theirs:
+                slot.process = subprocess.Popen(
+                    [*command, *self._arguments],
+                    env=self._environ,
+                    pass_fds=[theirs.fileno()],
+                    # Else a terminal's Ctrl-C reaches them too, besides what they are told.
+                    process_group=0,
+                )
+            return slot.process
+
+    def _attend(self, slot: _Slot) -> str | None:
+        """Hear what a process tells, until it ends; return the error that it told, if any."""
+        assert slot.control is not None
+        error = None
+        with slot.control.makefile(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith(ERROR):
+                    error = line.removeprefix(ERROR).rstrip("\n")
+                else:
+                    self._note_loaded(slot)
+        return error
+
+    def _note_loaded(self, slot: _Slot) -> None:
+        """Let processes be ready once all are; those that are already stay so."""
+        with self._lock:
+            if slot.is_loaded:
+                return
+            slot.is_loaded = True
+            if not all(other.is_loaded for other in self._slots):
+                return
+            for other in self._slots:
+                _tell_ready(other)
+        fields = {"processes": len(self._slots)}
+        _log.info("all processes are ready", extra={"fields": fields})
+
+    def _clear(self, slot: _Slot) -> bool:
+        """Forget the process that ended; return whether it had a model."""
+        with self._lock:
+            if slot.control is not None:
+                slot.control.close()
+            has_served, slot.is_loaded = slot.is_loaded, False
+            slot.control = slot.process = None
+        forget_gauges(self._folder, slot.number)
+        return has_served
+
+    def _give_up_if_hopeless(self, slot: _Slot, error: str | None, reason: str) -> None:
+        """End the server as the process alone would have, unless another one answers."""
+        with self._lock:
+            if any(other.is_loaded for other in self._slots) or self._error is not None:
+                return
+            if error is None and slot.n_quick_ends < MAX_FAILED_STARTS:
+                return
+            if error is None:
+                message = (
+                    f"no process can start; process {slot.number} ended with {reason}"
+                )
+                self._error = StartupError(message)
+            else:
+                self._error = self._registry_error or StartupError(error)
+        self._signals.stop.set()
+
+    def _end_all(self) -> None:
+        """End the processes as a signal ends one, and kill what outlives its time."""
+        settings = self._settings
+        seconds = settings.drain_seconds + settings.grace_seconds + _STOP_MARGIN_SECONDS
+        end = time.monotonic() + seconds
+        self._signal_all(signal.SIGTERM)
+        must_hurry = False
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < end:
+                thread.join(0.1)
+                if not must_hurry and (self._error or self._signals.hurry.is_set()):
+                    must_hurry = True
+                    self._hurry_all()
+        if any(thread.is_alive() for thread in self._threads):
+            _log.error("processes killed", extra={"fields": {"seconds": seconds}})
+            self._signal_all(signal.SIGKILL)
+        for thread in self._threads:
+            thread.join()
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        with self._lock:
+            for slot in self._slots:
+                if slot.process is not None:
+                    slot.process.send_signal(number)
+
+    def _hurry_all(self) -> None:
+        """Hang up, which a process takes as the end of its supervisor: it drains no longer.
+
+        A second signal may come together with the first, and be seen as one.
+        """
+        with self._lock:
+            for slot in self._slots:
+                if slot.control is not None:
+                    slot.control.shutdown(socket.SHUT_WR)
+
+
+def _tell_ready(slot: _Slot) -> None:
+    assert slot.control is not None
+    try:
+        slot.control.sendall(f"{READY}\n".encode())
+    except OSError:
+        # It died just now: whoever attends it will see.
+        _log.debug("process gone", extra={"fields": {"process": slot.number}})
+
+
+def _describe_end(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _backoff_seconds(n_quick_ends: int) -> float:
+    if n_quick_ends < 2:
+        return 0.0
+    seconds = _FIRST_BACKOFF_SECONDS * 2.0 ** min(n_quick_ends - 2, 16)
+    return min(seconds, _MAX_BACKOFF_SECONDS)

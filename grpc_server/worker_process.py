@@ -1,0 +1,111 @@
+"""`python -m grpc_server.worker_process`: one of many processes that answer on one port.
+
+The supervisor starts it, with its number, the port, the number of a socket to talk over, and the
+server's own command line. When the supervisor is gone, it ends.
+"""
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from prometheus_client import CollectorRegistry
+
+from grpc_server.errors import StartupError
+from grpc_server.health import Health
+from grpc_server.logs import configure_logging
+from grpc_server.merged_metrics import write_values_as
+from grpc_server.metrics import Metrics
+from grpc_server.model import LoadedModel
+from grpc_server.model_watch import ModelWatcher
+from grpc_server.server import GrpcEndpoint
+from grpc_server.serving import load_first, serve_until_stopped
+from grpc_server.settings import Settings, parse_command_line
+from grpc_server.signals import Signals
+from grpc_server.supervisor import ERROR, LOADED, READY
+
+
+class Worker:
+    """One process's endpoint, as ready as the supervisor says.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the server, with the port that is shared.
+    control : socket.socket
+        Stream to and from the supervisor.
+    signals : Signals
+        Set as well when the supervisor is gone.
+    """
+
+    def __init__(
+        self, settings: Settings, control: socket.socket, signals: Signals
+    ) -> None:
+        self._control = control
+        self._signals = signals
+        self._settings = settings
+        self._health = Health()
+        metrics = Metrics(CollectorRegistry(), is_merged=True)
+        self._grpc = GrpcEndpoint(settings, metrics, self._health, shares_port=True)
+
+    def run(self) -> None:
+        """Answer until a signal comes or the supervisor is gone."""
+        settings = self._settings
+        watcher = ModelWatcher(
+            settings.model_folder,
+            settings.model_uri,
+            self._serve,
+            self._grpc.count_load_failure,
+        )
+        threading.Thread(target=self._listen, name="control", daemon=True).start()
+
+        def begin() -> None:
+            # In this order, a connection made meanwhile waits for the model, and meets no error.
+            load_first(watcher, settings)
+            self._grpc.start()
+
+        serve_until_stopped(
+            self._grpc, watcher, begin, self._signals, settings.drain_seconds
+        )
+
+    def _serve(self, model: LoadedModel) -> None:
+        self._grpc.serve(model)
+        _tell(self._control, LOADED)
+
+    def _listen(self) -> None:
+        with self._control.makefile(encoding="utf-8") as lines:
+            for line in lines:
+                if line.rstrip() == READY and not self._signals.stop.is_set():
+                    self._health.set_ready()
+        self._signals.hurry.set()
+        self._signals.stop.set()
+
+
+def _tell(control: socket.socket, line: str) -> None:
+    # Without a supervisor there is nobody to tell, and this process is about to end.
+    with suppress(BrokenPipeError):
+        control.sendall(f"{line}\n".encode())
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run the program and return its exit code."""
+    number, port, control_fd = (int(argument) for argument in arguments[:3])
+    settings = parse_command_line(arguments[3:], environ).settings
+    configure_logging(settings.log_level, process=number)
+    write_values_as(number)
+    signals = Signals()
+    with socket.socket(fileno=control_fd) as control:
+        try:
+            Worker(replace(settings, port=port), control, signals).run()
+        except StartupError as error:
+            # The supervisor knows whether it is the whole server's.
+            _tell(control, f"{ERROR}{error}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))
