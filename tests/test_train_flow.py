@@ -128,7 +128,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "tabular_classifier version 1 is champion",
         "python -m grpc_server --model-uri models:/tabular_classifier@champion",
     ):
-        assert words in result.stdout
+        assert words in result.stdout, result.stdout[-2000:]
     assert "Warning" not in spoken(result)
     assert "Traceback" not in spoken(result)
 
@@ -516,7 +516,7 @@ def test_a_table_of_all_kinds_is_taken_as_it_is(tmp_path: Path) -> None:
         "1 rows have no label, first row 4; they are left out",
         "tabular_classifier version 1 is champion",
     ):
-        assert words in result.stdout
+        assert words in result.stdout, result.stdout[-2000:]
     assert "as GridSearchCV does" not in result.stdout
     overrides = parse_overrides(tomllib.loads(logged))
     assert overrides["ward"] == Override("categorical", "refuse")
