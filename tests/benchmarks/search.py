@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from benchmarks.search_methods import CASES, METHODS, make_table
+from benchmarks.search_methods import CASES, make_table
 from benchmarks.tables import print_table
 from lightgbm import LGBMClassifier
 from matplotlib import pyplot
@@ -56,7 +56,7 @@ def compare(name: str, max_seconds: float) -> None:
     ours = run_method(name, "shared", 0, max_seconds)
     assert ours is not None, "the search itself was stopped"
     rows = [describe("shared", ours, ours["wall_seconds"])]
-    for method in METHODS:
+    for method in CASES[name].methods:
         if method != "shared":
             result = run_method(name, method, ours["wall_seconds"], max_seconds)
             if result is None:
