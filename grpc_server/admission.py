@@ -1,9 +1,31 @@
-"""How many calls a pool may hold, so that a storm leaves no backlog behind it."""
+"""Which calls are computed: as many as a pool may hold, and none that nobody waits for."""
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+import grpc
+
+from grpc_server.errors import CallCancelled, DeadlineExceeded
+
+
+def check_waited_for(context: grpc.ServicerContext) -> None:
+    """Refuse what nobody waits for any more, before it costs a prediction.
+
+    Raises
+    ------
+    DeadlineExceeded
+        If the deadline of the call passed.
+    CallCancelled
+        If its caller hung up.
+    """
+    # None without a deadline, which the stubs do not know.
+    remaining_seconds: float | None = context.time_remaining()
+    if remaining_seconds is not None and remaining_seconds <= 0:
+        raise DeadlineExceeded("the deadline passed before the call could be answered")
+    if not context.is_active():
+        raise CallCancelled("the call was cancelled before it could be answered")
 
 
 class BoundedPool(ThreadPoolExecutor):

@@ -66,6 +66,11 @@ class InvalidInstance(DomainError):
         self.violations = found[:MAX_VIOLATIONS]
         self.n_more = n_more + len(found) - len(self.violations)
 
+    def within(self, path: str) -> "InvalidInstance":
+        """Return the error with its fields below `path`."""
+        moved = [Violation(f"{path}.{v.field}", v.description) for v in self.violations]
+        return InvalidInstance(moved, self.n_more)
+
     def __str__(self) -> str:
         first, more = self.violations[0], len(self.violations) - 1 + self.n_more
         suffix = f" (and {more} more)" if more else ""

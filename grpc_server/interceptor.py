@@ -1,7 +1,7 @@
-"""The edge of every unary call: counts it, and lets no error out but as a status of the table."""
+"""The edge of every call: counts it, and lets no error out but as a status of the table."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, NoReturn, TypeAlias
@@ -10,13 +10,8 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from grpc_server.admission import BoundedPool
-from grpc_server.errors import (
-    CallCancelled,
-    DeadlineExceeded,
-    DomainError,
-    Overloaded,
-)
+from grpc_server.admission import BoundedPool, check_waited_for
+from grpc_server.errors import DomainError, Overloaded
 from grpc_server.metrics import Method, MethodMetrics, Metrics
 from grpc_server.statuses import internal_status, to_status
 
@@ -28,7 +23,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class EdgeInterceptor(grpc.ServerInterceptor):
-    """Wraps every unary method once; streams (health's Watch, reflection) pass as they are.
+    """Wraps every method once; streams of other services (health's Watch, reflection) pass.
 
     Parameters
     ----------
@@ -36,16 +31,23 @@ class EdgeInterceptor(grpc.ServerInterceptor):
         Where calls are counted.
     pool : BoundedPool
         The pool of the server, whose room decides whether a call of `bounded_service` is let in.
+    streams : BoundedPool
+        The pool of streams, each of which holds a thread for as long as it lasts.
     bounded_service : str
-        Full name of the service that has a bound; others, such as health, always are answered, by
+        Full name of the service that has bounds; others, such as health, always are answered, by
         a thread of their own.
     """
 
     def __init__(
-        self, metrics: Metrics, pool: BoundedPool, bounded_service: str
+        self,
+        metrics: Metrics,
+        pool: BoundedPool,
+        streams: BoundedPool,
+        bounded_service: str,
     ) -> None:
         self._metrics = metrics
         self._pool = pool
+        self._streams = streams
         self._bounded_service = bounded_service
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="aside")
         self._wrapped: dict[str, tuple[_Handler, _Handler]] = {}
@@ -59,15 +61,21 @@ class EdgeInterceptor(grpc.ServerInterceptor):
         path = handler_call_details.method
         if path not in self._wrapped:
             handler = continuation(handler_call_details)
-            if handler is None or handler.unary_unary is None:
+            if handler is None or not self._is_ours(path, handler):
                 return handler
             self._wrapped[path] = self.wrap(path, handler)
         admitted, refused = self._wrapped[path]
-        return admitted if self._pool.has_room else refused
+        pool = self._pool if admitted.unary_unary else self._streams
+        return admitted if pool.has_room else refused
+
+    def _is_ours(self, path: str, handler: "_Handler") -> bool:
+        is_bounded = Method.from_path(path).service == self._bounded_service
+        return handler.unary_unary is not None or is_bounded
 
     def wrap(self, path: str, handler: "_Handler") -> "tuple[_Handler, _Handler]":
         """Return the handlers of calls that are let in and of those beyond the bound."""
-        assert handler.unary_unary is not None
+        if handler.unary_unary is None:
+            return self._wrap_stream(path, handler)
         method = Method.from_path(path)
         metrics = MethodMetrics(self._metrics, method)
         admitted = _with_edge(handler.unary_unary, metrics)
@@ -78,13 +86,32 @@ class EdgeInterceptor(grpc.ServerInterceptor):
         self._set_aside(refused)
         return _like(handler, admitted), _like(handler, refused)
 
+    def _wrap_stream(
+        self, path: str, handler: "_Handler"
+    ) -> "tuple[_Handler, _Handler]":
+        assert handler.stream_stream is not None
+        metrics = MethodMetrics(self._metrics, Method.from_path(path), "bidi_stream")
+        admitted = _with_stream_edge(handler.stream_stream, metrics)
+        _run_in(self._streams, admitted)
+        refused = _with_stream_edge(_refuse, metrics)
+        self._set_aside(refused)
+        return _like(handler, admitted), _like(handler, refused)
+
     def _set_aside(self, behavior: _Behavior) -> None:
         """Run `behavior` apart from the calls that wait for the pool."""
-        # The attribute is grpcio's own: it picks the pool of a method.
-        behavior.experimental_thread_pool = self._aside  # type: ignore[attr-defined]
+        _run_in(self._aside, behavior)
+
+
+def _run_in(pool: ThreadPoolExecutor, behavior: _Behavior) -> None:
+    # The attribute is grpcio's own: it picks the pool of a method.
+    behavior.experimental_thread_pool = pool  # type: ignore[attr-defined]
 
 
 def _like(handler: "_Handler", behavior: _Behavior) -> "_Handler":
+    if handler.unary_unary is None:
+        return grpc.stream_stream_rpc_method_handler(
+            behavior, handler.request_deserializer, handler.response_serializer
+        )
     return grpc.unary_unary_rpc_method_handler(
         behavior, handler.request_deserializer, handler.response_serializer
     )
@@ -99,7 +126,7 @@ def _with_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
         metrics.count_started()
         start = perf_counter()
         try:
-            _check_waited_for(context)
+            check_waited_for(context)
             return behavior(request, context)
         except DomainError as error:
             _abort(context, to_status(error))
@@ -116,20 +143,35 @@ def _with_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
     return edge
 
 
+def _with_stream_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
+    def edge(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        metrics.count_started()
+        start = perf_counter()
+        ended = grpc.StatusCode.CANCELLED  # unless it comes to an end
+        try:
+            check_waited_for(context)
+            yield from behavior(requests, context)
+            # Chunks end, too, where the caller is gone.
+            check_waited_for(context)
+            ended = grpc.StatusCode.OK
+        except DomainError as error:
+            _abort(context, to_status(error))
+        except Exception:
+            if _code(context) is not None or not context.is_active():
+                raise  # an abort, or what reading from a caller who hung up raises
+            status, error_id = internal_status()
+            _log.exception("stream failed", extra={"fields": {"error_id": error_id}})
+            _abort(context, status)
+        finally:
+            metrics.record((_code(context) or ended).name, perf_counter() - start)
+
+    return edge
+
+
 def _code(context: grpc.ServicerContext) -> grpc.StatusCode | None:
     """Return the status that was set, None as long as there is none."""
     code: grpc.StatusCode | None = context.code()  # type: ignore[attr-defined]  # not in the stubs
     return code
-
-
-def _check_waited_for(context: grpc.ServicerContext) -> None:
-    """Refuse a call that nobody waits for any more, before it costs a prediction."""
-    # None without a deadline, which the stubs do not know.
-    remaining_seconds: float | None = context.time_remaining()
-    if remaining_seconds is not None and remaining_seconds <= 0:
-        raise DeadlineExceeded("the deadline passed before the call could be answered")
-    if not context.is_active():
-        raise CallCancelled("the call was cancelled before it could be answered")
 
 
 def _abort(context: grpc.ServicerContext, status: Status) -> None:

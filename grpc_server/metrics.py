@@ -27,16 +27,41 @@ class Method:
         return cls(service, name)
 
 
-class MethodMetrics:
-    """Metrics of one unary method, with its labels bound once: binding costs more than counting."""
+class CallMetrics:
+    """The metrics of all calls, as other gRPC servers name them."""
 
-    def __init__(self, metrics: "Metrics", method: Method) -> None:
-        labels = ("unary", method.service, method.name)
-        self._handled = metrics.handled
+    def __init__(self, registry: CollectorRegistry) -> None:
+        rpc = ("grpc_type", "grpc_service", "grpc_method")
+        self.started = Counter(
+            "grpc_server_started", "Calls that began.", rpc, registry=registry
+        )
+        self.handled = Counter(
+            "grpc_server_handled",
+            "Calls that ended, by status.",
+            (*rpc, "grpc_code"),
+            registry=registry,
+        )
+        self.handling_seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from a call's arrival in a worker to its answer.",
+            rpc,
+            registry=registry,
+            buckets=LATENCY_BUCKETS_SECONDS,
+        )
+
+
+class MethodMetrics:
+    """Metrics of one method, with its labels bound once: binding costs more than counting."""
+
+    def __init__(
+        self, metrics: "Metrics", method: Method, grpc_type: str = "unary"
+    ) -> None:
+        labels = (grpc_type, method.service, method.name)
+        self._handled = metrics.calls.handled
         self._labels = labels
         self._handled_by_code: dict[str, Counter] = {}
-        self.count_started = metrics.started.labels(*labels).inc
-        self._observe_seconds = metrics.handling_seconds.labels(*labels).observe
+        self.count_started = metrics.calls.started.labels(*labels).inc
+        self._observe_seconds = metrics.calls.handling_seconds.labels(*labels).observe
         self._counter("OK")  # so that a rate exists before the first call
 
     def record(self, code: str, seconds: float) -> None:
@@ -68,23 +93,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, is_merged: bool = False) -> None:
         self._is_merged = is_merged
-        rpc = ("grpc_type", "grpc_service", "grpc_method")
-        self.started = Counter(
-            "grpc_server_started", "Calls that began.", rpc, registry=registry
-        )
-        self.handled = Counter(
-            "grpc_server_handled",
-            "Calls that ended, by status.",
-            (*rpc, "grpc_code"),
-            registry=registry,
-        )
-        self.handling_seconds = Histogram(
-            "grpc_server_handling_seconds",
-            "Time from a call's arrival in a worker to its answer.",
-            rpc,
-            registry=registry,
-            buckets=LATENCY_BUCKETS_SECONDS,
-        )
+        self.calls = CallMetrics(registry)
         self._instances = Counter(
             "prediction_instances",
             "Instances predicted, by the label that was predicted.",
@@ -95,7 +104,7 @@ class Metrics:
         self._count_by_label: dict[str, Callable[[], None]] = {}
         self._batch_rows = Histogram(
             "prediction_batch_rows",
-            "Instances of one call of BatchPredict that was answered.",
+            "Instances of one batch, or chunk of a stream, that was answered.",
             registry=registry,
             buckets=BATCH_BUCKETS_ROWS,
         )

@@ -128,7 +128,8 @@ class GrpcEndpoint:
         self._health = health
         self._slot = ModelSlot()
         pool = BoundedPool(settings.workers, settings.max_calls_in_flight)
-        self._edge = EdgeInterceptor(self._metrics, pool, SERVICE_NAME)
+        streams = BoundedPool(settings.max_streams, settings.max_streams)
+        self._edge = EdgeInterceptor(self._metrics, pool, streams, SERVICE_NAME)
         self._grpc = self._build_grpc_server(pool, shares_port)
         self._fast_lane = self._open_fast_lane() if settings.lane == "fast" else None
         lane = "pool" if self._fast_lane is None else "fast"

@@ -1,11 +1,12 @@
 """prediction.v1.PredictionService: from request to model to response."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest
 
 import grpc
 
+from grpc_server.admission import check_waited_for
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel, ModelSlot, read_batch
@@ -56,7 +57,26 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         self, request: pb.BatchPredictRequest, context: grpc.ServicerContext
     ) -> pb.BatchPredictResponse:
         """Predict the classes of many instances."""
+        return self._predict_batch(self._slot.get(), request)
+
+    def StreamPredict(
+        self,
+        request_iterator: Iterator[pb.StreamPredictRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[pb.StreamPredictResponse]:
+        """Predict the classes of instances, chunk by chunk, with the model of the first one."""
         model = self._slot.get()
+        for number, request in enumerate(request_iterator):
+            check_waited_for(context)
+            try:
+                answer = self._predict_batch(model, request.chunk)
+            except InvalidInstance as error:
+                raise error.within(f"chunks[{number}]") from None
+            yield pb.StreamPredictResponse(chunk=answer)
+
+    def _predict_batch(
+        self, model: LoadedModel, request: pb.BatchPredictRequest
+    ) -> pb.BatchPredictResponse:
         rows = read_batch(model.input_schema, request, self._max_batch_rows)
         positions: list[int] = []
         flat: list[float] = []

@@ -126,8 +126,13 @@ class Settings:
     max_batch_rows: int = _setting(
         10_000,
         _integer(1, 1_000_000),
-        "most instances of one call of BatchPredict; its message is bounded by max-message-bytes, "
-        "which by default holds 10,000 instances of 200 numbers",
+        "most instances of one batch, or chunk of a stream; its message is bounded by "
+        "max-message-bytes, which by default holds 10,000 instances of 200 numbers",
+    )
+    max_streams: int = _setting(
+        16,
+        _integer(1, 1024),
+        "most streams at once, each of which has a thread; more get RESOURCE_EXHAUSTED",
     )
     drain_seconds: float = _setting(
         5.0,

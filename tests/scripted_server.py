@@ -58,6 +58,10 @@ class ScriptedServicer(pb_grpc.PredictionServiceServicer):
     def BatchPredict(self, request: pb.BatchPredictRequest, context: Any) -> Any:
         return self._answer(request, context)
 
+    def StreamPredict(self, request_iterator: Any, context: Any) -> Any:
+        for request in request_iterator:
+            yield self._answer(request, context)
+
     def GetModel(self, request: pb.GetModelRequest, context: Any) -> Any:
         return self._answer(request, context)
 

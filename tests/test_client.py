@@ -36,8 +36,12 @@ from scripted_server import (
 
 import prediction
 from prediction import (
+    Calibration,
+    Contribution,
     DeadlineExceededError,
+    Explanation,
     Feature,
+    FeatureKind,
     FieldViolation,
     HealthStatus,
     InvalidInstanceError,
@@ -142,6 +146,46 @@ def test_predict_sends_names_as_a_record_with_null_for_a_missing_value(
     assert not request.features
 
 
+def test_predict_sends_truth_values_and_texts_of_a_record(
+    client: PredictionClient, servicer: ScriptedServicer
+) -> None:
+    client.predict({"a": True, "b": np.False_, "c": "", "d": np.str_("x"), "e": 0})
+
+    assert MessageToDict(servicer.requests[0].record) == {
+        "a": True,
+        "b": False,
+        "c": "",
+        "d": "x",
+        "e": 0.0,
+    }
+
+
+def test_predict_asks_for_an_explanation() -> None:
+    explained = pb.PredictResponse()
+    explained.CopyFrom(PREDICTION)
+    explained.explanation.label = "1"
+    explained.explanation.score = 1.5
+    explained.explanation.base = 0.5
+    explained.explanation.contributions.add(feature="a", value=-2.0)
+    servicer = ScriptedServicer(explained)
+
+    with scripted_server(servicer) as target, PredictionClient(target) as client:
+        prediction = client.predict([1.0], explain_top_k=1)
+
+    assert servicer.requests == [pb.PredictRequest(features=[1.0], explain_top_k=1)]
+    assert prediction.explanation == Explanation(
+        label="1", score=1.5, base=0.5, contributions=(Contribution("a", -2.0),)
+    )
+
+
+@pytest.mark.parametrize("top_k", [-1, 2**32])
+def test_a_number_of_features_to_explain_by_out_of_range_is_refused(
+    client: PredictionClient, top_k: int
+) -> None:
+    with pytest.raises(ValueError, match=f"explain_top_k is {top_k}; it must be from"):
+        client.predict([1.0], explain_top_k=top_k)
+
+
 def test_predict_sends_a_row_of_a_frame_by_its_names(
     client: PredictionClient, servicer: ScriptedServicer
 ) -> None:
@@ -212,15 +256,15 @@ def test_predict_leaves_the_number_of_values_and_infinity_to_the_server(
             id="large-int",
         ),
         pytest.param(
-            {"mean radius": "abc"},
+            {"mean radius": "\ud800"},
             'record["mean radius"]',
-            "'abc' (str) is not allowed; a number or None is",
-            id="record-text",
+            "the text cannot be encoded in UTF-8",
+            id="record-text-surrogate",
         ),
         pytest.param(
             {"a": {"b": 1.0}},
             'record["a"]',
-            "{'b': 1.0} (dict) is not allowed; a number or None is",
+            "{'b': 1.0} (dict) is not allowed; a number, a bool, a text or None is",
             id="record-nested",
         ),
         pytest.param(
@@ -318,8 +362,21 @@ def test_get_model_describes_a_registered_model() -> None:
         run_id="abc",
         features=[
             pb.Feature(name="a", kind=pb.FEATURE_KIND_NUMERIC, nullable=True),
-            pb.Feature(name="b", kind=pb.FEATURE_KIND_NUMERIC),
+            pb.Feature(name="b", kind=pb.FEATURE_KIND_BOOLEAN),
+            pb.Feature(
+                name="c",
+                kind=pb.FEATURE_KIND_CATEGORICAL_TEXT,
+                nullable=True,
+                categories=["x", ""],
+                refuse_unknown=True,
+            ),
+            pb.Feature(
+                name="d",
+                kind=pb.FEATURE_KIND_CATEGORICAL_INTEGER,
+                categories=["10", "-5"],
+            ),
         ],
+        calibration=pb.CALIBRATION_ISOTONIC,
         classes=["0", "1"],
         threshold=0.0,
         metrics={"holdout_roc_auc": 0.5},
@@ -334,12 +391,18 @@ def test_get_model_describes_a_registered_model() -> None:
         registered_model="cancer",
         model_version="7",
         run_id="abc",
-        features=(Feature("a", "numeric", True), Feature("b", "numeric", False)),
+        features=(
+            Feature("a", FeatureKind.NUMERIC, True),
+            Feature("b", FeatureKind.BOOLEAN, False),
+            Feature("c", FeatureKind.CATEGORICAL_TEXT, True, ("x", ""), True),
+            Feature("d", FeatureKind.CATEGORICAL_INTEGER, False, (10, -5)),
+        ),
         classes=("0", "1"),
         threshold=0.0,
         metrics={"holdout_roc_auc": 0.5},
         create_time=datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
         load_time=datetime(2023, 11, 14, 22, 13, 21, tzinfo=UTC),
+        calibration=Calibration.ISOTONIC,
     )
     assert hash(model) == hash(pickle.loads(pickle.dumps(model)))
 
@@ -358,7 +421,7 @@ def test_get_model_reads_a_kind_of_a_newer_server() -> None:
 
     model = get_model(response)
 
-    assert model.features == (Feature("a", "unspecified", False),)
+    assert model.features == (Feature("a", FeatureKind.UNSPECIFIED, False),)
 
 
 def get_model(response: pb.GetModelResponse) -> Model:

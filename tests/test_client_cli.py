@@ -106,7 +106,7 @@ def test_predict_takes_a_record(
     tmp_path: Path,
     source: str,
 ) -> None:
-    record = '{"mean radius": 17.99, "größe": null}'
+    record = '{"mean radius": 17.99, "größe": null, "city": "Åre", "smoker": true}'
     file = tmp_path / "record.json"
     file.write_text(record, encoding="utf-8")
     set_stdin(monkeypatch, record.encode())
@@ -116,7 +116,45 @@ def test_predict_takes_a_record(
 
     assert code == 0
     (request,) = servicer.requests
-    assert MessageToDict(request.record) == {"mean radius": 17.99, "größe": None}
+    assert MessageToDict(request.record) == json.loads(record)
+
+
+def test_predict_prints_the_explanation_that_was_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    explained = pb.PredictResponse()
+    explained.CopyFrom(PREDICTION)
+    explained.explanation.label = "1"
+    explained.explanation.score = 1.5
+    explained.explanation.contributions.add(feature="a", value=-2.0)
+    servicer = ScriptedServicer(explained)
+
+    with scripted_server(servicer) as target:
+        arguments = ["--features", "1", "--explain", "3"]
+        code = main(["predict", "--target", target, *arguments])
+
+    assert code == 0
+    assert servicer.requests[0].explain_top_k == 3
+    assert json.loads(capsys.readouterr().out) == {
+        **PREDICTION_JSON,
+        "explanation": {
+            "label": "1",
+            "score": 1.5,
+            "base": 0.0,
+            "contributions": [{"feature": "a", "value": -2.0}],
+        },
+    }
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "2.5", "all", "1" * 10])
+def test_a_wrong_number_of_features_to_explain_by_is_bad_usage(
+    capsys: pytest.CaptureFixture[str], count: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "--features", "1", f"--explain={count}"])
+
+    assert caught.value.code == 2
+    assert f"'{count}' is not a number of features, from 1" in capsys.readouterr().err
 
 
 def test_predict_sends_the_timeout(target: str, servicer: ScriptedServicer) -> None:
@@ -155,8 +193,18 @@ def test_model_prints_the_schema_in_a_stable_order(
         "metrics",
         "create_time",
         "load_time",
+        "calibration",
     ]
-    assert printed["features"] == [{"name": "a", "kind": "numeric", "nullable": False}]
+    assert printed["features"] == [
+        {
+            "name": "a",
+            "kind": "numeric",
+            "nullable": False,
+            "categories": [],
+            "refuse_unknown": False,
+        }
+    ]
+    assert printed["calibration"] == "unspecified"
     assert printed["metrics"] == {"log_loss": None, "roc_auc": 0.75}
     assert printed["create_time"] == "2023-11-14T22:13:20+00:00"
 
@@ -208,11 +256,11 @@ def test_an_error_of_the_server_is_one_line(capsys: pytest.CaptureFixture[str]) 
 def test_an_unfit_value_in_a_record_is_one_line(
     target: str, servicer: ScriptedServicer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["predict", "--target", target, "--record", '{"a": "x", "b": [1]}'])
+    code = main(["predict", "--target", target, "--record", '{"a": {}, "b": [1]}'])
 
     line = one_line(capsys.readouterr().err)
     assert code == 1
-    assert "record[\"a\"]: 'x' (str) is not allowed; a number or None is" in line
+    assert 'record["a"]: {} (dict) is not allowed; a number, a bool, a text or ' in line
     assert 'record["b"]: [1] (list) is not allowed' in line
     assert servicer.requests == []
 
@@ -235,7 +283,7 @@ def test_no_server_is_one_line(
 @pytest.mark.parametrize(
     ("record", "expected"),
     [
-        pytest.param("[1, 2]", "a JSON object of names and numbers", id="list"),
+        pytest.param("[1, 2]", "a JSON object of names and values", id="list"),
         pytest.param("{", "Expecting property name", id="no-json"),
         pytest.param('{"a": 1, "a": 2}', "a name occurs more than once", id="twice"),
         pytest.param("[" * 100_000, "recursion", id="deep"),

@@ -25,7 +25,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from training.search import Data, Method, Problem, SharedGridSearchCV, plan
+from training.search import Data, Method, Problem, SharedGridSearchCV, linear, plan
 from training.search.recognition import CATEGORICAL
 from training.search.scoring import rank
 
@@ -692,7 +692,80 @@ def test_other_penalties_and_solvers_share_scaled_rows(params: dict[str, Any]) -
     assert methods(logistic(**params), grid, table) == {Method.SHARED_ROWS}
 
 
-def test_logistic_regression_of_many_classes_is_scikit_learn_s_own() -> None:
+def many_classes(n_classes: int, kind: str = "dense") -> Table:
+    """Return 1500 rows of eight columns, whose classes overlap and are of different size."""
+    rng = np.random.default_rng(n_classes)
+    X = rng.normal(size=(1500, 8)) * [1, 1e3, 1e-3, 1, 1, 1, 1, 1] + [
+        0,
+        0,
+        0,
+        50,
+        0,
+        0,
+        0,
+        0,
+    ]
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    scores = Z @ rng.normal(size=(8, n_classes)) - np.arange(n_classes) / 3
+    y = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    if kind == "gaps":
+        X[rng.random(X.shape) < 0.1] = np.nan
+    return (
+        sparse.csr_matrix(np.where(np.abs(Z) < 0.8, 0, X)) if kind == "sparse" else X
+    ), y
+
+
+@pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr", "accuracy"])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 1, 1: 2, 2: 0.5}])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "gaps"])
+def test_logistic_regressions_of_many_classes_are_at_their_optimum(
+    kind: str, class_weight: Any, scoring: str
+) -> None:
+    table = many_classes(3, kind)
+    scaler: Any = StandardScaler(with_mean=kind != "sparse")
+    if kind == "gaps":
+        scaler = make_pipeline(SimpleImputer(strategy="median"), scaler)
+    estimator = logistic(scaler, class_weight=class_weight)
+    reference = logistic(scaler, class_weight=class_weight, tol=1e-10)
+
+    compare(estimator, STRENGTHS, table, OPTIMUM, reference=reference, scoring=scoring)
+
+    assert methods(estimator, STRENGTHS, table) == {Method.JOINT}
+
+
+def test_six_classes_and_weights_are_at_their_optimum() -> None:
+    X, y = many_classes(6)
+    weight = np.random.default_rng(0).random(len(y)) * (np.arange(len(y)) % 5 > 0)
+    params = {"logisticregression__sample_weight": weight}
+
+    compare(
+        logistic(),
+        STRENGTHS,
+        (X, y),
+        OPTIMUM,
+        reference=logistic(tol=1e-10),
+        scoring="neg_log_loss",
+        fit_params=params,
+    )
+
+
+def test_classes_of_many_columns_are_at_their_optimum(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the matrix of all parameters, which would be too large."""
+    monkeypatch.setattr(linear, "MAX_METRIC_PARAMETERS", 10)
+
+    compare(
+        logistic(),
+        STRENGTHS,
+        many_classes(4),
+        OPTIMUM,
+        reference=logistic(tol=1e-10),
+        scoring="neg_log_loss",
+    )
+
+
+def test_many_classes_and_few_rows_go_to_scikit_learn_s_own_solver() -> None:
     grid = {"logisticregression__C": [0.1, 1.0]}
     table = TABLES["digits"]()
 

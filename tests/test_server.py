@@ -371,6 +371,7 @@ def test_reflection_lists_and_describes_the_services(server: PredictionServer) -
         assert [method.name for method in file.service[0].method] == [
             "Predict",
             "BatchPredict",
+            "StreamPredict",
             "GetModel",
         ]
 

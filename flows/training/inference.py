@@ -4,8 +4,8 @@ The rules, in the order in which they are tried:
 
 - A column without a value, or with the same in every row, is dropped.
 - Truth values are boolean; a column of pandas' type category is categorical.
-- Dates and durations are an error, and so are text such as 2024-01-31 or 31.1.2024 and whole numbers
-  that all read as 20240131: what they mean to a model only the user knows.
+- Dates and durations are an error, and so are text such as 2024-01-31 or 31.1.2024 and whole
+  numbers that all read as 20240131: what they mean to a model only the user knows.
 - Numbers are numeric, whole numbers too, but for row numbers, which are dropped.
 - Text is numeric if more than half of its cells are numbers, none with a leading 0 as in 01234; it
   is dropped as an identifier if no two cells are alike, and categorical otherwise.

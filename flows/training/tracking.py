@@ -19,6 +19,7 @@ from mlflow.types import ColSpec, DataType
 from mlflow.types import Schema as MlflowSchema
 from mlflow.types import TensorSpec
 from mlflow.types.schema import AnyType
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from prediction.artifact import FILE_NAME, SHA256_TAG
@@ -105,7 +106,7 @@ def _log_and_create(
         run_id=run_id, run_name=candidate.run.run_id, tags=tags
     ) as run:
         run_id = str(run.info.run_id)
-        _log_details(client, run_id, candidate)
+        _log_details(client, run_id, candidate, holdout)
         model_id = _find_model(client, run_id) or _log_model(candidate, holdout)
     return _create_version(client, model_name, model_id, run_id, candidate)
 
@@ -136,7 +137,9 @@ def _find_model(client: MlflowClient, run_id: str) -> str | None:
     return str(ready[0].model_id) if ready else None
 
 
-def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> None:
+def _log_details(
+    client: MlflowClient, run_id: str, candidate: Candidate, holdout: Rows
+) -> None:
     """Log all but the model; logged again it is the same, since the time is the flow run's."""
     time_ms = int(candidate.run.start_time.timestamp() * 1000)
     metrics = [
@@ -156,7 +159,7 @@ def _log_details(client: MlflowClient, run_id: str, candidate: Candidate) -> Non
     mlflow.log_text(candidate.schema_file, "schema.toml")
     figure = draw_reliability(candidate.reliability, len(candidate.schema.class_labels))
     mlflow.log_figure(figure, RELIABILITY_FILE)
-    mlflow.log_input(_dataset(candidate), context="training")
+    mlflow.log_input(_dataset(candidate, holdout), context="training")
 
 
 def _candidate_metrics(candidate: Candidate, time_ms: int) -> list[Metric]:
@@ -183,7 +186,7 @@ def _tags(candidate: Candidate) -> dict[str, str]:
     }
 
 
-def _dataset(candidate: Candidate) -> Any:
+def _dataset(candidate: Candidate, holdout: Rows) -> Any:
     """Return MLflow's record of the data's origin, which holds none of its rows."""
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.data.dataset_source import DatasetSource
@@ -203,11 +206,11 @@ def _dataset(candidate: Candidate) -> Any:
         name=run.data_name,
         # MLflow takes digests of up to 36 characters; the whole one is a tag of the run.
         digest=run.data_sha256[:36],
-        schema=_inputs(candidate),
+        schema=_inputs(candidate, holdout),
     )
 
 
-def _inputs(candidate: Candidate) -> MlflowSchema:
+def _inputs(candidate: Candidate, holdout: Rows) -> MlflowSchema:
     schema = candidate.schema
     if schema.is_sparse:
         return MlflowSchema(
@@ -215,19 +218,26 @@ def _inputs(candidate: Candidate) -> MlflowSchema:
         )
     return MlflowSchema(
         [
-            ColSpec(_find_type(feature), feature.name, required=not feature.nullable)
-            for feature in schema.features
+            ColSpec(
+                _find_type(feature, np.asarray(holdout.X[:, position])),
+                feature.name,
+                required=not feature.nullable,
+            )
+            for position, feature in enumerate(schema.features)
         ]
     )
 
 
-def _find_type(feature: Feature) -> DataType | AnyType:
+def _find_type(feature: Feature, values: NDArray[np.float64]) -> DataType | AnyType:
+    any_type = AnyType()  # type: ignore[no-untyped-call]
     if feature.kind == Kind.BOOLEAN:
         # Of a gap in a column of truth values MLflow's server of models would make false.
-        any_type = AnyType()  # type: ignore[no-untyped-call]
         return any_type if feature.nullable else DataType.boolean
-    is_text = feature.categories and isinstance(feature.categories[0], str)
-    return DataType.string if is_text else DataType.double
+    if feature.categories and isinstance(feature.categories[0], str):
+        return DataType.string
+    # MLflow takes no int64 for a double, and no double for a long: a table may hold either.
+    is_whole = bool((values == np.floor(values)).all())
+    return any_type if is_whole else DataType.double
 
 
 def _outputs(candidate: Candidate) -> MlflowSchema:
@@ -245,7 +255,7 @@ def _log_model(candidate: Candidate, holdout: Rows) -> str:
             name=MODEL_NAME_IN_RUN,
             serialization_format="skops",
             skops_trusted_types=list(TRUSTED_TYPES),
-            signature=ModelSignature(_inputs(candidate), _outputs(candidate)),
+            signature=ModelSignature(_inputs(candidate, holdout), _outputs(candidate)),
             input_example=to_table(holdout.X[:N_EXAMPLE_ROWS], candidate.schema),
             pip_requirements=_requirements(candidate),
             extra_files=[str(path)],

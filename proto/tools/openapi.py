@@ -6,7 +6,7 @@ states what Envoy's transcoder does with the options of k8s/components/envoy-jso
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -109,14 +109,22 @@ class Generator:
         self._message_by_name = {
             f".{file.package}.{message.name}": message for message in file.message_type
         }
-        inputs = {m.input_type for service in file.service for m in service.method}
-        self._requests = {name for root in inputs for name in self._reachable(root)}
+        methods = [
+            method
+            for service in file.service
+            for method in service.method
+            if method.options.HasExtension(annotations_pb2.http)
+        ]
+        self._requests = self._reach(method.input_type for method in methods)
+        self._responses = self._reach(method.output_type for method in methods)
 
     def document(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         (service,) = self._file.service
         paths: dict[str, Any] = {}
         for position, method in enumerate(service.method):
+            if not method.options.HasExtension(annotations_pb2.http):
+                continue  # over gRPC only
             verb, path = _route(method)
             comment = self._comment(6, 0, 2, position)
             paths.setdefault(path, {})[verb] = self._operation(method, verb, comment)
@@ -161,6 +169,9 @@ class Generator:
     def _reference(self, name: str) -> _Schema:
         return {"$ref": f"#/components/schemas/{name.rpartition('.')[2]}"}
 
+    def _reach(self, roots: Iterable[str]) -> set[str]:
+        return {name for root in roots for name in self._reachable(root)}
+
     def _reachable(self, name: str) -> Iterator[str]:
         """Yield the messages of this file that `name` is made of, itself included."""
         yield name
@@ -170,8 +181,9 @@ class Generator:
 
     def _schemas(self) -> Iterator[tuple[str, _Schema]]:
         for position, message in enumerate(self._file.message_type):
-            if not message.field:
-                continue  # a request without a body
+            name = f".{self._file.package}.{message.name}"
+            if not message.field or name not in self._requests | self._responses:
+                continue  # a request without a body, or over gRPC only
             yield message.name, self._object(message, position)
         for position, enum in enumerate(self._file.enum_type):
             yield enum.name, self._enumeration(enum, position)

@@ -10,21 +10,36 @@ from prediction._errors import (
     DeadlineExceededError,
     FieldViolation,
     InvalidInstanceError,
+    ModelChangedError,
     ModelUnavailableError,
     OverloadedError,
     PredictionError,
     ServerError,
     UnavailableError,
 )
-from prediction._models import Feature, HealthStatus, Model, Prediction
+from prediction._models import (
+    Calibration,
+    Contribution,
+    Explanation,
+    Feature,
+    FeatureKind,
+    HealthStatus,
+    Model,
+    Prediction,
+)
 
 __all__ = [
+    "Calibration",
+    "Contribution",
     "DeadlineExceededError",
+    "Explanation",
     "Feature",
+    "FeatureKind",
     "FieldViolation",
     "HealthStatus",
     "InvalidInstanceError",
     "Model",
+    "ModelChangedError",
     "ModelUnavailableError",
     "OverloadedError",
     "Prediction",

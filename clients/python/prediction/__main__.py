@@ -18,12 +18,14 @@ from pathlib import Path
 from prediction._channel import SERVICE_NAME
 from prediction._client import DEFAULT_TIMEOUT_SECONDS, PredictionClient
 from prediction._errors import PredictionError
+from prediction._messages import Value
 from prediction._models import HealthStatus, Model, Prediction
 
 _EXAMPLES = """examples:
   prediction predict --features 17.99,10.38,122.8
   prediction predict --record '{"mean radius": 17.99, "mean texture": 10.38}'
   prediction predict --record @record.json
+  prediction predict --record '{"smoker": true, "city": "Oslo"}' --explain 3
   echo '{"mean radius": 17.99}' | prediction predict --record -
   prediction model --target predictions.example:50051
   prediction health --service ""
@@ -93,10 +95,10 @@ def _fail(error: Exception, code: int) -> int:
 
 
 def _predict(client: PredictionClient, options: argparse.Namespace) -> int:
-    if options.record is None:
-        _print_json(client.predict(options.features))
-    else:
-        _print_json(client.predict(_read_record(options.record)))
+    instance = options.features
+    if options.record is not None:
+        instance = _read_record(options.record)
+    _print_json(client.predict(instance, explain_top_k=options.explain))
     return 0
 
 
@@ -150,7 +152,14 @@ def _add_predict(
         "--record",
         metavar="JSON|@FILE|-",
         type=_text,
-        help="JSON object of names and numbers, null for a missing one; - reads it from stdin",
+        help="JSON object of names and values, null for a missing one; - reads it from stdin",
+    )
+    predict.add_argument(
+        "--explain",
+        metavar="K",
+        type=_count,
+        default=0,
+        help="explain the score by the K features of the largest contributions",
     )
 
 
@@ -202,6 +211,14 @@ def _numbers(text: str) -> list[float]:
     return numbers
 
 
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of features, from 1"
+        )
+    return int(text)
+
+
 def _text(text: str) -> str:
     # Bytes of an argument that are no UTF-8 arrive as surrogates, which protobuf refuses.
     try:
@@ -211,14 +228,14 @@ def _text(text: str) -> str:
     return text
 
 
-def _read_record(source: str) -> dict[str, float | None]:
+def _read_record(source: str) -> dict[str, Value]:
     try:
         record = json.loads(_read(source), object_pairs_hook=_unique_members)
     except (OSError, ValueError, RecursionError) as error:
         raise _UsageError(f"--record: {error}") from error
     if not isinstance(record, dict):
         raise _UsageError(
-            "--record: a JSON object of names and numbers is needed, such as "
+            "--record: a JSON object of names and values is needed, such as "
             '{"mean radius": 17.99}'
         )
     return record
@@ -240,7 +257,10 @@ def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _print_json(value: Prediction | Model) -> None:
-    print(json.dumps(_plain(dataclasses.asdict(value)), indent=2))
+    members = dataclasses.asdict(value)
+    if isinstance(value, Prediction) and value.explanation is None:
+        del members["explanation"]
+    print(json.dumps(_plain(members), indent=2))
 
 
 def _plain(value: object) -> object:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import grpc
 
@@ -20,9 +20,11 @@ from prediction._errors import (
     PredictionError,
     UnavailableError,
 )
+from prediction._frames import DEFAULT_ROWS_PER_CALL, FrameCall
 from prediction._messages import Instance, to_model, to_prediction, to_request
 from prediction._models import HealthStatus, Model, Prediction
 from prediction._statuses import to_exception
+from prediction._tables import FrameT, to_table
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
@@ -83,6 +85,8 @@ class PredictionClient:
             target, credentials, _checked_attempts(max_attempts), options
         )
         self._stub = PredictionServiceStub(self._channel)
+        # The model that get_model described last: what frames are checked against.
+        self._known_model: Model | None = None
         self._check_health = _health.health_check(self._channel)
 
     def __repr__(self) -> str:
@@ -104,23 +108,30 @@ class PredictionClient:
         self._channel.close()
 
     def predict(
-        self, instance: Instance, *, timeout_seconds: float | None = None
+        self,
+        instance: Instance,
+        *,
+        explain_top_k: int = 0,
+        timeout_seconds: float | None = None,
     ) -> Prediction:
         """Predict the class of one instance.
 
         Parameters
         ----------
         instance : sequence, mapping, ndarray of shape (n_features,) or Series
-            Numbers by position, in the order of `Model.features`; or by name, all of the model's
-            names and no other. A pandas Series goes by its names. None and NaN stand for a missing
-            value. Any real number or Decimal is taken as a double; a bool is not a number here.
+            Numbers by position, in the order of `Model.features`; or values by name, all of the
+            model's names and no other: a number, a bool or a text, as `Feature.kind` says. A pandas
+            Series goes by its names. None and NaN stand for a missing value. Any real number or
+            Decimal is taken as a double; a bool is not a number.
+        explain_top_k : int, default=0
+            How many features to explain the score by, those of the largest contributions, from 0.
         timeout_seconds : float or None, default=None
             Time for this call, (0, 86400]. None takes the client's.
 
         Returns
         -------
         Prediction
-            The class, its label and the probability of each class.
+            The class, its label, the probability of each class, and the explanation if asked for.
 
         Raises
         ------
@@ -128,11 +139,75 @@ class PredictionClient:
             If the instance does not fit the model, or holds what cannot be sent.
         TypeError
             If `instance` is nothing that can be an instance, such as text or a set.
+        ValueError
+            If `explain_top_k` is out of its range.
         PredictionError
             If the call fails for another reason; its subclasses tell which.
         """
-        request = to_request(instance)
+        request = to_request(instance, explain_top_k)
         return to_prediction(self._call(self._stub.Predict, request, timeout_seconds))
+
+    def predict_frame(
+        self,
+        frame: FrameT,
+        *,
+        ignore_extra: bool = False,
+        rows_per_call: int = DEFAULT_ROWS_PER_CALL,
+        timeout_seconds: float | None = None,
+    ) -> FrameT:
+        """Predict the class of each row of a pandas or polars DataFrame, or of none.
+
+        All cells are checked against the model's schema before anything is sent. The rows go in
+        chunks, and all answers come from one version of the model: if it changes on the way, all
+        is sent again, once.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame or polars.DataFrame
+            One column for each of `Model.features`, by name, in any order. Cells are of the
+            feature's kind, in any type of column; whole floats are integers too. None, NaN, NA, NaT
+            and null stand for a missing value. Numbers that a double does not hold, times, and
+            truth values in place of numbers are errors.
+        ignore_extra : bool, default=False
+            Whether columns that the model does not have are left out; otherwise they are an error.
+        rows_per_call : int, default=5000
+            The most rows of a chunk, [1, inf). Chunks have less where they would exceed 2 MiB.
+        timeout_seconds : float or None, default=None
+            Time for the call of each chunk, (0, 86400]. None takes the client's.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            One row for each of `frame`, in its order and with its index: `label`, text;
+            `probability_<class>` for each of `Model.classes`, float64, [0, 1]; and `model_version`,
+            text, the same in all rows.
+
+        Raises
+        ------
+        InvalidInstanceError
+            If the frame does not fit the model; a violation names column, row (from 0, in the whole
+            frame), value, and what is allowed.
+        ModelChangedError
+            If the model changed a second time.
+        TypeError
+            If `frame` is no DataFrame of the two libraries.
+        ValueError
+            If `rows_per_call` is below 1.
+        PredictionError
+            If a call fails for another reason; its subclasses tell which.
+        """
+        if rows_per_call < 1:
+            raise ValueError(f"rows_per_call is {rows_per_call}; it must be 1 or more")
+        call = FrameCall(
+            to_table(frame),
+            predict=lambda request: self._call(
+                self._stub.BatchPredict, request, timeout_seconds
+            ),
+            fetch_model=lambda: self.get_model(timeout_seconds=timeout_seconds),
+            rows_per_call=rows_per_call,
+            ignore_extra=ignore_extra,
+        )
+        return cast(FrameT, call.run(self._known_model))
 
     def get_model(self, *, timeout_seconds: float | None = None) -> Model:
         """Describe the model that answers: its input schema, classes, origin and quality.
@@ -143,7 +218,9 @@ class PredictionClient:
             If the call fails; its subclasses tell why.
         """
         request = pb.GetModelRequest()
-        return to_model(self._call(self._stub.GetModel, request, timeout_seconds))
+        model = to_model(self._call(self._stub.GetModel, request, timeout_seconds))
+        self._known_model = model
+        return model
 
     def health(
         self, service: str = SERVICE_NAME, *, timeout_seconds: float | None = None

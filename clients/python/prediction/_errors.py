@@ -6,6 +6,7 @@ PredictionError                  any failed call; also a code that has no class 
  │   └─ ModelUnavailableError    the server was reached, but has no model loaded
  ├─ OverloadedError              the server is at its capacity
  ├─ DeadlineExceededError        no answer in time
+ ├─ ModelChangedError            no one model answered for all rows of a frame
  └─ ServerError                  a fault of the server, or no prediction server
 """
 
@@ -131,6 +132,10 @@ class OverloadedError(PredictionError):
 
 class DeadlineExceededError(PredictionError):
     """No answer came in time."""
+
+
+class ModelChangedError(PredictionError):
+    """The model changed while a frame was sent, and again when all of it was sent again."""
 
 
 class ServerError(PredictionError):

@@ -10,16 +10,35 @@ from math import isnan, nan
 from numbers import Real
 from typing import Protocol, SupportsFloat, TypeAlias
 
-import grpc
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from prediction._errors import FieldViolation, InvalidInstanceError
-from prediction._models import Feature, Model, Prediction
+from prediction._errors import FieldViolation
+from prediction._models import (
+    Calibration,
+    Contribution,
+    Explanation,
+    Feature,
+    FeatureKind,
+    Model,
+    Prediction,
+)
+from prediction._scalars import is_unicode, to_plain
+from prediction._violations import invalid, raise_for, shorten, show, show_name
 from prediction.v1 import prediction_service_pb2 as pb
 
-_MAX_SHOWN_CHARACTERS = 80
-_KINDS: Mapping[int, str] = {pb.FEATURE_KIND_NUMERIC: "numeric"}
+_MAX_TOP_K = 2**32 - 1
+_KINDS: Mapping[int, FeatureKind] = {
+    pb.FEATURE_KIND_NUMERIC: FeatureKind.NUMERIC,
+    pb.FEATURE_KIND_BOOLEAN: FeatureKind.BOOLEAN,
+    pb.FEATURE_KIND_CATEGORICAL_TEXT: FeatureKind.CATEGORICAL_TEXT,
+    pb.FEATURE_KIND_CATEGORICAL_INTEGER: FeatureKind.CATEGORICAL_INTEGER,
+}
+_CALIBRATIONS: Mapping[int, Calibration] = {
+    pb.CALIBRATION_NONE: Calibration.NONE,
+    pb.CALIBRATION_SIGMOID: Calibration.SIGMOID,
+    pb.CALIBRATION_ISOTONIC: Calibration.ISOTONIC,
+}
 
 
 class Array(Protocol):
@@ -33,17 +52,20 @@ class Array(Protocol):
         """Return the values as a list of Python's own types."""
 
 
-Instance: TypeAlias = (
-    Sequence[SupportsFloat | None] | Mapping[str, SupportsFloat | None] | Array
-)
+Value: TypeAlias = SupportsFloat | bool | str | None
+Instance: TypeAlias = Sequence[SupportsFloat | None] | Mapping[str, Value] | Array
 
 
-def to_request(instance: Instance) -> pb.PredictRequest:
+def to_request(instance: Instance, explain_top_k: int = 0) -> pb.PredictRequest:
     """Return the request for one instance; see `PredictionClient.predict`."""
+    if not 0 <= explain_top_k <= _MAX_TOP_K:
+        raise ValueError(
+            f"explain_top_k is {explain_top_k}; it must be from 0 to {_MAX_TOP_K}"
+        )
     content = _content(instance)
     if isinstance(content, Mapping):
-        return pb.PredictRequest(record=_record(content))
-    return pb.PredictRequest(features=_features(content))
+        return pb.PredictRequest(record=_record(content), explain_top_k=explain_top_k)
+    return pb.PredictRequest(features=_features(content), explain_top_k=explain_top_k)
 
 
 def to_prediction(response: pb.PredictResponse) -> Prediction:
@@ -54,6 +76,11 @@ def to_prediction(response: pb.PredictResponse) -> Prediction:
         label=response.label,
         probabilities=tuple(response.probabilities),
         model_version=response.model_version,
+        explanation=(
+            _explanation(response.explanation)
+            if response.HasField("explanation")
+            else None
+        ),
     )
 
 
@@ -72,12 +99,34 @@ def to_model(response: pb.GetModelResponse) -> Model:
             _time(response.create_time) if response.HasField("create_time") else None
         ),
         load_time=_time(response.load_time) if response.HasField("load_time") else None,
+        calibration=_CALIBRATIONS.get(response.calibration, Calibration.UNSPECIFIED),
+    )
+
+
+def _explanation(explanation: pb.Explanation) -> Explanation:
+    return Explanation(
+        label=explanation.label,
+        score=explanation.score,
+        base=explanation.base,
+        contributions=tuple(
+            Contribution(feature=contribution.feature, value=contribution.value)
+            for contribution in explanation.contributions
+        ),
     )
 
 
 def _feature(feature: pb.Feature) -> Feature:
-    kind = _KINDS.get(feature.kind, "unspecified")
-    return Feature(name=feature.name, kind=kind, nullable=feature.nullable)
+    kind = _KINDS.get(feature.kind, FeatureKind.UNSPECIFIED)
+    categories: tuple[str, ...] | tuple[int, ...] = tuple(feature.categories)
+    if kind is FeatureKind.CATEGORICAL_INTEGER:
+        categories = tuple(map(int, feature.categories))
+    return Feature(
+        name=feature.name,
+        kind=kind,
+        nullable=feature.nullable,
+        categories=categories,
+        refuse_unknown=feature.refuse_unknown,
+    )
 
 
 def _time(timestamp: Timestamp) -> datetime:
@@ -89,7 +138,7 @@ def _content(instance: object) -> Mapping[object, object] | Sequence[object]:
     ndim = getattr(instance, "ndim", 1)
     if ndim != 1:
         shape = getattr(instance, "shape", f"of {ndim} axes")
-        raise _invalid(
+        raise invalid(
             f"predict takes one instance, such as an array of shape (n_features,), not one of "
             f"shape {shape}: call it for each row"
         )
@@ -102,8 +151,8 @@ def _content(instance: object) -> Mapping[object, object] | Sequence[object]:
     if isinstance(instance, Sequence) and not isinstance(instance, (str, bytes)):
         return instance
     raise TypeError(
-        f"predict takes a sequence of numbers, a mapping of names to numbers or a NumPy row, "
-        f"not {_show(instance)}"
+        f"predict takes a sequence of numbers, a mapping of names to values or a NumPy row, "
+        f"not {show(instance)}"
     )
 
 
@@ -115,7 +164,7 @@ def _features(values: Sequence[object]) -> list[float]:
             features.append(_number(value))
         except ValueError as error:
             violations.append(FieldViolation(f"features[{position}]", str(error)))
-    _raise_for(violations)
+    raise_for(violations)
     return features
 
 
@@ -124,14 +173,24 @@ def _record(members: Mapping[object, object]) -> Struct:
     violations: list[FieldViolation] = []
     for name, value in members.items():
         try:
-            _set_member(record, _name(name), _number(value))
+            _set_member(record, _name(name), value)
         except ValueError as error:
             violations.append(FieldViolation(_path(name), str(error)))
-    _raise_for(violations)
+    raise_for(violations)
     return record
 
 
-def _set_member(record: Struct, name: str, number: float) -> None:
+def _set_member(record: Struct, name: str, value: object) -> None:
+    plain = to_plain(value)
+    if isinstance(plain, bool):
+        record.fields[name].bool_value = plain
+    elif isinstance(plain, str):
+        record.fields[name].string_value = _text(plain, "the text")
+    else:
+        _set_number(record, name, _number(plain, "a number, a bool, a text or None"))
+
+
+def _set_number(record: Struct, name: str, number: float) -> None:
     # A Struct is JSON, which has no NaN.
     if isnan(number):
         record.fields[name].null_value = NULL_VALUE
@@ -139,7 +198,7 @@ def _set_member(record: Struct, name: str, number: float) -> None:
         record.fields[name].number_value = number
 
 
-def _number(value: object) -> float:
+def _number(value: object, allowed: str = "a number or None") -> float:
     """Return a number in double precision, NaN for None."""
     # By far the most frequent type, and NumPy's float64; the others take several times longer.
     if isinstance(value, float):
@@ -147,49 +206,24 @@ def _number(value: object) -> float:
     if value is None:
         return nan
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
-        raise ValueError(f"{_show(value)} is not allowed; a number or None is")
+        raise ValueError(f"{show(value)} is not allowed; {allowed} is")
     try:
         return float(value)
     except OverflowError:
-        raise ValueError(f"{_shorten(repr(value))} is too large for a double") from None
+        raise ValueError(f"{shorten(repr(value))} is too large for a double") from None
 
 
 def _name(name: object) -> str:
     if not isinstance(name, str):
-        raise ValueError(f"{_show(name)} is not a name; text is needed")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the name cannot be encoded in UTF-8") from None
-    return name
+        raise ValueError(f"{show(name)} is not a name; text is needed")
+    return _text(name, "the name")
+
+
+def _text(text: str, what: str) -> str:
+    if not is_unicode(text):
+        raise ValueError(f"{what} cannot be encoded in UTF-8")
+    return text
 
 
 def _path(name: object) -> str:
-    shown = f'"{name}"' if isinstance(name, str) and name.isprintable() else repr(name)
-    return f"record[{_shorten(shown)}]"
-
-
-def _show(value: object) -> str:
-    return f"{_shorten(repr(value))} ({type(value).__name__})"
-
-
-def _shorten(text: str) -> str:
-    line = " ".join(text.split())
-    if len(line) <= _MAX_SHOWN_CHARACTERS:
-        return line
-    return line[: _MAX_SHOWN_CHARACTERS - 1] + "…"
-
-
-def _raise_for(violations: Sequence[FieldViolation]) -> None:
-    if violations:
-        more = len(violations) - 1
-        suffix = f" (and {more} more)" if more else ""
-        raise _invalid(f"{violations[0]}{suffix}", violations)
-
-
-def _invalid(
-    message: str, violations: Sequence[FieldViolation] = ()
-) -> InvalidInstanceError:
-    return InvalidInstanceError(
-        grpc.StatusCode.INVALID_ARGUMENT, message, tuple(violations)
-    )
+    return f"record[{show_name(name)}]"

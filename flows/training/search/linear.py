@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 from scipy.sparse import issparse
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
@@ -25,6 +25,7 @@ from training.search.optimum import (
     Floats,
     Metric,
     Sample,
+    SoftmaxSample,
     follow_path,
     minimise_together,
 )
@@ -49,6 +50,8 @@ TOLERANCE = 1e-10
 MAX_NEWTON_WORK = 4e9
 # Columns up to which the rows of the sample are multiplied out; above it the metric is a diagonal.
 MAX_METRIC_FEATURES = 500
+# The same for the parameters of all classes, whose metric is one matrix.
+MAX_METRIC_PARAMETERS = 1000
 PILOT_TOLERANCE = 1e-6
 MIN_SAMPLE_ROWS, SAMPLE_ROWS_PER_FEATURE = 20_000, 60
 
@@ -159,7 +162,7 @@ class JointRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Solution:
-    """Solved models, ready to be scored. thetas: (n_splits, n_C, n_features + 1)."""
+    """Solved models, ready to be scored. thetas: (n_splits, n_C, n_outputs, n_features + 1)."""
 
     problem: Problem
     data: Data
@@ -171,14 +174,16 @@ class _Solution:
     def score(self, number: int) -> list[dict[str, Any]]:
         """Score the models of a split."""
         run, splits, positions = self.places
-        split, thetas = splits[number], self.thetas[number]
+        split, (n_Cs, n_outputs, _) = splits[number], self.thetas[number].shape
+        thetas = self.thetas[number].reshape(n_Cs * n_outputs, -1)
         test = self.data.splits[split][1]
         coef, intercept = self.design.unscale(thetas, np.full(len(thetas), number))
         margins = np.asfortranarray(self.design.take(test) @ coef.T + intercept)
         rows = []
         for candidate, position in zip(run.candidates, positions, strict=True):
             begin = time.perf_counter()
-            answers = answer(self.targets.classes, margins[:, position])
+            of_model = slice(position * n_outputs, (position + 1) * n_outputs)
+            answers = answer(self.targets.classes, margins[:, of_model])
             scores = score(self.problem, self.data, split, answers)
             row = {"candidate": candidate, "split": split, "test_scores": scores}
             row["score_time"] = time.perf_counter() - begin
@@ -187,32 +192,46 @@ class _Solution:
 
 
 def answer(classes: NDArray[Any], margins: Floats) -> Answers:
-    """Return what a logistic regression of two classes answers, by its margins."""
+    """Return what a logistic regression answers, by its margins, shape (n_rows, n_outputs)."""
+    if margins.shape[1] > 1:
+        return Answers(classes, lambda: softmax(margins, axis=1), lambda: margins)
+    of_second = margins[:, 0]
 
     def probabilities() -> Floats:
-        positive = expit(margins)
+        positive = expit(of_second)
         return np.column_stack((1 - positive, positive))
 
-    return Answers(classes, probabilities, lambda: margins)
+    return Answers(classes, probabilities, lambda: of_second)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solver:
-    """Finds the optimum of each C on each split. Models are numbered split by split."""
+    """Finds the optimum of each C on each split. Models are numbered split by split.
+
+    A model has one output for two classes, and one for each of more, as scikit-learn's: their
+    margins go through a softmax, and each has coefficients of its own, which are penalised.
+    """
 
     design: Design
     targets: Targets
     splits: list[Split]
     Cs: Floats
 
+    @property
+    def n_outputs(self) -> int:
+        """Margins of a model."""
+        n_classes = len(self.targets.classes)
+        return 1 if n_classes == 2 else n_classes
+
     def solve(self, pool: Executor) -> Floats:
-        """Return coefficients, shape (n_splits, n_C, n_features + 1)."""
+        """Return coefficients, shape (n_splits, n_C, n_outputs, n_features + 1)."""
         n_rows, n_features = self.design.X.shape
         n_models = len(self.splits) * len(self.Cs)
         work = n_rows * (n_features + 1.0) ** 2 * n_models * 4
-        if issparse(self.design.X) or work > MAX_NEWTON_WORK:
+        if self.n_outputs > 1 or issparse(self.design.X) or work > MAX_NEWTON_WORK:
             return self._solve_together(pool)
-        return np.stack(list(pool.map(self._solve_split, range(len(self.splits)))))
+        thetas = pool.map(self._solve_split, range(len(self.splits)))
+        return np.stack(list(thetas))[:, :, None, :]
 
     def _solve_split(self, split: int) -> Floats:
         train = np.unique(self.splits[split][0])
@@ -227,8 +246,9 @@ class Solver:
 
     def _solve_together(self, pool: Executor) -> Floats:
         start, metric = self._make_start()
+        shape = (len(self.splits), len(self.Cs), self.n_outputs, -1)
         totals = np.repeat(self.targets.weights.sum(axis=0), len(self.Cs))
-        thetas, is_done = minimise_together(
+        points, is_done = minimise_together(
             lambda points, models: self._derive(points, models, pool),
             metric,
             np.tile(start, (len(self.splits), 1)),
@@ -238,31 +258,54 @@ class Solver:
             warnings.warn(
                 "the joint solver did not reach its tolerance", ConvergenceWarning, 2
             )
-        return thetas.reshape(len(self.splits), *start.shape)
+        thetas = points.reshape(shape)
+        if self.n_outputs > 1:
+            # Intercepts that are all raised are the same model; scikit-learn's sum to 0.
+            thetas[..., -1] -= thetas[..., -1].mean(axis=2, keepdims=True)
+        return thetas
 
     def _derive(
         self, thetas: Floats, models: NDArray[np.int64], pool: Executor
     ) -> Floats:
         """Return the gradients of models: one pass over the rows for all of them."""
         splits, numbers_of_C = np.divmod(models, len(self.Cs))
-        coef, intercept = self.design.unscale(thetas, splits)
+        # One column for each output of each model.
+        outputs = thetas.reshape(len(models) * self.n_outputs, -1)
+        of_split = np.repeat(splits, self.n_outputs)
+        coef, intercept = self.design.unscale(outputs, of_split)
         columns = np.ascontiguousarray(coef.T)
+        find_residuals = (
+            self._residuals if self.n_outputs == 1 else self._residuals_of_many
+        )
 
         def add(blocks: Iterator[slice]) -> tuple[Floats, Floats]:
-            gradient, total = np.zeros(columns.shape), np.zeros(len(models))
+            gradient, total = np.zeros(columns.shape), np.zeros(len(outputs))
             for block in blocks:
                 Z = self.design.take(block)
-                residuals = self._residuals(Z @ columns + intercept, block, splits)
+                residuals = find_residuals(Z @ columns + intercept, block, splits)
                 gradient += Z.T @ residuals
                 total += residuals.sum(axis=0)
             return gradient, total
 
-        width = (1 if issparse(self.design.X) else len(columns)) + len(models)
+        width = (1 if issparse(self.design.X) else len(columns)) + len(outputs)
         parts = map_pieces(self.design.X.shape[0], width, add, pool)
         gradient, total = (sum(part[i] for part in parts) for i in (0, 1))
-        result = self.design.rescale(gradient.T, total, splits)
-        result[:, :-1] += thetas[:, :-1] / self.Cs[numbers_of_C, None]
-        return result
+        result = self.design.rescale(gradient.T, total, of_split)
+        strength = np.repeat(1 / self.Cs[numbers_of_C], self.n_outputs)
+        result[:, :-1] += outputs[:, :-1] * strength[:, None]
+        return result.reshape(thetas.shape)
+
+    def _residuals_of_many(
+        self, margins: Floats, block: slice, splits: NDArray[np.int64]
+    ) -> Floats:
+        """Return weighted residuals of a softmax, in place of the margins."""
+        chances = margins.reshape(len(margins), len(splits), self.n_outputs)
+        chances -= chances.max(axis=2, keepdims=True)
+        np.exp(chances, out=chances)
+        chances /= chances.sum(axis=2, keepdims=True)
+        chances[np.arange(len(chances)), :, self.targets.codes[block]] -= 1
+        chances *= self.targets.weights[block][:, splits, None]
+        return chances.reshape(margins.shape)
 
     def _residuals(
         self, margins: Floats, block: slice, splits: NDArray[np.int64]
@@ -281,9 +324,15 @@ class Solver:
     def _make_start(self) -> tuple[Floats, Metric]:
         """Return where each C begins, and the metric of each, which the splits share."""
         n_features = self.design.X.shape[1]
-        if n_features > MAX_METRIC_FEATURES:
-            return np.zeros((len(self.Cs), n_features + 1)), self._diagonal_metric()
-        thetas, factors = follow_path(self._draw_sample(), self.Cs, PILOT_TOLERANCE)
+        n_parameters = self.n_outputs * (n_features + 1)
+        if n_features > MAX_METRIC_FEATURES or n_parameters > MAX_METRIC_PARAMETERS:
+            return np.zeros((len(self.Cs), n_parameters)), self._diagonal_metric()
+        drawn = self._draw_sample()
+        sample: Sample | SoftmaxSample = drawn
+        if self.n_outputs > 1:
+            Y = (drawn.y[:, None] == np.arange(self.n_outputs)).astype(np.float64)
+            sample = SoftmaxSample(drawn.Z, Y, drawn.weights)
+        thetas, factors = follow_path(sample, self.Cs, PILOT_TOLERANCE)
         return thetas, partial(_apply_factors, factors)
 
     def _draw_sample(self) -> Sample:
@@ -302,10 +351,12 @@ class Solver:
         by_class = np.bincount(
             self.targets.codes, weights=self.targets.weights.sum(axis=1)
         )
-        share = by_class[1] / by_class.sum()
+        share = by_class[-self.n_outputs :] / by_class.sum()
         curvature = share * (1 - share) * self.targets.weights.sum(axis=0).mean()
-        diagonal = np.full((len(self.Cs), self.design.X.shape[1] + 1), curvature)
-        diagonal[:, :-1] += 1 / self.Cs[:, None]
+        shape = (len(self.Cs), self.n_outputs, self.design.X.shape[1] + 1)
+        diagonal = np.broadcast_to(curvature[:, None], shape).copy()
+        diagonal[..., :-1] += 1 / self.Cs[:, None, None]
+        diagonal = diagonal.reshape(len(self.Cs), -1)
         return lambda vectors, models: vectors / diagonal[models % len(diagonal)]
 
 

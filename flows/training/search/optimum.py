@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit
+from scipy.special import expit, logsumexp, softmax
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, NDArray[np.int64]], Floats]
@@ -49,6 +49,10 @@ class Sample:
     y: Floats
     weights: Floats
 
+    def penalise(self, C: float) -> Floats:
+        """Return the weight of each parameter's square, twice: nothing for the intercept."""
+        return np.append(np.full(self.Z.shape[1] - 1, 1 / C), 0.0)
+
     def loss(self, theta: Floats, penalty: Floats) -> float:
         """Return the penalised loss."""
         margins = self.Z @ theta
@@ -67,14 +71,65 @@ class Sample:
         return gradient, hessian
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SoftmaxSample:
+    """Rows of one problem of several classes; parameters are those of a class after the other.
+
+    Parameters
+    ----------
+    Z, weights : ndarray
+        As in `Sample`.
+    Y : ndarray of shape (n_rows, n_classes)
+        1 in the column of the row's class, else 0.
+    """
+
+    Z: Floats
+    Y: Floats
+    weights: Floats
+
+    def penalise(self, C: float) -> Floats:
+        """Return the weight of each parameter's square, twice: nothing for the intercepts."""
+        of_class = np.append(np.full(self.Z.shape[1] - 1, 1 / C), 0.0)
+        return np.tile(of_class, self.Y.shape[1])
+
+    def loss(self, theta: Floats, penalty: Floats) -> float:
+        """Return the penalised loss."""
+        margins = self._find_margins(theta)
+        losses = logsumexp(margins, axis=1) - (margins * self.Y).sum(axis=1)
+        return float(self.weights @ losses + (penalty * theta**2).sum() / 2)
+
+    def derive(self, theta: Floats, penalty: Floats) -> tuple[Floats, Floats]:
+        """Return gradient and Hessian."""
+        n_rows, n = self.Z.shape
+        chances = softmax(self._find_margins(theta), axis=1)
+        residuals = self.weights[:, None] * (chances - self.Y)
+        gradient = (residuals.T @ self.Z).ravel() + penalty * theta
+        # Zᵀ diag(w p_k (δ_kl - p_l)) Z for the classes k and l.
+        root = np.sqrt(self.weights)[:, None] * chances
+        joint = (root[:, :, None] * self.Z[:, None, :]).reshape(n_rows, -1)
+        hessian = -(joint.T @ joint)
+        for number in range(self.Y.shape[1]):
+            of_class = slice(number * n, (number + 1) * n)
+            weighted = self.Z * (self.weights * chances[:, number])[:, None]
+            hessian[of_class, of_class] += self.Z.T @ weighted
+        # To raise all intercepts changes nothing: any curvature will do.
+        hessian[n - 1 :: n, n - 1 :: n] += self.weights.sum()
+        diagonal = np.diag_indices(len(theta))
+        hessian[diagonal] += penalty + RIDGE * np.trace(hessian)
+        return gradient, hessian
+
+    def _find_margins(self, theta: Floats) -> Floats:
+        return np.asarray(self.Z @ theta.reshape(self.Y.shape[1], -1).T)
+
+
 def follow_path(
-    sample: Sample, Cs: Floats, tolerance: float
+    sample: Sample | SoftmaxSample, Cs: Floats, tolerance: float
 ) -> tuple[Floats, list[tuple[Floats, bool]]]:
     """Minimise for each C, from the smallest on, each from where the one before ended.
 
     Parameters
     ----------
-    sample : Sample
+    sample : Sample or SoftmaxSample
         Rows.
     Cs : ndarray of shape (n_C,)
         Inverse strengths of the penalty, above 0.
@@ -83,23 +138,22 @@ def follow_path(
 
     Returns
     -------
-    thetas : ndarray of shape (n_C, n_features + 1)
+    thetas : ndarray of shape (n_C, n_parameters)
         In the order of `Cs`.
     factors : list of tuple
         Cholesky factors of the last Hessians, for `scipy.linalg.cho_solve`.
     """
-    n = sample.Z.shape[1]
-    thetas, factors = np.zeros((len(Cs), n)), [(np.empty(0), False)] * len(Cs)
-    theta = np.zeros(n)
+    theta = np.zeros(len(sample.penalise(1.0)))
+    thetas, factors = np.zeros((len(Cs), len(theta))), [(np.empty(0), False)] * len(Cs)
     for number in np.argsort(Cs):
-        penalty = np.append(np.full(n - 1, 1 / Cs[number]), 0.0)
+        penalty = sample.penalise(Cs[number])
         theta, factors[number] = _minimise(sample, theta, penalty, tolerance)
         thetas[number] = theta
     return thetas, factors
 
 
 def _minimise(
-    sample: Sample, theta: Floats, penalty: Floats, tolerance: float
+    sample: Sample | SoftmaxSample, theta: Floats, penalty: Floats, tolerance: float
 ) -> tuple[Floats, tuple[Floats, bool]]:
     total = sample.weights.sum()
     factor = (np.empty(0), False)
@@ -114,7 +168,10 @@ def _minimise(
 
 
 def _search_line(
-    sample: Sample, theta: Floats, penalty: Floats, direction: tuple[Floats, float]
+    sample: Sample | SoftmaxSample,
+    theta: Floats,
+    penalty: Floats,
+    direction: tuple[Floats, float],
 ) -> Floats:
     step, slope = direction
     before = sample.loss(theta, penalty)

@@ -58,6 +58,8 @@ KNOWN_OBJECTIVES = (None, "binary", "multiclass", "multiclassova", "cross_entrop
 WITHOUT_EFFECT = frozenset({PREFIX_PARAMETER, "importance_type", "n_jobs"})
 # A grid over them asks for the answer of a solver that stops early.
 STOPPING = frozenset({"tol", "max_iter"})
+# Rows for each parameter from which logistic regressions of several classes are solved together.
+MIN_ROWS_PER_PARAMETER = 20
 # Expected passes over the rows by which the solvers of scikit-learn are slower than the joint one.
 SOLVER_COST: Mapping[str, float] = MappingProxyType({"saga": 10.0, "sag": 10.0})
 
@@ -188,7 +190,7 @@ def _describe_linear(
         [(type(step).__name__, sorted(step.get_params().items())) for step in before]
     )
     cost = float(data.X.shape[1])
-    own = problem.solver == SCIKIT_LEARN or n_classes != 2
+    own = problem.solver == SCIKIT_LEARN or _is_better_alone(data, n_classes)
     if own or _needs_own_solver(problem, candidate, classifier):
         cost *= SOLVER_COST.get(classifier.solver, 1.0)
         return Trait(Method.SHARED_ROWS, (key,), cost, adds_up=True)
@@ -207,6 +209,19 @@ def _refuse_rows(data: Data, steps: list[Any]) -> str:
     except CannotShare as error:
         return str(error)
     return ""
+
+
+def _is_better_alone(data: Data, n_classes: int) -> bool:
+    """Say whether classes are too few or too many for the rows.
+
+    With few rows for each parameter, one of several classes is easily told from the others without
+    an error. Such models have nothing in common that would help to solve them together.
+    """
+    n_rows, n_features = data.X.shape
+    n_parameters = n_classes * (n_features + 1)
+    return n_classes < 2 or (
+        n_classes > 2 and n_rows < MIN_ROWS_PER_PARAMETER * n_parameters
+    )
 
 
 def _needs_own_solver(problem: Problem, candidate: int, classifier: Any) -> bool:

@@ -33,9 +33,9 @@ class PredictionServiceStub:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
-    how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
+    message says how many it takes, and which flag of the server allows more.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
     google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
@@ -61,6 +61,11 @@ class PredictionServiceStub:
                 request_serializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictRequest.SerializeToString,
                 response_deserializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictResponse.FromString,
                 _registered_method=True)
+        self.StreamPredict = channel.stream_stream(
+                '/prediction.v1.PredictionService/StreamPredict',
+                request_serializer=prediction_dot_v1_dot_prediction__service__pb2.StreamPredictRequest.SerializeToString,
+                response_deserializer=prediction_dot_v1_dot_prediction__service__pb2.StreamPredictResponse.FromString,
+                _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/prediction.v1.PredictionService/GetModel',
                 request_serializer=prediction_dot_v1_dot_prediction__service__pb2.GetModelRequest.SerializeToString,
@@ -76,9 +81,9 @@ class PredictionServiceServicer:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
-    how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
+    message says how many it takes, and which flag of the server allows more.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
     google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
@@ -97,6 +102,17 @@ class PredictionServiceServicer:
 
     def BatchPredict(self, request, context):
         """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamPredict(self, request_iterator, context):
+        """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
+        answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
+        model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
+        stream; its field violations begin with the number of the chunk, from 0, as in
+        `chunks[2].values`, and the answers before it stand. Over gRPC only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +138,11 @@ def add_PredictionServiceServicer_to_server(servicer, server):
                     request_deserializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictRequest.FromString,
                     response_serializer=prediction_dot_v1_dot_prediction__service__pb2.BatchPredictResponse.SerializeToString,
             ),
+            'StreamPredict': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamPredict,
+                    request_deserializer=prediction_dot_v1_dot_prediction__service__pb2.StreamPredictRequest.FromString,
+                    response_serializer=prediction_dot_v1_dot_prediction__service__pb2.StreamPredictResponse.SerializeToString,
+            ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
                     request_deserializer=prediction_dot_v1_dot_prediction__service__pb2.GetModelRequest.FromString,
@@ -143,9 +164,9 @@ class PredictionService:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
     google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
-    how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
+    message says how many it takes, and which flag of the server allows more.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
     google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
@@ -199,6 +220,33 @@ class PredictionService:
             '/prediction.v1.PredictionService/BatchPredict',
             prediction_dot_v1_dot_prediction__service__pb2.BatchPredictRequest.SerializeToString,
             prediction_dot_v1_dot_prediction__service__pb2.BatchPredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamPredict(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/prediction.v1.PredictionService/StreamPredict',
+            prediction_dot_v1_dot_prediction__service__pb2.StreamPredictRequest.SerializeToString,
+            prediction_dot_v1_dot_prediction__service__pb2.StreamPredictResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,9 +34,9 @@ class PredictionServiceStub:
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
-      how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
+      message says how many it takes, and which flag of the server allows more.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
@@ -54,6 +54,13 @@ class PredictionServiceStub:
     """Predicts the class of one instance."""
     BatchPredict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]
     """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
+    StreamPredict: _grpc.StreamStreamMultiCallable[_prediction_service_pb2.StreamPredictRequest, _prediction_service_pb2.StreamPredictResponse]
+    """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
+    answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
+    model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
+    stream; its field violations begin with the number of the chunk, from 0, as in
+    `chunks[2].values`, and the answers before it stand. Over gRPC only.
+    """
     GetModel: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
 
@@ -66,9 +73,9 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
-      how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
+      message says how many it takes, and which flag of the server allows more.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
@@ -83,6 +90,13 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     """Predicts the class of one instance."""
     BatchPredict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]  # type: ignore[assignment]
     """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
+    StreamPredict: _aio.StreamStreamMultiCallable[_prediction_service_pb2.StreamPredictRequest, _prediction_service_pb2.StreamPredictResponse]  # type: ignore[assignment]
+    """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
+    answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
+    model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
+    stream; its field violations begin with the number of the chunk, from 0, as in
+    `chunks[2].values`, and the answers before it stand. Over gRPC only.
+    """
     GetModel: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
 
@@ -94,9 +108,9 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
       google.rpc.BadRequest names each offending field, its value and what is allowed.
     - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch has more rows than the server takes. The message says
-      how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls are in flight than the server lets in. A
+    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
+      message says how many it takes, and which flag of the server allows more.
+    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
@@ -121,6 +135,19 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_service_pb2.BatchPredictResponse, _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse]]:
         """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
+
+    @_abc_1.abstractmethod
+    def StreamPredict(
+        self,
+        request_iterator: _MaybeAsyncIterator[_prediction_service_pb2.StreamPredictRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_prediction_service_pb2.StreamPredictResponse], _abc.AsyncIterator[_prediction_service_pb2.StreamPredictResponse]]:
+        """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
+        answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
+        model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
+        stream; its field violations begin with the number of the chunk, from 0, as in
+        `chunks[2].values`, and the answers before it stand. Over gRPC only.
+        """
 
     @_abc_1.abstractmethod
     def GetModel(

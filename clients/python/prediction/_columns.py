@@ -1,0 +1,226 @@
+"""What a frame sends: its columns checked against the schema, in requests of a bounded size.
+
+Knows no library of frames: a cell is one of Python's own values, None if it is missing.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Protocol, cast
+
+from prediction._errors import FieldViolation
+from prediction._kinds import Scalar, allowed, problem, wire_form
+from prediction._models import Feature, FeatureKind, Model
+from prediction._scalars import is_missing
+from prediction._violations import invalid, raise_for, show_all, show_name
+from prediction.v1 import prediction_service_pb2 as pb
+
+MAX_CHUNK_BYTES = 2 * 1024 * 1024
+"""Size up to which rows go into one message: half of what gRPC takes by default."""
+
+_MAX_SHOWN_ROWS = 10
+
+
+class Table(Protocol):
+    """What is used of a frame."""
+
+    @property
+    def names(self) -> Sequence[object]:
+        """Names of the columns, which may be anything."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    def cells(self, position: int) -> list[object]:
+        """Return the cells of a column, None for a missing one; NaN is missing too."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TypedColumn:
+    """The values of one feature, as they are sent.
+
+    Attributes
+    ----------
+    name : str
+        Name of the feature.
+    field : str
+        Field of the message Column that carries the values.
+    values : sequence of float, str or bool, n_rows
+        One value per row; any that can be sent where a value is missing.
+    missing_rows : sequence of int
+        Rows whose value is missing, ascending.
+    """
+
+    name: str
+    field: str
+    values: Sequence[Scalar]
+    missing_rows: Sequence[int]
+
+    def to_message(self, start: int, stop: int) -> pb.Column:
+        """Return the rows from `start` to before `stop`, counted from `start`."""
+        column = pb.Column(name=self.name)
+        getattr(column, self.field).values.extend(self.values[start:stop])
+        first = bisect_left(self.missing_rows, start)
+        last = bisect_left(self.missing_rows, stop)
+        column.missing_rows.extend(row - start for row in self.missing_rows[first:last])
+        return column
+
+
+def encode(table: Table, model: Model, *, ignore_extra: bool) -> list[TypedColumn]:
+    """Check a frame against the schema of a model, and return its columns as they are sent.
+
+    Raises
+    ------
+    InvalidInstanceError
+        If a column is missing, there twice, or none of the model's; or a cell is not allowed. There
+        is one violation for each column with such cells.
+    """
+    position_by_name = _match(table.names, model.features, ignore_extra)
+    columns: list[TypedColumn] = []
+    violations: list[FieldViolation] = []
+    for feature in model.features:
+        try:
+            columns.append(
+                _encode(feature, table.cells(position_by_name[feature.name]))
+            )
+        except _UnfitColumn as error:
+            violations.append(error.violation)
+    raise_for(violations)
+    return columns
+
+
+def to_requests(
+    columns: Sequence[TypedColumn], n_rows: int, max_rows: int
+) -> Iterator[tuple[int, pb.BatchPredictRequest]]:
+    """Cut the rows into requests; yield each with its first row.
+
+    Parameters
+    ----------
+    columns : sequence of TypedColumn
+        The columns, each of `n_rows` values.
+    n_rows : int
+        Number of rows, 0 or more.
+    max_rows : int
+        The most rows of a request, 1 or more; fewer where they would exceed `MAX_CHUNK_BYTES`.
+    """
+    for start in range(0, n_rows, max_rows):
+        yield from _split(columns, start, min(start + max_rows, n_rows))
+
+
+def _split(
+    columns: Sequence[TypedColumn], start: int, stop: int
+) -> Iterator[tuple[int, pb.BatchPredictRequest]]:
+    request = pb.BatchPredictRequest(
+        columns=[column.to_message(start, stop) for column in columns]
+    )
+    if stop - start == 1 or request.ByteSize() <= MAX_CHUNK_BYTES:
+        yield start, request
+        return
+    middle = (start + stop) // 2
+    yield from _split(columns, start, middle)
+    yield from _split(columns, middle, stop)
+
+
+def _match(
+    names: Sequence[object], features: Sequence[Feature], ignore_extra: bool
+) -> Mapping[str, int]:
+    """Return the position of each feature's column."""
+    expected = {feature.name for feature in features}
+    positions: dict[str, int] = {}
+    extra: list[object] = []
+    twice: list[object] = []
+    for position, name in enumerate(names):
+        if not isinstance(name, str) or name not in expected:
+            extra.append(name)
+        elif name in positions:
+            twice.append(name)
+        else:
+            positions[name] = position
+    missing = [feature.name for feature in features if feature.name not in positions]
+    _raise_for_names(missing, twice, [] if ignore_extra else extra)
+    return positions
+
+
+def _raise_for_names(
+    missing: Collection[object], twice: Collection[object], extra: Collection[object]
+) -> None:
+    violations = [
+        FieldViolation(f"columns {show_all(names, len(names))}", problem)
+        for names, problem in (
+            (missing, "missing in the frame; the model needs them"),
+            (twice, "in the frame more than once"),
+            (extra, "not features of the model; ignore_extra=True leaves them out"),
+        )
+        if names
+    ]
+    if violations:
+        raise invalid("; ".join(map(str, violations)), violations)
+
+
+class _UnfitColumn(Exception):
+    """A column with a cell that is not allowed."""
+
+    def __init__(self, violation: FieldViolation) -> None:
+        super().__init__(violation)
+        self.violation = violation
+
+
+def _encode(feature: Feature, cells: list[object]) -> TypedColumn:
+    if feature.kind is FeatureKind.NUMERIC and set(map(type, cells)) == {float}:
+        # Many times faster than cell by cell. A sum is finite only if all cells are.
+        numbers = array("d", cast(list[float], cells))
+        if isfinite(sum(numbers)):
+            return TypedColumn(feature.name, "doubles", numbers, ())
+    return _encode_cells(feature, cells)
+
+
+def _encode_cells(feature: Feature, cells: list[object]) -> TypedColumn:
+    form = wire_form(feature)
+    if form is None:
+        raise _UnfitColumn(_unknown_kind(feature))
+    values: list[Scalar] = []
+    missing_rows = array("Q")
+    unfit_rows: list[int] = []
+    for row, cell in enumerate(cells):
+        value = None if is_missing(cell) else form.convert(cell)
+        if value is not None:
+            values.append(value)
+            continue
+        values.append(form.filler)
+        fits = is_missing(cell) and feature.nullable
+        (missing_rows if fits else unfit_rows).append(row)
+    if unfit_rows:
+        raise _UnfitColumn(_violation(feature, cells, unfit_rows))
+    if form.field == "doubles":
+        # A third of the memory of a list.
+        numbers = array("d", cast(list[float], values))
+        return TypedColumn(feature.name, form.field, numbers, missing_rows)
+    return TypedColumn(feature.name, form.field, values, missing_rows)
+
+
+def _unknown_kind(feature: Feature) -> FieldViolation:
+    return FieldViolation(
+        _column(feature),
+        "is of a kind that this client does not know; a newer client may",
+    )
+
+
+def _violation(
+    feature: Feature, cells: Sequence[object], rows: Sequence[int]
+) -> FieldViolation:
+    """Return the violation of the first of the rows that do not fit, and name the others."""
+    description = f"{problem(feature, cells[rows[0]])}; it takes {allowed(feature)}"
+    if len(rows) > 1:
+        others = show_all(rows[1:], _MAX_SHOWN_ROWS)
+        description += f"; {len(rows)} rows do not fit, also {others}"
+    return FieldViolation(f"{_column(feature)}, row {rows[0]}", description)
+
+
+def _column(feature: Feature) -> str:
+    return f"column {show_name(feature.name)}"

@@ -1,0 +1,157 @@
+"""The prediction of a frame: many calls, and one model version for all of them."""
+
+import re
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from prediction._columns import MAX_CHUNK_BYTES, encode, to_requests
+from prediction._errors import FieldViolation, InvalidInstanceError, ModelChangedError
+from prediction._models import Model
+from prediction._tables import FrameTable
+from prediction.v1 import prediction_service_pb2 as pb
+
+DEFAULT_ROWS_PER_CALL = 5000
+_MAX_RESENDS = 1
+# As the server names the rows of a chunk: columns["city"].strings.values[3], row 3 is missing.
+_ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\])|(?<=\brow )[0-9]+(?= is missing)")
+
+
+class _OtherVersion(Exception):
+    """A chunk was answered by another model than the one that the frame was checked for."""
+
+    def __init__(self, version: str, n_answers: int) -> None:
+        super().__init__(version, n_answers)
+        self.version = version
+        self.n_answers = n_answers
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What the chunks of a frame were answered, row after row."""
+
+    positions: list[int] = field(default_factory=list)
+    probabilities: "array[float]" = field(default_factory=lambda: array("d"))
+    n_answers: int = 0
+
+    def add(self, response: pb.BatchPredictResponse) -> None:
+        self.positions.extend(response.positions)
+        self.probabilities.extend(response.probabilities)
+        self.n_answers += 1
+
+
+class FrameCall:
+    """One call of `PredictionClient.predict_frame`.
+
+    Parameters
+    ----------
+    table : FrameTable
+        The frame.
+    predict : callable
+        Sends one chunk.
+    fetch_model : callable
+        Asks for the model that answers now.
+    rows_per_call : int
+        The most rows of a chunk, 1 or more.
+    ignore_extra : bool
+        Whether columns that the model does not have are left out.
+    """
+
+    def __init__(
+        self,
+        table: FrameTable,
+        *,
+        predict: Callable[[pb.BatchPredictRequest], pb.BatchPredictResponse],
+        fetch_model: Callable[[], Model],
+        rows_per_call: int,
+        ignore_extra: bool,
+    ) -> None:
+        self._table = table
+        self._predict = predict
+        self._fetch_model = fetch_model
+        self._rows_per_call = rows_per_call
+        self._ignore_extra = ignore_extra
+
+    def run(self, known_model: Model | None) -> Any:
+        """Return the answer, as a frame.
+
+        Parameters
+        ----------
+        known_model : Model or None
+            The model that answered last, if one is known. It may have been replaced since.
+        """
+        model = known_model or self._fetch_model()
+        is_fresh = known_model is None
+        n_resends = 0
+        while True:
+            try:
+                return self._to_frame(model, self._send(model))
+            except InvalidInstanceError:
+                # The frame may fit the model that has come since.
+                newest = self._fetch_model()
+                is_same = newest.model_version == model.model_version
+                if is_same or n_resends == _MAX_RESENDS:
+                    raise
+                n_resends += is_fresh
+            except _OtherVersion as other:
+                n_resends += is_fresh or other.n_answers > 0
+                if n_resends > _MAX_RESENDS:
+                    raise _changed(model.model_version, other.version) from None
+                newest = self._fetch_model()
+            model, is_fresh = newest, True
+
+    def _send(self, model: Model) -> _Answers:
+        """Send all chunks; raise `_OtherVersion` if not all answers are of that model."""
+        columns = encode(self._table, model, ignore_extra=self._ignore_extra)
+        answers = _Answers()
+        for start, request in to_requests(
+            columns, self._table.n_rows, self._max_rows(model)
+        ):
+            try:
+                response = self._predict(request)
+            except InvalidInstanceError as error:
+                raise _in_frame(error, start) from error
+            if response.model_version != model.model_version:
+                raise _OtherVersion(response.model_version, answers.n_answers)
+            answers.add(response)
+        return answers
+
+    def _max_rows(self, model: Model) -> int:
+        # A double per class comes back for each row.
+        fitting = MAX_CHUNK_BYTES // (8 * max(1, len(model.classes)))
+        return max(1, min(self._rows_per_call, fitting))
+
+    def _to_frame(self, model: Model, answers: _Answers) -> Any:
+        n_classes = len(model.classes)
+        return self._table.to_frame(
+            [model.classes[position] for position in answers.positions],
+            {
+                f"probability_{label}": answers.probabilities[position::n_classes]
+                for position, label in enumerate(model.classes)
+            },
+            model.model_version,
+        )
+
+
+def _changed(version: str, other_version: str) -> ModelChangedError:
+    return ModelChangedError(
+        grpc.StatusCode.ABORTED,
+        f"the model changed while the frame was sent, and again when all of it was sent again: "
+        f"versions {version} and {other_version} answered",
+    )
+
+
+def _in_frame(error: InvalidInstanceError, start: int) -> InvalidInstanceError:
+    """Return the server's error for a chunk with the rows of the whole frame."""
+
+    def shifted(text: str) -> str:
+        return _ROW.sub(lambda match: str(int(match[0]) + start), text)
+
+    violations = [
+        FieldViolation(shifted(violation.field), shifted(violation.description))
+        for violation in error.violations
+    ]
+    return InvalidInstanceError(error.code, shifted(error.message), violations)

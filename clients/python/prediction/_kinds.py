@@ -1,0 +1,126 @@
+"""What the cells of each kind of feature may hold: how they are sent, and what to say of others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from prediction._models import Feature, FeatureKind
+from prediction._scalars import (
+    is_missing,
+    is_unicode,
+    keeps_digits,
+    to_double,
+    to_plain,
+)
+from prediction._violations import show, show_all
+
+_MAX_SHOWN = 10
+_ALLOWED = {
+    FeatureKind.NUMERIC: "a finite number",
+    FeatureKind.BOOLEAN: "True or False",
+    FeatureKind.CATEGORICAL_TEXT: "a text",
+    FeatureKind.CATEGORICAL_INTEGER: "a whole number",
+}
+
+Scalar: TypeAlias = float | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class WireForm:
+    """How the values of a feature are sent.
+
+    Attributes
+    ----------
+    field : str
+        Field of the message Column that carries them.
+    filler : float, str or bool
+        What stands where a value is missing.
+    convert : callable
+        Returns the value of a cell that is not missing, None for a cell that is not allowed.
+    """
+
+    field: str
+    filler: Scalar
+    convert: Callable[[object], Scalar | None]
+
+
+def wire_form(feature: Feature) -> WireForm | None:
+    """Return how the values of a feature are sent, None for a kind that is not known."""
+    match feature.kind:
+        case FeatureKind.NUMERIC:
+            return WireForm("doubles", 0.0, _number)
+        case FeatureKind.BOOLEAN:
+            return WireForm("booleans", False, _truth)
+        case FeatureKind.CATEGORICAL_TEXT:
+            return WireForm("strings", "", _text_category(feature))
+        case FeatureKind.CATEGORICAL_INTEGER:
+            return WireForm("doubles", 0.0, _integer_category(feature))
+        case _:
+            return None
+
+
+def problem(feature: Feature, cell: object) -> str:
+    """Return why a cell is not allowed, in words."""
+    if is_missing(cell):
+        return "a missing value is not allowed"
+    plain = to_plain(cell)
+    number = to_double(plain)
+    takes_numbers = feature.kind in (
+        FeatureKind.NUMERIC,
+        FeatureKind.CATEGORICAL_INTEGER,
+    )
+    if takes_numbers and number is not None and not keeps_digits(plain, number):
+        return f"{show(plain)} would lose digits in double precision"
+    return f"{show(plain)} is not allowed"
+
+
+def allowed(feature: Feature) -> str:
+    """Return what the cells of a feature may hold, in words."""
+    words = _ALLOWED.get(feature.kind, "")
+    if feature.categories:
+        known = show_all(feature.categories, _MAX_SHOWN)
+        count = len(feature.categories)
+        words = (
+            f"one of {count} categories ({known})"
+            if feature.refuse_unknown
+            else f"{words}, such as one of {count} categories ({known}),"
+        )
+    return f"{words} or a missing value" if feature.nullable else words
+
+
+def _number(cell: object) -> float | None:
+    if type(cell) is float:
+        return to_double(cell)
+    plain = to_plain(cell)
+    number = to_double(plain)
+    return number if number is not None and keeps_digits(plain, number) else None
+
+
+def _truth(cell: object) -> bool | None:
+    plain = to_plain(cell)
+    return plain if isinstance(plain, bool) else None
+
+
+def _text_category(feature: Feature) -> Callable[[object], str | None]:
+    known = frozenset(feature.categories)
+
+    def convert(cell: object) -> str | None:
+        if not isinstance(cell, str):
+            return None
+        if cell in known:
+            return cell
+        return None if feature.refuse_unknown or not is_unicode(cell) else cell
+
+    return convert
+
+
+def _integer_category(feature: Feature) -> Callable[[object], float | None]:
+    known = frozenset(feature.categories)
+
+    def convert(cell: object) -> float | None:
+        number = _number(cell)
+        if number is None or not number.is_integer():
+            return None
+        return None if feature.refuse_unknown and int(number) not in known else number
+
+    return convert

@@ -1,0 +1,134 @@
+"""DataFrames of pandas and polars: how their cells are read and how an answer is one of them.
+
+A library is imported only for a frame of its own, when the caller has imported it already.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from prediction._columns import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+
+class Frame(Protocol):
+    """A pandas or a polars DataFrame, without importing either."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the number of rows and of columns."""
+
+
+FrameT = TypeVar("FrameT", bound=Frame)
+
+
+class FrameTable(Table, Protocol):
+    """A frame, and how an answer becomes a frame of the same library."""
+
+    def to_frame(
+        self,
+        labels: Sequence[str],
+        columns: dict[str, Sequence[float]],
+        model_version: str,
+    ) -> Any:
+        """Return one row for each of the frame's, in its order, with its index if it has one."""
+        ...
+
+
+def to_table(frame: object) -> FrameTable:
+    """Return what is used of a DataFrame.
+
+    Raises
+    ------
+    TypeError
+        If it is none of pandas or polars.
+    """
+    for cls in type(frame).__mro__:
+        library = cls.__module__.partition(".")[0]
+        if cls.__name__ == "DataFrame" and library in _TABLES:
+            table: FrameTable = _TABLES[library](frame)
+            return table
+    raise TypeError(
+        "predict_frame takes a pandas or a polars DataFrame, not "
+        f"{type(frame).__module__}.{type(frame).__qualname__}"
+    )
+
+
+class _PandasTable:
+    def __init__(self, frame: "pd.DataFrame") -> None:
+        self._frame = frame
+
+    @property
+    def names(self) -> Sequence[object]:
+        return list(self._frame.columns)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self._frame)
+
+    def cells(self, position: int) -> list[object]:
+        series = self._frame.iloc[:, position]
+        cells: list[object] = series.tolist()
+        for row in series.isna().to_numpy().nonzero()[0].tolist():
+            cells[row] = None
+        return cells
+
+    def to_frame(
+        self,
+        labels: Sequence[str],
+        columns: dict[str, Sequence[float]],
+        model_version: str,
+    ) -> Any:
+        import pandas as pd
+
+        answer = pd.DataFrame(
+            {
+                "label": pd.Series(labels, dtype="str"),
+                **{
+                    name: pd.Series(list(values), dtype="float64")
+                    for name, values in columns.items()
+                },
+                "model_version": pd.Series([model_version] * self.n_rows, dtype="str"),
+            }
+        )
+        # Set, not aligned: an index may have a label twice.
+        answer.index = self._frame.index
+        return answer
+
+
+class _PolarsTable:
+    def __init__(self, frame: "pl.DataFrame") -> None:
+        self._frame = frame
+
+    @property
+    def names(self) -> Sequence[object]:
+        return self._frame.columns
+
+    @property
+    def n_rows(self) -> int:
+        return self._frame.height
+
+    def cells(self, position: int) -> list[object]:
+        return self._frame.to_series(position).to_list()
+
+    def to_frame(
+        self,
+        labels: Sequence[str],
+        columns: dict[str, Sequence[float]],
+        model_version: str,
+    ) -> Any:
+        import polars as pl
+
+        versions = [model_version] * self.n_rows
+        return pl.DataFrame(
+            [
+                pl.Series("label", labels, pl.String),
+                *(pl.Series(n, list(v), pl.Float64) for n, v in columns.items()),
+                pl.Series("model_version", versions, pl.String),
+            ]
+        )
+
+
+_TABLES: dict[str, Any] = {"pandas": _PandasTable, "polars": _PolarsTable}
