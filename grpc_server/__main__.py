@@ -1,4 +1,4 @@
-"""`python -m grpc_server`: reads the environment, runs one process or the supervisor of many."""
+"""`python -m grpc_server`: reads the environment, and runs one process or a supervisor."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT for every program of the server: the first to stop, the next to hurry."""
+"""SIGTERM and SIGINT as events, for the processes that serve and their supervisor."""
 
 import signal
 import threading
