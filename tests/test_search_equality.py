@@ -706,7 +706,9 @@ def many_classes(n_classes: int, kind: str = "dense") -> Table:
         0,
     ]
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
-    scores = Z @ rng.normal(size=(8, n_classes)) - np.arange(n_classes) / 3
+    scores = Z @ rng.normal(size=(8, n_classes)) - np.arange(n_classes) * (
+        3 / n_classes
+    )
     y = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
     if kind == "gaps":
         X[rng.random(X.shape) < 0.1] = np.nan
@@ -774,12 +776,14 @@ def test_many_classes_and_few_rows_go_to_scikit_learn_s_own_solver() -> None:
     assert methods(logistic(), grid, table) == {Method.SHARED_ROWS}
 
 
-def test_the_solver_of_scikit_learn_gives_its_bits() -> None:
-    X, y = TABLES["breast_cancer"]()
-    expected = GridSearchCV(logistic(), STRENGTHS, cv=CV, scoring="roc_auc").fit(X, y)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_solver_of_scikit_learn_gives_its_bits(n_classes: int) -> None:
+    X, y = TABLES["breast_cancer"]() if n_classes == 2 else many_classes(n_classes)
+    scoring = "neg_log_loss"
+    expected = GridSearchCV(logistic(), STRENGTHS, cv=CV, scoring=scoring).fit(X, y)
 
     actual = SharedGridSearchCV(
-        logistic(), STRENGTHS, cv=CV, scoring="roc_auc", solver="scikit-learn"
+        logistic(), STRENGTHS, cv=CV, scoring=scoring, solver="scikit-learn"
     ).fit(X, y)
 
     for split in range(3):
