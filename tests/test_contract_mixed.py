@@ -166,7 +166,11 @@ def test_pyfunc_takes_the_raw_table(served: Served) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize(
+    ("served", "kind"),
+    [(("logistic_regression", 3), "csv"), (("lightgbm", 2), "json")],
+    indirect=["served"],
+)
 def test_mlflow_s_command_takes_the_raw_table(
     served: Served, store: str, kind: str, tmp_path: Path
 ) -> None:

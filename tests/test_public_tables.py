@@ -30,7 +30,7 @@ num_leaves = [7, 31]
 min_child_samples = [5, 20]
 n_estimators = [10, 20, 30, 40, 60, 80]
 """
-N_FOLDS = 3
+N_FOLDS, TEST_FRACTION, SEED = 3, 0.2, 0
 TOLERANCES = {"Logistic Regression": 1e-12, "LightGBM": 0.0}
 
 
@@ -77,11 +77,12 @@ def train(folder: Path, name: str) -> Trained:
     command += ["--config", "search", "grids.toml", "--config", "schema", "schema.toml"]
     command += ["run", "--data", path.name, "--target", table.target]
     command += ["--folds", str(N_FOLDS), "--scoring", "neg_log_loss"]
+    command += ["--test_fraction", str(TEST_FRACTION), "--seed", str(SEED)]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     options = LoadOptions(parse_overrides(table.schema))
     dataset = load_dataset(str(path), table.target, options)
-    split = split_holdout(dataset, 0.2, N_FOLDS, 0)
+    split = split_holdout(dataset, TEST_FRACTION, N_FOLDS, SEED)
     labelled = frame[frame[table.target].notna()]
     return Trained(folder, labelled.iloc[split.train], labelled.iloc[split.holdout])
 
