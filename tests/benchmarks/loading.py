@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from benchmarks.tables import print_table
 
+from support import ROOT
+
 N_ROWS, N_FEATURES = 1_000_000, 28
 PROGRAM = """
 import resource, sys, time
@@ -39,5 +41,8 @@ def report(folder: Path) -> None:
 
 def _load(path: Path) -> list[str]:
     command = [sys.executable, "-c", PROGRAM, str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    # What PYTHONPATH names is relative to it.
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True
+    )
     return result.stdout.split()
