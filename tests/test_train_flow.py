@@ -123,7 +123,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "breast_cancer: 569 rows, 30 features, classes 0 (212), 1 (357)",
         "455 rows to learn from, 114 locked away",
         "Logistic Regression: 14 candidates on 5 folds, roc_auc",
-        "LightGBM: 240 candidates on 5 folds, roc_auc",
+        "LightGBM: 160 candidates on 5 folds, roc_auc",
         "On the hold-out: accuracy 0.9",
         "tabular_classifier version 1 is champion",
         "python -m grpc_server --model-uri models:/tabular_classifier@champion",
@@ -181,7 +181,7 @@ def test_rows_travel_by_reference(trained: tuple[Path, Completed]) -> None:
 @pytest.mark.parametrize(
     ("step", "n_scores"),
     # Candidates of the project's grids, on five folds.
-    [("search_logistic_regression", 14 * 5), ("search_lightgbm", 240 * 5)],
+    [("search_logistic_regression", 14 * 5), ("search_lightgbm", 160 * 5)],
 )
 def test_a_search_shows_in_its_card_how_far_it_is(
     step: str, n_scores: int, trained: tuple[Path, Completed]
