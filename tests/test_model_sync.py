@@ -70,16 +70,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def registry(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def registry(store: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the store, in use; its artifacts stay where they were."""
     import mlflow
 
     shutil.copy(store / "mlflow.db", tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)  # and for the processes that tests start
     yield tmp_path
     mlflow.set_tracking_uri("")
 
