@@ -77,12 +77,9 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
     def _predict_batch(
         self, model: LoadedModel, request: pb.BatchPredictRequest
     ) -> pb.BatchPredictResponse:
-        rows = read_batch(model.input_schema, request, self._max_batch_rows)
-        positions: list[int] = []
-        flat: list[float] = []
-        for probabilities in model.estimator.predict_batch(rows):
-            positions.append(model.classes.decide(probabilities))
-            flat.extend(probabilities)
+        X = read_batch(model.input_schema, request, self._max_batch_rows)
+        probabilities = model.estimator.predict_batch(X)
+        positions = model.classes.decide_batch(probabilities)
         self._metrics.count_batch(
             {model.classes.labels[p]: n for p, n in Counter(positions).items()}
         )
@@ -90,7 +87,8 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
             model=model.display_name,
             classes=model.classes.labels,
             positions=positions,
-            probabilities=flat,
+            # protobuf takes a list faster than an array.
+            probabilities=probabilities.ravel().tolist(),
             model_version=model.source.version,
         )
 

@@ -40,7 +40,6 @@ ABSENT_FROM_SERVING = {
         "metaflow",
         "mlflow",
         "narwhals",
-        "numpy",
         "pandas",
         "pip",
     ),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,8 +19,8 @@ from grpc_status import rpc_status
 from grpc_server import fast_lane
 from grpc_server.errors import FastLaneUnusable
 from grpc_server.model import load_model
+from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
-from grpc_server.model.rows import Rows
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from grpc_server.settings import LANES
 from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
@@ -50,8 +51,8 @@ class Gate:
         assert self.opened.wait(30)
         return [0.25, 0.75]
 
-    def predict_batch(self, rows: Rows) -> list[list[float]]:
-        return [self.predict_probabilities(row) for row in rows]
+    def predict_batch(self, X: Matrix) -> Matrix:
+        return np.array([self.predict_probabilities(row) for row in X])
 
     def explain(self, row: object, position: int) -> Explanation:
         self.predict_probabilities(row)
@@ -170,7 +171,9 @@ def test_a_call_whose_deadline_has_passed_is_not_computed(
 
     late = stub.Predict.future(AT_CENTER, timeout=0.2)
     assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    time.sleep(0.5)  # the server counts from the call's arrival, so its deadline is later
+    time.sleep(
+        0.5
+    )  # the server counts from the call's arrival, so its deadline is later
     gate.opened.set()
     assert [call.result().label for call in held] == ["1"] * n_running
     assert stub.Predict(AT_CENTER).label == "1"

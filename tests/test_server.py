@@ -23,8 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from grpc_server.errors import StartupError
 from grpc_server.model import LoadedModel, load_model
+from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
-from grpc_server.model.rows import Rows
 from grpc_server.model.source import ModelSource
 from grpc_server.server import PredictionServer
 from grpc_server.settings import Settings
@@ -238,8 +238,8 @@ def test_a_fault_is_told_by_an_id_only(
         def predict_probabilities(self, row: object) -> list[float]:
             raise ValueError("secret path /etc")
 
-        def predict_batch(self, rows: Rows) -> list[list[float]]:
-            return [self.predict_probabilities(row) for row in rows]
+        def predict_batch(self, X: Matrix) -> Matrix:
+            raise ValueError("secret path /etc")
 
         def explain(self, row: object, position: int) -> Explanation:
             raise ValueError("secret path /etc")

@@ -1,6 +1,5 @@
 """Models of mixed tables, calibrated or not, answer as scikit-learn and LightGBM do."""
 
-from array import array
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
@@ -16,7 +15,6 @@ from sklearn.isotonic import IsotonicRegression
 from grpc_server.errors import ArtifactCorrupt, GoldenMismatch
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.calibration import IsotonicMap
-from grpc_server.model.rows import Rows
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 
 from support import write_artifact
@@ -85,10 +83,10 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
     model, _ = load(tmp_path, family, n_classes, method)
     rows = table_rows(100, seed=3)
 
-    batch = model.estimator.predict_batch(Rows(array("d", rows.ravel()), 5))
+    batch = model.estimator.predict_batch(np.ascontiguousarray(rows))
 
     alone = [list(model.estimator.predict_probabilities(row)) for row in rows.tolist()]
-    assert list(map(list, batch)) == alone
+    assert batch.tolist() == alone
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -1,7 +1,7 @@
 """The loaded model: read from its artifact, checked, and asked for probabilities.
 
-Uses no scikit-learn, pandas, NumPy, MLflow or LightGBM package: the process is up in well under a
-second and holds little memory.
+Uses no scikit-learn, pandas, MLflow or LightGBM package, and NumPy from the first batch on: the
+process is up in well under a second and holds little memory.
 """
 
 from grpc_server.model.batch import read_batch

@@ -1,19 +1,18 @@
-"""Turns a batch into rows, or says what does not fit: every wrong field, however many there are."""
+"""Turns a batch into a matrix, or says what does not fit: each wrong field, however many there are."""
 
-from array import array
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import nan
 
 from grpc_server.errors import BatchTooLarge, InvalidInstance, Violation, Violations
+from grpc_server.model.arrays import Mask, Matrix, Vector
 from grpc_server.model.kinds import Scalar, shorten, show
-from grpc_server.model.rows import Rows
 from grpc_server.model.schema import Feature, InputSchema
 from prediction.v1 import prediction_service_pb2 as pb
 
 
 def read_batch(
     schema: InputSchema, request: pb.BatchPredictRequest, max_rows: int
-) -> Rows:
+) -> Matrix:
     """Check a batch and put it in the order of the schema.
 
     Parameters
@@ -24,6 +23,11 @@ def read_batch(
         Values by position, or columns by name.
     max_rows : int
         The most rows of one batch.
+
+    Returns
+    -------
+    array of double, shape (n_rows, n_features)
+        One row or more, NaN where missing.
 
     Raises
     ------
@@ -42,26 +46,28 @@ def read_batch(
     return _ColumnReader(schema).read(request.columns, max_rows)
 
 
-def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) -> Rows:
+def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) -> Matrix:
+    import numpy as np
+
     schema.check_positional("values", "columns")
     n_features = len(schema.features)
     if not values or len(values) % n_features:
         raise InvalidInstance([_wrong_count(schema, len(values))])
     _check_size(len(values) // n_features, max_rows)
-    rows = Rows(array("d", values), n_features)
-    # As row_from_features does.
-    if not isfinite(sum(rows.values)):
-        _check_values(schema, rows)
-    return rows
+    X = np.array(values, np.float64).reshape(-1, n_features)
+    wrong = np.empty(X.shape, np.bool_)
+    for position, feature in enumerate(schema.features):
+        wrong[:, position] = feature.find_wrong(X[:, position])
+    _check_values(schema, X, wrong)
+    return X
 
 
-def _check_values(schema: InputSchema, rows: Rows) -> None:
+def _check_values(schema: InputSchema, X: Matrix, wrong: Mask) -> None:
     violations = Violations()
-    n_features = rows.n_features
-    for position, value in enumerate(rows.values):
-        feature = schema.features[position % n_features]
-        if feature.encode(value) is None:
-            violations.add(_unfit_value, position, n_features, feature, value)
+    n_features = X.shape[1]
+    for position in wrong.ravel().nonzero()[0].tolist():
+        feature, value = schema.features[position % n_features], float(X.flat[position])
+        violations.add(_unfit_value, position, n_features, feature, value)
     violations.check()
 
 
@@ -98,19 +104,20 @@ class _ColumnReader:
         self._schema = schema
         self._violations = Violations()
 
-    def read(self, columns: Sequence[pb.Column], max_rows: int) -> Rows:
-        """Return the rows, as `read_batch` says."""
+    def read(self, columns: Sequence[pb.Column], max_rows: int) -> Matrix:
+        """Return the matrix, as `read_batch` says."""
+        import numpy as np
+
         column_by_name = self._match(columns)
         n_rows = self._count_rows(column_by_name)
         _check_size(n_rows, max_rows)
-        n_features = len(self._schema.features)
-        rows = Rows(array("d", bytes(8 * n_rows * n_features)), n_features)
+        X = np.empty((n_rows, len(self._schema.features)))
         for position, feature in enumerate(self._schema.features):
             if feature.name in column_by_name:
-                numbers = self._read_column(feature, column_by_name[feature.name])
-                rows.values[position::n_features] = array("d", numbers)
+                column = column_by_name[feature.name]
+                X[:, position] = self._read_column(feature, column)
         self._violations.check()
-        return rows
+        return X
 
     def _match(self, columns: Sequence[pb.Column]) -> dict[str, pb.Column]:
         """Return the columns that are the model's and carry the values of their feature's kind."""
@@ -145,19 +152,16 @@ class _ColumnReader:
             self._violations.check()
         return counts[first]
 
-    def _read_column(self, feature: Feature, column: pb.Column) -> Sequence[float]:
-        numbers = feature.encode_column(_values(column))
-        self._set_missing(feature, column, numbers)
-        if None not in numbers:
-            return numbers  # type: ignore[return-value]  # there is none left
+    def _read_column(self, feature: Feature, column: pb.Column) -> Vector:
         values = _values(column)
-        for row, number in enumerate(numbers):
-            if number is None:
-                self._violations.add(_unfit_row, feature, row, values[row])
-        return [nan] * len(numbers)
+        numbers, wrong = feature.encode_column(values)
+        self._set_missing(feature, column, numbers, wrong)
+        for row in wrong.nonzero()[0].tolist():
+            self._violations.add(_unfit_row, feature, row, values[row])
+        return numbers
 
     def _set_missing(
-        self, feature: Feature, column: pb.Column, numbers: list[float | None]
+        self, feature: Feature, column: pb.Column, numbers: Vector, wrong: Mask
     ) -> None:
         for position, row in enumerate(column.missing_rows):
             if row >= len(numbers):
@@ -167,7 +171,7 @@ class _ColumnReader:
                 continue
             if not feature.nullable:
                 self._violations.add(_missing_row, feature, position, row)
-            numbers[row] = nan
+            numbers[row], wrong[row] = nan, False
 
 
 def _values(column: pb.Column) -> Sequence[Scalar]:

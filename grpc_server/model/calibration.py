@@ -5,15 +5,15 @@ The numbers are those of ``_CalibratedClassifier.predict_proba`` in scikit-learn
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, isfinite
 from typing import Protocol
 
 from grpc_server.errors import ArtifactCorrupt
+from grpc_server.model.arrays import Matrix, add_up
 from grpc_server.model.estimator import Explanation, ScoringEstimator
-from grpc_server.model.rows import Rows
 from prediction.artifact.v1 import model_artifact_pb2
 
 # What scikit-learn takes for the rounding of a probability that is 1.
@@ -108,9 +108,12 @@ class CalibratedEstimator:
         """Return the probability of each class, as `Estimator` says."""
         return self._calibrate(self._estimator.outputs(row))
 
-    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+    def predict_batch(self, X: Matrix) -> Matrix:
         """Return the probabilities of each row, as `Estimator` says."""
-        return map(self._calibrate, self._estimator.batch_outputs(rows))
+        import numpy as np
+
+        outputs = self._estimator.batch_outputs(X).tolist()
+        return np.array(list(map(self._calibrate, outputs)))
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
         """Take the score apart, as `Estimator` says; calibration comes after it."""
@@ -123,7 +126,7 @@ class CalibratedEstimator:
         ]
         if len(values) == 1:
             return 1.0 - values[0], values[0]
-        total = sum(values)
+        total = add_up(values)
         if total == 0:
             return [1 / len(values)] * len(values)
         shares = [value / total for value in values]

@@ -1,10 +1,10 @@
 """What every fitted estimator offers to the server."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from grpc_server.model.rows import Rows
+from grpc_server.model.arrays import Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,17 @@ class Estimator(Protocol):
         """
         ...
 
-    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+    def predict_batch(self, X: Matrix) -> Matrix:
         """Return what `predict_probabilities` returns for each row.
 
         Parameters
         ----------
-        rows : Rows
-            n_rows rows.
+        X : array of double, shape (n_rows, n_features)
+            One row or more, NaN where missing.
 
         Returns
         -------
-        iterable of sequence of float, n_rows
+        array of double, shape (n_rows, n_classes)
             Probabilities, bit by bit those of each row alone.
         """
         ...
@@ -79,6 +79,6 @@ class ScoringEstimator(Estimator, Protocol):
         """Return the variables of the calibration: one for two classes, else one per class."""
         ...
 
-    def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
+    def batch_outputs(self, X: Matrix) -> Matrix:
         """Return what `outputs` returns for each row."""
         ...

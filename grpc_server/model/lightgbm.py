@@ -10,12 +10,12 @@ import logging
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from grpc_server.errors import ArtifactCorrupt, StartupError
+from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
-from grpc_server.model.rows import Rows
 
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
 _PREDICT_RAW_SCORE = 1  # C_API_PREDICT_RAW_SCORE: sums of leaves
@@ -72,9 +72,14 @@ class LightgbmBooster:
         predict = self._find_predictor(_PREDICT_NORMAL, self._n_outputs)
         return self._to_probabilities(predict(row))
 
-    def predict_batch(self, rows: Rows) -> Iterable[Sequence[float]]:
+    def predict_batch(self, X: Matrix) -> Matrix:
         """Return the probabilities of each row, as `Estimator` says; one call of the library."""
-        return map(self._to_probabilities, self._predict_rows(rows, _PREDICT_NORMAL))
+        import numpy as np
+
+        outputs = self._predict_rows(X, _PREDICT_NORMAL)
+        if self._n_outputs > 1:
+            return outputs
+        return np.hstack([1.0 - outputs, outputs])
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
         """Take the score of one class apart by SHAP values, as `Estimator` says."""
@@ -88,9 +93,9 @@ class LightgbmBooster:
         """Return the raw score of each class, with two classes that of the second alone."""
         return self._find_predictor(_PREDICT_RAW_SCORE, self._n_outputs)(row)
 
-    def batch_outputs(self, rows: Rows) -> Iterable[Sequence[float]]:
+    def batch_outputs(self, X: Matrix) -> Matrix:
         """Return the outputs of each row, by one call of the library."""
-        return self._predict_rows(rows, _PREDICT_RAW_SCORE)
+        return self._predict_rows(X, _PREDICT_RAW_SCORE)
 
     def _find_predictor(self, predict_type: int, n_values: int) -> "_RowPredictor":
         """Return the predictor of this kind that is this thread's own."""
@@ -109,15 +114,15 @@ class LightgbmBooster:
         # As LGBMClassifier.predict_proba does.
         return 1.0 - outputs[0], outputs[0]
 
-    def _predict_rows(self, rows: Rows, predict_type: int) -> Iterable[Sequence[float]]:
-        n_values = len(rows) * self._n_outputs
-        outputs, n_written = (ctypes.c_double * n_values)(), ctypes.c_int64()
-        data = (ctypes.c_double * len(rows.values)).from_buffer(rows.values)
+    def _predict_rows(self, X: Matrix, predict_type: int) -> Matrix:
+        import numpy as np
+
+        outputs, n_written = np.empty((len(X), self._n_outputs)), ctypes.c_int64()
         failed = self._library.LGBM_BoosterPredictForMat(
             self._handle,
-            ctypes.byref(data),
+            ctypes.c_void_p(X.ctypes.data),
             ctypes.c_int(_DTYPE_FLOAT64),
-            ctypes.c_int32(len(rows)),
+            ctypes.c_int32(len(X)),
             ctypes.c_int32(self._n_features),
             ctypes.c_int(_ROW_MAJOR),
             ctypes.c_int(predict_type),
@@ -125,12 +130,11 @@ class LightgbmBooster:
             ctypes.c_int(_ALL_ITERATIONS),
             ctypes.c_char_p(_PARAMETERS),
             ctypes.byref(n_written),
-            ctypes.byref(outputs),
+            ctypes.c_void_p(outputs.ctypes.data),
         )
         if failed:
             raise RuntimeError(f"LightGBM: {_last_error(self._library)}")
-        for start in range(0, n_values, self._n_outputs):
-            yield outputs[start : start + self._n_outputs]
+        return outputs
 
     def _create(self, model_text: bytes) -> ctypes.c_void_p:
         handle, n_iterations = ctypes.c_void_p(), ctypes.c_int()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Estimator
 from grpc_server.model.schema import InputSchema
 from grpc_server.model.source import ModelSource
@@ -33,6 +34,13 @@ class Classes:
         if self.threshold is not None:
             return int(probabilities[1] > self.threshold)
         return max(range(len(probabilities)), key=probabilities.__getitem__)
+
+    def decide_batch(self, probabilities: Matrix) -> list[int]:
+        """Return the position of the predicted class of each row."""
+        if self.threshold is not None:
+            positions: list[int] = (probabilities[:, 1] > self.threshold).tolist()
+            return list(map(int, positions))
+        return list(probabilities.argmax(axis=1).tolist())
 
 
 @dataclass(frozen=True, slots=True)

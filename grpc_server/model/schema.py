@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan, nan
-from typing import cast
 
 from google.protobuf.struct_pb2 import Value
 
 from grpc_server.errors import ArtifactCorrupt, InvalidInstance, Violation
+from grpc_server.model.arrays import Mask, Vector
 from grpc_server.model.kinds import (
     IntegerCategories,
     Kind,
@@ -55,14 +55,26 @@ class Feature:
             return nan if self.nullable else None
         return self.encode(getattr(value, came)) if came == self.kind.member else None
 
-    def encode_column(self, values: Sequence[Scalar]) -> list[float | None]:
-        """Return the number of a row for each value, None for what is not allowed."""
+    def encode_column(self, values: Sequence[Scalar]) -> tuple[Vector, Mask]:
+        """Return the number of a row for each value, and which of them are not allowed."""
+        import numpy as np
+
         if isinstance(self.kind, Numeric):
-            numbers = cast(list[float | None], list(values))
-            # As row_from_features does.
-            if isfinite(sum(cast(list[float], numbers))):
-                return numbers
-        return [self.encode(value) for value in values]
+            numbers = np.array(values, np.float64)
+            return numbers, self.find_wrong(numbers)
+        # Once for each category: they are few.
+        values = list(values)
+        codes = {value: self.encode(value) for value in set(values)}
+        encoded = [codes[value] for value in values]
+        wrong = np.array([code is None for code in encoded])
+        return np.array(encoded, np.float64), wrong  # None becomes NaN
+
+    def find_wrong(self, numbers: Vector) -> Mask:
+        """Return which values are not allowed, of a feature that is numeric."""
+        import numpy as np
+
+        wrong = ~np.isfinite(numbers)
+        return wrong & ~np.isnan(numbers) if self.nullable else wrong
 
 
 class InputSchema:

@@ -1,0 +1,39 @@
+"""Names for the arrays of batches, and what has to be the same bits for a row and for many.
+
+Functions import NumPy themselves: a server that never gets a batch does without its 0.1 s and
+20 MiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import reduce
+from math import exp
+from operator import add
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vector: TypeAlias = "NDArray[np.float64]"
+Mask: TypeAlias = "NDArray[np.bool_]"
+# Of shape (n_rows, n_columns), C-contiguous.
+Matrix: TypeAlias = "NDArray[np.float64]"
+
+
+def add_up(terms: Iterable[Any]) -> Any:
+    """Add numbers, or columns of them, from the first to the last.
+
+    Unlike `sum`, which compensates for rounding from Python 3.12 on, and NumPy's, which adds in
+    pairs: so every Python, a row alone and a batch come to the same bits.
+    """
+    return reduce(add, terms, 0.0)
+
+
+def exp_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `math.exp` of each value, from which `numpy.exp` differs in the last bit."""
+    import numpy as np
+
+    flat = map(exp, values.ravel().tolist())
+    return np.fromiter(flat, np.float64, values.size).reshape(values.shape)
