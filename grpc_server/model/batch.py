@@ -1,4 +1,4 @@
-"""Turns a batch into a matrix, or says what does not fit: each wrong field, however many there are."""
+"""Turns a batch into a matrix, or names each wrong field, however many there are."""
 
 from collections.abc import Sequence
 from math import nan
