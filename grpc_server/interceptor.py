@@ -72,12 +72,15 @@ class EdgeInterceptor(grpc.ServerInterceptor):
         is_bounded = Method.from_path(path).service == self._bounded_service
         return handler.unary_unary is not None or is_bounded
 
-    def wrap(self, path: str, handler: "_Handler") -> "tuple[_Handler, _Handler]":
+    def wrap(
+        self, path: str, handler: "_Handler", metrics: MethodMetrics | None = None
+    ) -> "tuple[_Handler, _Handler]":
         """Return the handlers of calls that are let in and of those beyond the bound."""
         if handler.unary_unary is None:
             return self._wrap_stream(path, handler)
         method = Method.from_path(path)
-        metrics = MethodMetrics(self._metrics, method)
+        if metrics is None:
+            metrics = MethodMetrics(self._metrics, method)
         admitted = _with_edge(handler.unary_unary, metrics)
         if method.service != self._bounded_service:
             self._set_aside(admitted)
@@ -137,8 +140,9 @@ def _with_edge(behavior: _Behavior, metrics: MethodMetrics) -> _Behavior:
             _log.exception("call failed", extra={"fields": {"error_id": error_id}})
             _abort(context, status)
         finally:
-            code = _code(context) or grpc.StatusCode.OK
-            metrics.record(code.name, perf_counter() - start)
+            code = _code(context)
+            name = "OK" if code is None else code.name
+            metrics.record(name, perf_counter() - start)
 
     return edge
 

@@ -19,7 +19,7 @@ from grpc_server.fast_lane import FastLane, check_fast_lane
 from grpc_server.health import SERVICE_NAME, Health
 from grpc_server.http_endpoint import HttpEndpoint, make_app
 from grpc_server.interceptor import EdgeInterceptor
-from grpc_server.metrics import Metrics
+from grpc_server.metrics import DeferredMethodMetrics, Method, Metrics
 from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.ports import check_address, telling_the_address
 from grpc_server.servicer import PredictionServicer
@@ -169,11 +169,13 @@ class GrpcEndpoint:
             fields = {"reason": str(error)}
             _log.warning("fast lane unusable", extra={"fields": fields})
             return None
+        metrics = DeferredMethodMetrics(self._metrics, Method.from_path(PREDICT_PATH))
         return FastLane(
             self._grpc,
             PREDICT_PATH,
-            lambda handler: self._edge.wrap(PREDICT_PATH, handler),
+            lambda handler: self._edge.wrap(PREDICT_PATH, handler, metrics),
             self._settings.max_calls_in_flight,
+            metrics.flush,
         )
 
     def _build_grpc_server(self, pool: BoundedPool, shares_port: bool) -> grpc.Server:

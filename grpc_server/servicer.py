@@ -38,15 +38,10 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         row = _row(request, model)
         probabilities = model.estimator.predict_probabilities(row)
         position = model.classes.decide(probabilities)
-        label = model.classes.labels[position]
-        self._metrics.count_prediction(label)
-        response = pb.PredictResponse(
-            model=model.display_name,
-            prediction=model.classes.predictions[position],
-            label=label,
-            probabilities=probabilities,
-            model_version=model.source.version,
-        )
+        self._metrics.count_prediction(model.classes.labels[position])
+        response = pb.PredictResponse()
+        response.CopyFrom(model.answers[position])
+        response.probabilities.extend(probabilities)
         if request.explain_top_k:
             response.explanation.CopyFrom(
                 _explain(model, row, position, request.explain_top_k)

@@ -95,7 +95,8 @@ class LogisticRegression:
 
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
         """Return the log-odds of the second of two classes, or a number per class."""
-        outputs = self._combine(self._center(row))
+        numbers = self._center(row)
+        outputs = [self._combine(p, numbers) for p in range(len(self.intercepts))]
         if self.category_weights:
             for position in range(len(outputs)):
                 outputs[position] += add_up(self._weights(row, position))
@@ -115,21 +116,17 @@ class LogisticRegression:
             if self.centers:
                 columns = list(map(sub, columns, self.centers))
             outputs = np.empty((len(X), len(self.intercepts)))
-            for position, output in enumerate(self._combine(columns)):
-                outputs[:, position] = output
+            for position in range(len(self.intercepts)):
+                outputs[:, position] = self._combine(position, columns)
                 if self.category_weights:
                     weights = self._batch_weights(X[:, n_numeric:], position)
                     outputs[:, position] += add_up(weights)
         return outputs
 
-    def _combine(self, numbers: Sequence[Any]) -> list[Any]:
-        """Return each output of the values, or of columns of them."""
-        return [
-            intercept + add_up(map(mul, coefficients, numbers))
-            for intercept, coefficients in zip(
-                self.intercepts, self.coefficients, strict=True
-            )
-        ]
+    def _combine(self, position: int, numbers: Sequence[Any]) -> Any:
+        """Return one output of the values, or of columns of them."""
+        terms = map(mul, self.coefficients[position], numbers)
+        return self.intercepts[position] + add_up(terms)
 
     def _center(self, row: Sequence[float]) -> Sequence[float]:
         """Return the values that are not categorical, none missing, as distances to the centre."""
