@@ -97,10 +97,10 @@ class Settings:
         8080, _integer(0, 65535), "port of /metrics and /health; 0 takes a free one"
     )
     lane: str = _setting(
-        "pool",
+        "fast",
         _lane,
-        "what answers Predict: fast, the thread that receives the calls, or pool, the workers; "
-        "fast falls back to pool if grpcio does not carry it",
+        "what answers Predict: fast, the thread that receives the calls, or pool, the workers, for "
+        "models that take milliseconds; fast falls back to pool if grpcio does not carry it",
     )
     max_calls_in_flight: int = _setting(
         512,

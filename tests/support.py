@@ -115,7 +115,7 @@ def settings_of(lane: str, **changes: Any) -> Settings:
 
 @contextmanager
 def running_server(
-    model_dir: Path | None, lane: str = "pool", **changes: Any
+    model_dir: Path | None, lane: str = "fast", **changes: Any
 ) -> Iterator[PredictionServer]:
     """Run a server on free ports of the loopback address, with the model in `model_dir` if any."""
     server = PredictionServer(settings_of(lane, **changes))

@@ -250,6 +250,30 @@ def test_a_storm_on_the_fast_lane_is_cut_at_the_bound(model_dir: Path) -> None:
     assert_overloaded(refused[:5])
 
 
+def test_calls_that_come_together_are_all_answered_and_counted(
+    server: PredictionServer, channel: grpc.Channel
+) -> None:
+    stub = PredictionServiceStub(channel)
+    good = [stub.Predict.future(AT_CENTER) for _ in range(300)]
+    bad = [stub.Predict.future(PredictRequest()) for _ in range(200)]
+
+    assert {call.result().label for call in good} == {"1"}
+    assert {call.code() for call in bad} == {grpc.StatusCode.INVALID_ARGUMENT}
+    # The last of them may be counted a moment after its answer.
+    wait_for(lambda: handled(server, "OK") == 300)
+    wait_for(lambda: handled(server, "INVALID_ARGUMENT") == 200)
+
+
+def test_answers_wait_for_each_other_for_a_moment_only(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_lane, "MAX_HOLD_SECONDS", 0.0)
+    with running_server(model_dir, "fast") as server, connect(server) as stub:
+        calls = [stub.Predict.future(AT_CENTER) for _ in range(100)]
+
+        assert {call.result().label for call in calls} == {"1"}
+
+
 def test_calls_in_flight_at_the_stop_are_answered(
     server: PredictionServer, channel: grpc.Channel, gate: Gate, lane: str
 ) -> None:

@@ -39,6 +39,13 @@ def test_only_programs_read_the_environment(path: Path) -> None:
     assert not reads or str(path.relative_to(ROOT)) in MAY_READ_ENVIRONMENT
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_fast_lane_uses_private_parts_of_grpcio(path: Path) -> None:
+    uses = re.search(r"\bgrpc\._|\bcygrpc\b|from grpc import _", path.read_text())
+
+    assert not uses or path.name == "fast_lane.py"
+
+
 @pytest.mark.parametrize("package", ["prediction", "grpc_server.model"])
 def test_the_door_of_a_package_is_sorted_and_complete(package: str) -> None:
     module = importlib.import_module(package)
