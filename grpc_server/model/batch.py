@@ -55,16 +55,19 @@ def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) ->
         raise InvalidInstance([_wrong_count(schema, len(values))])
     _check_size(len(values) // n_features, max_rows)
     X = np.array(values, np.float64).reshape(-1, n_features)
-    wrong = np.empty(X.shape, np.bool_)
-    for position, feature in enumerate(schema.features):
-        wrong[:, position] = feature.find_wrong(X[:, position])
-    _check_values(schema, X, wrong)
+    if not np.isfinite(X).all():
+        _check_values(schema, X)
     return X
 
 
-def _check_values(schema: InputSchema, X: Matrix, wrong: Mask) -> None:
+def _check_values(schema: InputSchema, X: Matrix) -> None:
+    import numpy as np
+
     violations = Violations()
     n_features = X.shape[1]
+    wrong = np.column_stack(
+        [feature.find_wrong(X[:, p]) for p, feature in enumerate(schema.features)]
+    )
     for position in wrong.ravel().nonzero()[0].tolist():
         feature, value = schema.features[position % n_features], float(X.flat[position])
         violations.add(_unfit_value, position, n_features, feature, value)
