@@ -14,6 +14,7 @@ and then answered one after the other, which is worth a third of the calls per s
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
@@ -29,8 +30,14 @@ from grpc_server.errors import FastLaneUnusable
 # As many calls are accepted without a turn of the loop; beyond them they wait in grpc-core.
 N_OUTSTANDING_ACCEPTS = 128
 SELF_TEST_SECONDS = 2.0
-# For as long an answer may wait for those to calls that have arrived meanwhile.
-MAX_HOLD_SECONDS = 0.001
+# One round: for as long calls are taken in, and computed, before they are answered.
+MAX_INTAKE_SECONDS = 0.001
+MAX_COMPUTE_SECONDS = 0.001
+# A line is long from so many calls on. Then less time goes into new ones, most of which are to be
+# refused: as soon as the first in line has waited for so long.
+MIN_LINE = 64
+SHORT_INTAKE_SECONDS = 0.00025
+MAX_WAIT_SECONDS = 0.05
 _AT_ONCE = 0.0  # a deadline that has passed
 _NO_FLAGS = 0
 
@@ -54,9 +61,8 @@ class FastLane:
         Returns the handlers of calls that are let in and of those that are refused.
     max_calls_in_flight : int
         Calls beyond it get the second handler, before their message is read.
-    settle : callable
-        Does what can wait until there is time: called by the serving thread when all calls in
-        flight are about to be answered, and when none is in flight.
+    before_answers : callable
+        Does what can wait until the calls that were computed together are answered.
     """
 
     def __init__(
@@ -65,20 +71,21 @@ class FastLane:
         path: str,
         admit: Callable[[_Handler], tuple[_Handler, _Handler]],
         max_calls_in_flight: int,
-        settle: Callable[[], None] = lambda: None,
+        before_answers: Callable[[], None] = lambda: None,
     ) -> None:
         self._state = server._state  # type: ignore[attr-defined]  # private
         self._path = path
         # Gone from here, the server itself asks for no call of the method.
         handler = self._state.registered_method_handlers.pop(path)
-        self.admitted, self._refused = admit(handler)
+        self._admitted, self._refused = admit(handler)
         self._max_calls_in_flight = max_calls_in_flight
-        self._settle = settle
+        self._before_answers = before_answers
         self._process = _server._process_event_and_continue
         # Changed by the serving thread alone.
         self._n_in_flight = 0
-        # What is to be sent: the calls with their messages, None for an error.
-        self._held: list[tuple[_Call, bytes | None]] = []
+        self._is_working = False
+        self._line: deque[_Call] = deque()
+        self._computed: list[_Call] = []
 
     def start(self) -> None:
         """Begin to accept calls, once the server has started."""
@@ -104,38 +111,67 @@ class FastLane:
         call = _Call(self, event)
         self._state.rpc_states.add(call)
         self._n_in_flight += 1
-        if self._n_in_flight > self._max_calls_in_flight:
-            call.answer(self._refused, None)
+        if self._is_full():
+            call.run(self._refused, None)
+            self._computed.append(call)
+            self._work()
         else:
             call.receive_message()
+
+    def line_up(self, call: "_Call") -> None:
+        """Compute a call whose message has arrived, when it is its turn."""
+        self._line.append(call)
+        self._work()
 
     def end(self) -> None:
         """Forget a call that is over."""
         self._n_in_flight -= 1
-        if self._n_in_flight == 0:
-            self._settle()
 
-    def answer(self, call: "_Call", message: bytes | None) -> None:
-        """Send what came of a call, once the calls that have arrived meanwhile are computed."""
-        self._held.append((call, message))
-        if len(self._held) > 1:
-            return  # one further down the stack sends it
-        self._compute_arrived()
-        held, self._held = self._held, []
-        if len(held) == self._n_in_flight:
-            self._settle()
-        for held_call, held_message in held:
-            held_call.send(held_message)
+    def _is_full(self) -> bool:
+        if self._n_in_flight > self._max_calls_in_flight:
+            return True
+        if len(self._line) < MIN_LINE:
+            return False
+        return time.monotonic() - self._line[0].arrival > MAX_WAIT_SECONDS
 
-    def _compute_arrived(self) -> None:
-        """Handle the events that are there, whose answers are held too."""
-        end = time.monotonic() + MAX_HOLD_SECONDS
-        while len(self._held) < self._n_in_flight and time.monotonic() < end:
+    def _work(self) -> None:
+        """Go round until no call is in line, unless something further down the stack does so."""
+        if self._is_working:
+            return
+        self._is_working = True
+        while self._line or self._computed:
+            if self._n_in_flight > 1:
+                self._take_in()
+            self._compute()
+            self._answer()
+        self._is_working = False
+
+    def _take_in(self) -> None:
+        """Handle the events that are there: calls that begin, line up, and end."""
+        is_long = len(self._line) >= MIN_LINE
+        seconds = SHORT_INTAKE_SECONDS if is_long else MAX_INTAKE_SECONDS
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
             event = self._state.completion_queue.poll(_AT_ONCE)
             if event.completion_type == cygrpc.CompletionType.queue_timeout:
                 return
-            # Never the server's last event, since it waits for the calls that are held.
+            # Never the server's last event, since it waits for the calls that are here.
             self._process(self._state, event)
+
+    def _compute(self) -> None:
+        end = time.monotonic() + MAX_COMPUTE_SECONDS
+        while self._line:
+            call = self._line.popleft()
+            call.compute(self._admitted)
+            self._computed.append(call)
+            if time.monotonic() > end:
+                return
+
+    def _answer(self) -> None:
+        self._before_answers()
+        computed, self._computed = self._computed, []
+        for call in computed:
+            call.send()
 
 
 class _Accept:
@@ -165,7 +201,17 @@ class _Aborted(Exception):
 class _Call:
     """One call, from its arrival until its status is sent; the context of its handler."""
 
-    __slots__ = ("_call", "_code", "_deadline", "_details", "_lane", "_trailers")
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_code",
+        "_deadline",
+        "_details",
+        "_lane",
+        "_message",
+        "_trailers",
+        "arrival",
+    )
 
     def __init__(self, lane: FastLane, event: Any) -> None:
         self._lane = lane
@@ -174,6 +220,9 @@ class _Call:
         self._code: grpc.StatusCode | None = None
         self._details = b""
         self._trailers: Any = None
+        self._message: bytes | None = None
+        self._answer: bytes | None = None
+        self.arrival = time.monotonic()
 
     def code(self) -> grpc.StatusCode | None:
         """Return the status that was set, None as long as there is none."""
@@ -199,23 +248,36 @@ class _Call:
         operation = cygrpc.ReceiveMessageOperation(_NO_FLAGS)
         self._call.start_server_batch((operation,), self._on_message)
 
-    def answer(self, handler: _Handler, request: Any) -> None:
-        """Run `handler`, and let what comes of it be sent."""
+    def compute(self, handler: _Handler) -> None:
+        """Run `handler` on the message that came, and keep what comes of it."""
+        assert handler.request_deserializer
+        # The texts are those of the standard server.
+        if self._message is None:
+            details = b'"" requires exactly one request message.'
+            self._set(grpc.StatusCode.UNIMPLEMENTED, details)
+            return
         try:
-            assert handler.unary_unary and handler.response_serializer
+            request = handler.request_deserializer(self._message)
+        except DecodeError:
+            self._set(grpc.StatusCode.INTERNAL, b"Exception deserializing request!")
+        else:
+            self.run(handler, request)
+
+    def run(self, handler: _Handler, request: Any) -> None:
+        """Run `handler`, and keep what comes of it."""
+        assert handler.unary_unary and handler.response_serializer
+        try:
             response = handler.unary_unary(request, self)  # type: ignore[arg-type]
-            message = handler.response_serializer(response)
+            self._answer = handler.response_serializer(response)
         except _Aborted:
-            message = None
+            pass
         except Exception:
             # The edge lets no error out: this is one of writing the answer.
             _log.exception("answer not sent")
             self._set(grpc.StatusCode.INTERNAL, b"Failed to serialize response!")
-            message = None
-        self._lane.answer(self, message)
 
-    def send(self, message: bytes | None) -> None:
-        """Send the message, if any, and the status, and learn that the call is over: one batch."""
+    def send(self) -> None:
+        """Send answer, if any, and status, and learn that the call is over: one batch."""
         code = 0 if self._code is None else self._code.value[0]
         start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
         status = cygrpc.SendStatusFromServerOperation(
@@ -223,28 +285,14 @@ class _Call:
         )
         close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
         operations: tuple[Any, ...] = (start, status, close)
-        if message is not None:
-            answer = cygrpc.SendMessageOperation(message, _NO_FLAGS)
+        if self._answer is not None:
+            answer = cygrpc.SendMessageOperation(self._answer, _NO_FLAGS)
             operations = (start, answer, status, close)
         self._call.start_server_batch(operations, self._on_end)
 
     def _on_message(self, event: Any) -> _Outcome:
-        message = event.batch_operations[0].message()
-        handler = self._lane.admitted
-        # The texts are those of the standard server.
-        if message is None:
-            details = b'"" requires exactly one request message.'
-            self._set(grpc.StatusCode.UNIMPLEMENTED, details)
-            self._lane.answer(self, None)
-            return None, ()
-        try:
-            assert handler.request_deserializer
-            request = handler.request_deserializer(message)
-        except DecodeError:
-            self._set(grpc.StatusCode.INTERNAL, b"Exception deserializing request!")
-            self._lane.answer(self, None)
-        else:
-            self.answer(handler, request)
+        self._message = event.batch_operations[0].message()
+        self._lane.line_up(self)
         return None, ()
 
     def _on_end(self, event: Any) -> _Outcome:

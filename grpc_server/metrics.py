@@ -9,8 +9,6 @@ from grpc_server.model import LoadedModel
 
 # 50 us to 3.3 s, doubling: a prediction takes tens of microseconds.
 LATENCY_BUCKETS_SECONDS = tuple(50e-6 * 2**power for power in range(17))
-# How far the counters may be behind in the midst of a load.
-MAX_DEFERRED_CALLS = 64
 # 1 to 65,536 rows in steps of 4; --max-batch-rows has 10,000 for its default.
 BATCH_BUCKETS_ROWS = tuple(4**power for power in range(9))
 
@@ -98,8 +96,6 @@ class DeferredMethodMetrics(MethodMetrics):
     def record(self, code: str, seconds: float) -> None:
         """Note one call that ended with `code`, such as "OK", after `seconds`."""
         self._ended.append((code, seconds))
-        if len(self._ended) == MAX_DEFERRED_CALLS:
-            self.flush()
 
     def flush(self) -> None:
         """Count the calls that are noted."""

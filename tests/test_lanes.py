@@ -267,7 +267,7 @@ def test_calls_that_come_together_are_all_answered_and_counted(
 def test_answers_wait_for_each_other_for_a_moment_only(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fast_lane, "MAX_HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(fast_lane, "MAX_INTAKE_SECONDS", 0.0)
     with running_server(model_dir, "fast") as server, connect(server) as stub:
         calls = [stub.Predict.future(AT_CENTER) for _ in range(100)]
 

@@ -1,6 +1,7 @@
-"""A bare grpcio server that answers Predict with a constant: python -m benchmarks.echo sync|aio.
+"""A bare grpcio server that answers Predict with a constant: python -m benchmarks.echo KIND PORT.
 
-The least that the framework asks for; it prints its port.
+The least that the framework asks for, of the kinds sync and aio; queue is less: grpcio's completion
+queue alone, which no public interface gives.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stubs
 
 from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
 
@@ -31,17 +33,48 @@ def make_handler(behavior: Callable[..., Any]) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, {"Predict": method})
 
 
-def serve_sync() -> None:
+def serve_sync(address: str) -> None:
     """Answer from a pool of two threads, the size that is best for it."""
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers((make_handler(lambda request, context: RESPONSE),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_insecure_port(address)
     server.start()
-    print(port, flush=True)
     server.wait_for_termination()
 
 
-async def serve_aio() -> None:
+def serve_queue(address: str) -> None:
+    """Answer the queue's events, with nothing around it."""
+    queue = cygrpc.CompletionQueue()
+    server = cygrpc.Server([("grpc.so_reuseport", 0)], False)
+    server.register_completion_queue(queue)
+    server.add_http2_port(address.encode())
+    server.start()
+    for _ in range(128):
+        server.request_call(queue, queue, server)
+    while True:
+        event = queue.poll()
+        if event.tag is server:
+            server.request_call(queue, queue, server)
+            receive = cygrpc.ReceiveMessageOperation(0)
+            event.call.start_server_batch((receive,), event.call)
+        elif event.tag is not None:
+            message = event.batch_operations[0].message()
+            if message is None:
+                continue  # its caller is gone
+            PredictRequest.FromString(message)
+            answer = RESPONSE.SerializeToString()
+            event.tag.start_server_batch(
+                (
+                    cygrpc.SendInitialMetadataOperation(None, 0),
+                    cygrpc.SendMessageOperation(answer, 0),
+                    cygrpc.SendStatusFromServerOperation(None, 0, b"", 0),
+                    cygrpc.ReceiveCloseOnServerOperation(0),
+                ),
+                None,
+            )
+
+
+async def serve_aio(address: str) -> None:
     """Answer from an event loop."""
 
     async def behavior(request: PredictRequest, context: Any) -> PredictResponse:
@@ -49,14 +82,16 @@ async def serve_aio() -> None:
 
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((make_handler(behavior),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_insecure_port(address)
     await server.start()
-    print(port, flush=True)
     await server.wait_for_termination()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "aio":
-        asyncio.run(serve_aio())
+    kind, listen_on = sys.argv[1], f"127.0.0.1:{sys.argv[2]}"
+    if kind == "aio":
+        asyncio.run(serve_aio(listen_on))
+    elif kind == "queue":
+        serve_queue(listen_on)
     else:
-        serve_sync()
+        serve_sync(listen_on)

@@ -1,0 +1,1 @@
+"""The server beside bare grpcio and beside other model servers."""
