@@ -148,6 +148,10 @@ demo: $(installed)  ## Train on the embedded data set, register, serve, predict
 bench: $(installed)  ## Measure the flow and the server on this machine
 	PYTHONPATH=tests:flows $(python) -m benchmarks
 
+.PHONY: bench-serve
+bench-serve: $(installed)  ## Measure the server beside its alternatives, half an hour; ARGS="lanes peers batches overload soak"
+	PYTHONPATH=tests:flows $(python) -m benchmarks.serve $(ARGS)
+
 .PHONY: bench-search
 bench-search: $(installed)  ## Measure the search beside its alternatives; ARGS as in --help, minutes to an hour
 	PYTHONPATH=tests:flows $(python) -m benchmarks.search $(ARGS)

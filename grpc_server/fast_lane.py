@@ -36,7 +36,7 @@ MAX_COMPUTE_SECONDS = 0.001
 # A line is long from so many calls on. Then less time goes into new ones, most of which are to be
 # refused: as soon as the first in line has waited for so long.
 MIN_LINE = 64
-SHORT_INTAKE_SECONDS = 0.00025
+SHORT_INTAKE_SECONDS = 0.0001
 MAX_WAIT_SECONDS = 0.05
 _AT_ONCE = 0.0  # a deadline that has passed
 _NO_FLAGS = 0

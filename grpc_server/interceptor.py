@@ -125,7 +125,7 @@ def _refuse(request: Any, context: grpc.ServicerContext) -> NoReturn:
 
 
 def _refusing(metrics: MethodMetrics) -> _Behavior:
-    """Return what refuses calls with a status that is ready: in a storm every microsecond counts."""
+    """Return what refuses calls with a status that is ready: in a storm they are many."""
     error = Overloaded("too many calls are in flight; try again later")
     status = rpc_status.to_status(to_status(error))
 

@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 
 PREDICT_PATH = f"/{SERVICE_NAME}/Predict"
 
-# A bound on memory: what waits in grpc-core until the serving thread accepts it.
-_MAX_PENDING_CALLS = 100_000
+# A bound on memory, some 13 KiB each: what waits in grpc-core until the serving thread accepts it.
+_MAX_PENDING_CALLS = 10_000
 
 
 class PredictionServer:
@@ -209,8 +209,9 @@ def _channel_options(settings: Settings, shares_port: bool) -> list[tuple[str, i
     options = [
         # Else a second server on the same port takes half of the calls without an error.
         ("grpc.so_reuseport", int(shares_port)),
-        # Beyond 1,000 calls that nobody has accepted, grpc-core cancels some at random, without a
-        # word to the caller: the bound of calls in flight refuses them, and says when to try again.
+        # Beyond so many calls that nobody has accepted, 1,000 by default, grpc-core cancels some at
+        # random, without a word to the caller: before that, the bound of calls in flight refuses
+        # them, and says when to try again.
         ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
         ("grpc.max_receive_message_length", settings.max_message_bytes),

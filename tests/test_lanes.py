@@ -1,6 +1,10 @@
 """Both lanes keep the same promises, seen from the wire; the rest of them is in test_server.py."""
 
 import logging
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,6 +31,7 @@ from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 from support import (
+    ROOT,
     connect,
     lightgbm_artifact,
     read_page,
@@ -299,6 +304,25 @@ def test_a_thousand_connections_come_and_go(server: PredictionServer) -> None:
             assert PredictionServiceStub(channel).Predict(AT_CENTER).label == "1"
 
     assert handled(server, "OK") == 1000
+
+
+def test_this_grpcio_knows_what_the_image_sets() -> None:
+    dockerfile = (ROOT / "grpc_server" / "Dockerfile").read_text()
+    (experiments,) = re.findall(
+        r"^ENV GRPC_EXPERIMENTS=(\S+)$", dockerfile, re.MULTILINE
+    )
+    code = "from grpc_server.fast_lane import check_fast_lane; check_fast_lane()"
+
+    for name, errors in ((experiments, ""), ("-unheard_of", "Unknown experiment")):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "GRPC_EXPERIMENTS": name},
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert errors in result.stderr if errors else result.stderr == ""
 
 
 def test_this_grpcio_carries_the_fast_lane() -> None:

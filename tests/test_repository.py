@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.serve.servers import IMAGE_ENVIRON
 
 from support import ROOT
 
@@ -63,6 +64,13 @@ def test_functions_are_short_and_modules_say_what_they_know(path: Path) -> None:
             body = node.body[1:] if ast.get_docstring(node) else node.body
             length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert length <= 50, f"{node.name} has {length} lines"
+
+
+def test_the_benchmark_runs_the_server_as_its_image_does() -> None:
+    dockerfile = (ROOT / "grpc_server" / "Dockerfile").read_text()
+    settings = dict(re.findall(r"^(?:ENV| {3}) (\w+)=(\S+)", dockerfile, re.MULTILINE))
+
+    assert {name: settings[name] for name in IMAGE_ENVIRON} == IMAGE_ENVIRON
 
 
 def test_every_make_target_is_in_the_help() -> None:

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from benchmarks import flow, lanes, loading, serving
+from benchmarks import flow, loading, serving
 
 
 def main() -> None:
@@ -12,7 +12,6 @@ def main() -> None:
         model_dirs = flow.report(Path(folder))
         loading.report(Path(folder))
         serving.report(model_dirs)
-        lanes.report(model_dirs)
 
 
 if __name__ == "__main__":

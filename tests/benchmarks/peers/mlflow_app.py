@@ -15,7 +15,10 @@ import peer
 def prepare(folder, estimator, row):
     """Save the model as MLflow does; return where to send what."""
     mlflow.sklearn.save_model(
-        estimator, folder / "model", pyfunc_predict_fn="predict_proba"
+        estimator,
+        folder / "model",
+        serialization_format="cloudpickle",
+        pyfunc_predict_fn="predict_proba",
     )
     return "/invocations", {"inputs": [row]}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from benchmarks.serve.load import Request
 from benchmarks.serve.models import Model
-from benchmarks.serve.servers import serving
+from benchmarks.serve.servers import IMAGE_ENVIRON, serving
 from lightgbm import Booster
 from scipy.special import expit
 
@@ -32,12 +32,6 @@ N_ROUNDS = 5
 _ROUND_ROWS = 200_000
 _SEED = 0
 _N_TREES = 100
-# As the image sets them: the memory of one batch is kept for the next.
-_ENVIRON = {
-    "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "134217728",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +54,14 @@ def measure_batches(h2load: str, work: Path) -> Iterator[BatchResult]:
             predict = make(folder, n_features)
             with _serving_batches(folder, n_features, work) as port:
                 for n_rows in N_ROWS:
-                    yield _measure(h2load, folder, predict, port, n_features, n_rows)
+                    yield _measure(
+                        h2load, family, folder, predict, port, n_features, n_rows
+                    )
 
 
 def _measure(
     h2load: str,
+    family: str,
     folder: Path,
     predict: Callable[[Any], Any],
     port: int,
@@ -86,7 +83,7 @@ def _measure(
         for in_flight, rates in served.items():
             rates.append(_call(h2load, port, body, in_flight, n_calls) * n_rows)
     return BatchResult(
-        folder.name.split("-")[1],
+        family,
         n_features,
         n_rows,
         median(in_process),
@@ -116,7 +113,7 @@ def _serving_batches(folder: Path, n_features: int, work: Path) -> Iterator[int]
     request = Request("grpc", path, folder / "body", example.probabilities[1])
     options = ["--max-message-bytes", "100000000"]
     with serving(
-        folder.name, Model(folder, request), work, options, _ENVIRON
+        folder.name, Model(folder, request), work, options, IMAGE_ENVIRON
     ) as target:
         yield target.port
 

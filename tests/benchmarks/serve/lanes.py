@@ -4,11 +4,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serve.load import LOADS, Figures, Target, measure
+from benchmarks.serve.load import Figures, measure
 from benchmarks.serve.models import Model
-from benchmarks.serve.servers import ECHOES, QUEUE, echoing, serving
+from benchmarks.serve.servers import ECHOES, IMAGE_ENVIRON, QUEUE, echoing, serving
 
 OURS = "this server"
+IN_IMAGE = "this server, as in its image"
 POOL = "this server, --lane pool"
 
 
@@ -24,15 +25,10 @@ def measure_lanes(h2load: str, model: Model, work: Path) -> LaneResult:
     """Measure both lanes and the bare servers, all running, in turn."""
     with ExitStack() as stack:
         ours = stack.enter_context(serving(OURS, model, work))
+        image = serving(IN_IMAGE, model, work, environ=IMAGE_ENVIRON)
         pool = serving(POOL, model, work, ["--lane", "pool"])
-        targets: list[Target] = [ours, stack.enter_context(pool)]
+        targets = [ours, *map(stack.enter_context, (image, pool))]
         for name in (*ECHOES, QUEUE):
             targets.append(stack.enter_context(echoing(name, model, work)))
         figures = measure(h2load, targets)
         return LaneResult(figures, ours.processes.resident_mib())
-
-
-def best_echo(figures: dict[str, dict[int, Figures]], load: int) -> str:
-    """Return the name of the better bare server."""
-    assert load in LOADS
-    return max(ECHOES, key=lambda name: figures[name][load].calls_per_second)

@@ -122,10 +122,10 @@ def caller(target: Target) -> Iterator[Callable[[], bytes]]:
 def is_right(request: Request, answer: bytes) -> bool:
     """Tell whether the expected probability is in an answer."""
     if request.protocol == "http":
-        numbers = map(float, re.findall(rb"\d\.\d+(?:e-?\d+)?", answer))
+        numbers = list(map(float, re.findall(rb"\d\.\d+(?:e-?\d+)?", answer)))
     else:
         windows = range(len(answer) - 7)
-        numbers = (struct.unpack_from("<d", answer, at)[0] for at in windows)
+        numbers = [struct.unpack_from("<d", answer, at)[0] for at in windows]
     return any(abs(number - request.expected) < 1e-9 for number in numbers)
 
 

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import grpc
 from benchmarks.echo import RESPONSE
-from benchmarks.serve.load import Request, Target, caller, is_right
+from benchmarks.serve.load import Target, caller, is_right
 from benchmarks.serve.models import Model
-from benchmarks.serve.processes import Processes, find_port, running, wait_for_port
+from benchmarks.serve.processes import find_port, running, wait_for_port
 
 ECHOES = ("echo sync", "echo aio")
 QUEUE = "completion queue"
+# What the image of the server sets; the reasons are there.
+IMAGE_ENVIRON = {
+    "GRPC_EXPERIMENTS": "-event_engine_listener",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "134217728",
+}
 _START_SECONDS = 120.0
 
 

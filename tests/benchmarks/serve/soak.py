@@ -130,5 +130,5 @@ def _ends_with(
     try:
         method(message, timeout=10)
     except grpc.RpcError as error:
-        return bool(error.code() == code)  # type: ignore[attr-defined]  # a call as well
+        return bool(error.code() == code)
     return False
