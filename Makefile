@@ -25,6 +25,8 @@ OVERLAY ?= k8s/overlays/local
 # YES=1 answers the question whether the kubectl context is the right one.
 YES ?= 0
 OLDEST_GRPCIO := 1.84.2
+# What locks versions, and keeps the environments of other model servers.
+UV := 'uv>=0.13,<0.14'
 
 # Absolute paths would break in a folder with a space in its name; every path here is relative.
 python := $(VENV)/bin/python
@@ -54,7 +56,7 @@ $(installed): setup.cfg pyproject.toml clients/python/pyproject.toml constraints
 
 .PHONY: lock
 lock: $(installed)  ## Renew constraints.txt from setup.cfg, for every supported Python
-	$(python) -m pip install --quiet 'uv>=0.13,<0.14'
+	$(python) -m pip install --quiet $(UV)
 	printf '%s\n' '-e clients/python' '-e .[sync,training,cluster,tracking,dev]' | $(python) -m uv pip compile - \
 	  --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-package prediction-client --no-emit-package prediction-server \
@@ -150,6 +152,7 @@ bench: $(installed)  ## Measure the flow and the server on this machine
 
 .PHONY: bench-serve
 bench-serve: $(installed)  ## Measure the server beside its alternatives, half an hour; ARGS="lanes peers batches overload soak"
+	$(python) -m pip install --quiet $(UV)
 	PYTHONPATH=tests:flows $(python) -m benchmarks.serve $(ARGS)
 
 .PHONY: bench-search
