@@ -15,6 +15,8 @@ from grpc_server.errors import DomainError, Overloaded
 from grpc_server.metrics import Method, MethodMetrics, Metrics
 from grpc_server.statuses import internal_status, to_status
 
+_OVERLOADED = "too many calls are in flight; try again later"
+
 _log = logging.getLogger(__name__)
 
 _Behavior = Callable[[Any, grpc.ServicerContext], Any]
@@ -121,13 +123,12 @@ def _like(handler: "_Handler", behavior: _Behavior) -> "_Handler":
 
 
 def _refuse(request: Any, context: grpc.ServicerContext) -> NoReturn:
-    raise Overloaded("too many calls are in flight; try again later")
+    raise Overloaded(_OVERLOADED)
 
 
 def _refusing(metrics: MethodMetrics) -> _Behavior:
     """Return what refuses calls with a status that is ready: in a storm they are many."""
-    error = Overloaded("too many calls are in flight; try again later")
-    status = rpc_status.to_status(to_status(error))
+    status = rpc_status.to_status(to_status(Overloaded(_OVERLOADED)))
 
     def refuse(request: Any, context: grpc.ServicerContext) -> NoReturn:
         metrics.count_started()

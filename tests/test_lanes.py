@@ -269,7 +269,31 @@ def test_calls_that_come_together_are_all_answered_and_counted(
     wait_for(lambda: handled(server, "INVALID_ARGUMENT") == 200)
 
 
-def test_answers_wait_for_each_other_for_a_moment_only(
+def test_calls_are_refused_once_the_first_in_line_has_waited_long(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_lane, "MIN_LINE", 1)
+    monkeypatch.setattr(fast_lane, "MAX_WAIT_SECONDS", 0.0)
+    gate = Gate()
+    # So many may be in flight that only the wait is a reason to refuse.
+    with running_server(model_dir, "fast", max_calls_in_flight=100_000) as server:
+        server.serve(replace(load_model(model_dir), estimator=gate))
+        with connect(server) as stub:
+            calls = [stub.Predict.future(AT_CENTER) for _ in range(1000)]
+            wait_for(lambda: gate.n_asked == 1)
+            gate.opened.set()
+            refused = [
+                c for c in calls if c.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            ]
+
+            assert stub.Predict(AT_CENTER).label == "1"
+
+    assert 0 < len(refused) < 1000
+    assert gate.n_asked == 1000 - len(refused) + 1
+    assert_overloaded(refused[:5])
+
+
+def test_calls_are_answered_however_little_time_there_is_to_take_them_in(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fast_lane, "MAX_INTAKE_SECONDS", 0.0)

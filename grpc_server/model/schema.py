@@ -148,11 +148,10 @@ class InputSchema:
         if len(values) != self._n_positions:
             self.check_positional("features", "record")
             raise InvalidInstance([self._wrong_count(len(values))])
+        # A list of Python's costs less to go through than protobuf's.
+        row = values[:]
         # One addition per value instead of one test: a sum is finite only if all values are. A sum
         # that overflows is looked at again, value by value.
-        row = values[
-            :
-        ]  # of protobuf's list, one of Python's, which costs less to go through
         if not isfinite(sum(row)):
             violations = list(self._unfit_positions(row))
             if violations:
