@@ -97,21 +97,22 @@ class FastLane:
                 self._state.rpc_states.add(accept)
                 self.request(accept)
 
-    @property
-    def is_started(self) -> bool:
-        """Whether the server takes new calls."""
-        return self._state.stage is _server._ServerStage.STARTED
-
-    def request(self, accept: "_Accept") -> None:
-        """Ask grpc-core for one more call; the answer comes to `accept`."""
-        queue = self._state.completion_queue
-        self._state.server.request_registered_call(queue, queue, self._path, accept)
+    def request(self, accept: "_Accept") -> bool:
+        """Ask grpc-core for one more call, which comes to `accept`; False once the server stops."""
+        # Held by whoever stops the server, too: a request made after that raises an error here.
+        with self._state.lock:
+            if self._state.stage is not _server._ServerStage.STARTED:
+                return False
+            queue = self._state.completion_queue
+            self._state.server.request_registered_call(queue, queue, self._path, accept)
+            return True
 
     def begin(self, event: Any) -> None:
         """Read the message of a call that came, or refuse it."""
         call = _Call(self, event)
         self._state.rpc_states.add(call)
         self._n_in_flight += 1
+        call.watch()
         if self._is_full():
             call.run(self._refused, None)
             self._computed.append(call)
@@ -193,11 +194,7 @@ class _Accept:
             return self, ()
         # A call that came while the server began to stop is answered like any other.
         self._lane.begin(event)
-        if not self._lane.is_started:
-            return self, ()
-        # Should the server stop right now, grpc-core answers the request with a failure.
-        self._lane.request(self)
-        return None, ()
+        return (None if self._lane.request(self) else self), ()
 
 
 class _Aborted(Exception):
@@ -213,8 +210,10 @@ class _Call:
         "_code",
         "_deadline",
         "_details",
+        "_is_cancelled",
         "_lane",
         "_message",
+        "_n_awaited",
         "_trailers",
         "arrival",
     )
@@ -228,6 +227,8 @@ class _Call:
         self._trailers: Any = None
         self._message: bytes | None = None
         self._answer: bytes | None = None
+        self._is_cancelled = False
+        self._n_awaited = 2  # that its caller hung up or has the status, and that it is sent
         self.arrival = time.monotonic()
 
     def code(self) -> grpc.StatusCode | None:
@@ -241,13 +242,18 @@ class _Call:
         return max(self._deadline - time.time(), 0.0)
 
     def is_active(self) -> bool:
-        """Return True: a cancellation is behind the message in the queue, and not known yet."""
-        return True
+        """Return whether the caller waits for the answer, as far as is known."""
+        return not self._is_cancelled
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """Let the call end with `status`."""
         self._set(status.code, status.details.encode(), status.trailing_metadata)
         raise _Aborted
+
+    def watch(self) -> None:
+        """Ask to be told when the caller hangs up."""
+        close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
+        self._call.start_server_batch((close,), self._on_close)
 
     def receive_message(self) -> None:
         """Ask for the one message of the call."""
@@ -283,25 +289,31 @@ class _Call:
             self._set(grpc.StatusCode.INTERNAL, b"Failed to serialize response!")
 
     def send(self) -> None:
-        """Send answer, if any, and status, and learn that the call is over: one batch."""
+        """Send answer, if any, and status: one batch."""
         code = 0 if self._code is None else self._code.value[0]
         start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
         status = cygrpc.SendStatusFromServerOperation(
             self._trailers, code, self._details, _NO_FLAGS
         )
-        close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
-        operations: tuple[Any, ...] = (start, status, close)
+        operations: tuple[Any, ...] = (start, status)
         if self._answer is not None:
             answer = cygrpc.SendMessageOperation(self._answer, _NO_FLAGS)
-            operations = (start, answer, status, close)
-        self._call.start_server_batch(operations, self._on_end)
+            operations = (start, answer, status)
+        self._call.start_server_batch(operations, self._on_sent)
 
     def _on_message(self, event: Any) -> _Outcome:
         self._message = event.batch_operations[0].message()
         self._lane.line_up(self)
         return None, ()
 
-    def _on_end(self, event: Any) -> _Outcome:
+    def _on_close(self, event: Any) -> _Outcome:
+        self._is_cancelled = event.batch_operations[0].cancelled()
+        return self._on_sent(event)
+
+    def _on_sent(self, event: Any) -> _Outcome:
+        self._n_awaited -= 1
+        if self._n_awaited:
+            return None, ()
         self._lane.end()
         return self, ()
 
