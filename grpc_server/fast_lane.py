@@ -228,7 +228,9 @@ class _Call:
         self._message: bytes | None = None
         self._answer: bytes | None = None
         self._is_cancelled = False
-        self._n_awaited = 2  # that its caller hung up or has the status, and that it is sent
+        self._n_awaited = (
+            2  # that its caller hung up or has the status, and that it is sent
+        )
         self.arrival = time.monotonic()
 
     def code(self) -> grpc.StatusCode | None:

@@ -43,7 +43,7 @@ class CallMetrics:
         )
         self.handling_seconds = Histogram(
             "grpc_server_handling_seconds",
-            "Time from a call's arrival in a worker to its answer.",
+            "Time that a call was worked on, without what it waited for its turn.",
             rpc,
             registry=registry,
             buckets=LATENCY_BUCKETS_SECONDS,

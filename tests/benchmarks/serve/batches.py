@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from benchmarks.serve.load import Request
+from benchmarks.serve.load import GRPC_OPTIONS, Request
 from benchmarks.serve.models import Model
 from benchmarks.serve.servers import IMAGE_ENVIRON, serving
 from lightgbm import Booster
@@ -95,7 +95,7 @@ def _call(h2load: str, port: int, body: Path, in_flight: int, n_calls: int) -> f
     """Return the calls per second."""
     command = [h2load, "-c", str(in_flight), "-m", "1", "-n", str(n_calls)]
     command += ["-w", "24", "-W", "24", "-d", str(body)]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command += GRPC_OPTIONS
     command.append(f"http://127.0.0.1:{port}{PATH}")
     output = subprocess.check_output(command, text=True)
     found = re.search(r"([\d.]+) req/s[\s\S]*\((\d+)\) data", output)

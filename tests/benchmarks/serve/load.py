@@ -27,8 +27,8 @@ _N_FIRST_CALLS = 200
 _MAX_CALLS = 50_000
 _CHECK_SECONDS = 0.02
 _CALL_SECONDS = 10.0
-_H2_OPTIONS = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-_H1_OPTIONS = ["--h1", "-H", "content-type: application/json"]
+GRPC_OPTIONS = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+_H1_OPTIONS = ("--h1", "-H", "content-type: application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def _options(target: Target, in_flight: int) -> list[str]:
     """Return h2load's options: over HTTP/1.1 each call in flight has a connection."""
     is_http1 = target.request.protocol == "http"
     n_connections, n_streams = (in_flight, 1) if is_http1 else LOADS[in_flight]
-    options = _H1_OPTIONS if is_http1 else _H2_OPTIONS
+    options = _H1_OPTIONS if is_http1 else GRPC_OPTIONS
     body = str(target.request.body)
     return [*options, "-c", str(n_connections), "-m", str(n_streams), "-d", body]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import grpc
-from benchmarks.serve.load import Target, run_round
+from benchmarks.serve.load import GRPC_OPTIONS, Target, run_round
 from benchmarks.serve.models import Model
 from benchmarks.serve.servers import serving
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -121,7 +121,7 @@ def _start_storm(
     command = [h2load, "-c", str(_N_CONNECTIONS), "-m", str(_STREAMS)]
     command += ["--rps", f"{per_connection:.0f}", "-D", str(STORM_SECONDS)]
     command += ["-d", str(target.request.body)]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command += GRPC_OPTIONS
     command.append(f"http://127.0.0.1:{target.port}{target.request.path}")
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from benchmarks.serve.load import Target, caller, is_right
+from benchmarks.serve.load import GRPC_OPTIONS, Target, caller, is_right
 from benchmarks.serve.models import Model
 from benchmarks.serve.servers import serving
 
@@ -76,7 +76,7 @@ def _start_load(
 ) -> "subprocess.Popen[str]":
     command = [h2load, "-c", "8", "-m", "8", "-D", str(duration_seconds)]
     command += ["-d", str(target.request.body)]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command += GRPC_OPTIONS
     command.append(f"http://127.0.0.1:{target.port}{target.request.path}")
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
