@@ -85,6 +85,7 @@ class FastLane:
         # Changed by the serving thread alone.
         self._n_in_flight = 0
         self._is_working = False
+        self._is_behind = False
         self._line: deque[_Call] = deque()
         self._computed: list[_Call] = []
 
@@ -112,13 +113,14 @@ class FastLane:
         call = _Call(self, event)
         self._state.rpc_states.add(call)
         self._n_in_flight += 1
-        call.watch()
         if self._is_full():
             call.run(self._refused, None)
             self._computed.append(call)
             self._work()
-        else:
-            call.receive_message()
+            return
+        if self._is_behind:
+            call.watch()
+        call.receive_message()
 
     def line_up(self, call: "_Call") -> None:
         """Compute a call whose message has arrived, when it is its turn."""
@@ -167,12 +169,19 @@ class FastLane:
 
     def _compute(self) -> None:
         end = time.monotonic() + MAX_COMPUTE_SECONDS
-        while self._line:
+        was_behind, self._is_behind = self._is_behind, False
+        while self._line and not self._is_behind:
             call = self._line.popleft()
             call.compute(self._admitted)
             self._computed.append(call)
-            if time.monotonic() > end:
-                return
+            self._is_behind = time.monotonic() > end
+        if self._is_behind and not was_behind:
+            self._watch_line()
+
+    def _watch_line(self) -> None:
+        """Watch calls that wait for their turn, as those will be that come while there are some."""
+        for call in self._line:
+            call.watch()
 
     def _answer(self) -> None:
         self._before_answers()
@@ -211,6 +220,7 @@ class _Call:
         "_deadline",
         "_details",
         "_is_cancelled",
+        "_is_watched",
         "_lane",
         "_message",
         "_n_awaited",
@@ -228,9 +238,8 @@ class _Call:
         self._message: bytes | None = None
         self._answer: bytes | None = None
         self._is_cancelled = False
-        self._n_awaited = (
-            2  # that its caller hung up or has the status, and that it is sent
-        )
+        self._is_watched = False
+        self._n_awaited = 1  # batches without which it is not over
         self.arrival = time.monotonic()
 
     def code(self) -> grpc.StatusCode | None:
@@ -244,7 +253,7 @@ class _Call:
         return max(self._deadline - time.time(), 0.0)
 
     def is_active(self) -> bool:
-        """Return whether the caller waits for the answer, as far as is known."""
+        """Return False for a call that had to wait and whose caller hung up."""
         return not self._is_cancelled
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
@@ -253,7 +262,11 @@ class _Call:
         raise _Aborted
 
     def watch(self) -> None:
-        """Ask to be told when the caller hangs up."""
+        """Ask to be told when the caller hangs up: a batch more, for calls that have to wait."""
+        if self._is_watched:
+            return
+        self._is_watched = True
+        self._n_awaited += 1
         close = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
         self._call.start_server_batch((close,), self._on_close)
 
@@ -291,17 +304,18 @@ class _Call:
             self._set(grpc.StatusCode.INTERNAL, b"Failed to serialize response!")
 
     def send(self) -> None:
-        """Send answer, if any, and status: one batch."""
+        """Send answer, if any, and status, and learn that the call is over: one batch."""
         code = 0 if self._code is None else self._code.value[0]
         start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
         status = cygrpc.SendStatusFromServerOperation(
             self._trailers, code, self._details, _NO_FLAGS
         )
-        operations: tuple[Any, ...] = (start, status)
+        operations = [start, status]
         if self._answer is not None:
-            answer = cygrpc.SendMessageOperation(self._answer, _NO_FLAGS)
-            operations = (start, answer, status)
-        self._call.start_server_batch(operations, self._on_sent)
+            operations.insert(1, cygrpc.SendMessageOperation(self._answer, _NO_FLAGS))
+        if not self._is_watched:
+            operations.append(cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS))
+        self._call.start_server_batch(operations, self._on_end)
 
     def _on_message(self, event: Any) -> _Outcome:
         self._message = event.batch_operations[0].message()
@@ -310,9 +324,9 @@ class _Call:
 
     def _on_close(self, event: Any) -> _Outcome:
         self._is_cancelled = event.batch_operations[0].cancelled()
-        return self._on_sent(event)
+        return self._on_end(event)
 
-    def _on_sent(self, event: Any) -> _Outcome:
+    def _on_end(self, event: Any) -> _Outcome:
         self._n_awaited -= 1
         if self._n_awaited:
             return None, ()
