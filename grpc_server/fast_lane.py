@@ -118,7 +118,7 @@ class FastLane:
             self._computed.append(call)
             self._work()
             return
-        if self._is_behind:
+        if self._is_behind or self._n_in_flight > 2 * MIN_LINE:
             call.watch()
         call.receive_message()
 
