@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -690,18 +691,21 @@ def predict_scripted(
     with scripted_server(servicer) as target, PredictionClient(target) as client:
         for _ in range(n_calls):
             answer = client.predict_frame(
-                pd.DataFrame({"a": list(values)}), rows_per_call=1
+                pd.DataFrame({"a": list(values)}), rows_per_call=1, calls_at_once=1
             )
     return servicer, answer
 
 
+@pytest.mark.parametrize("calls_at_once", [1, 2, 9])
 @pytest.mark.parametrize("rows_per_call", [1, 7, 40, 1000])
 def test_chunks_of_any_size_give_the_same_answer(
-    client: PredictionClient, to_frame: Frame, rows_per_call: int
+    client: PredictionClient, to_frame: Frame, rows_per_call: int, calls_at_once: int
 ) -> None:
     frame = to_frame(table_columns(40))
 
-    answer = client.predict_frame(frame, rows_per_call=rows_per_call)
+    answer = client.predict_frame(
+        frame, rows_per_call=rows_per_call, calls_at_once=calls_at_once
+    )
 
     assert to_columns(answer) == to_columns(client.predict_frame(frame))
 
@@ -717,7 +721,9 @@ def test_rows_are_cut_in_order_with_their_own_missing_rows(
 
     with scripted_server(servicer) as target, PredictionClient(target) as client:
         client.predict_frame(
-            to_frame({"a": [1.0, None, 3.0, None, None]}), rows_per_call=2
+            to_frame({"a": [1.0, None, 3.0, None, None]}),
+            rows_per_call=2,
+            calls_at_once=1,
         )
 
     columns = [request.columns[0] for request in chunks(servicer)]
@@ -729,7 +735,8 @@ def test_a_chunk_has_5000_rows_by_default() -> None:
     servicer = ScriptedServicer(answer_of_1)
 
     with scripted_server(servicer) as target, PredictionClient(target) as client:
-        client.predict_frame(pd.DataFrame({"a": np.arange(10_001.0)}))
+        frame = pd.DataFrame({"a": np.arange(10_001.0)})
+        client.predict_frame(frame, calls_at_once=1)
 
     sizes = [len(request.columns[0].doubles.values) for request in chunks(servicer)]
     assert sizes == [5000, 5000, 1]
@@ -791,14 +798,76 @@ def test_a_server_that_takes_fewer_rows_says_so(tmp_path: Path) -> None:
     assert len(answer) == 12
 
 
-@pytest.mark.parametrize("rows_per_call", [0, -1])
-def test_a_number_of_rows_below_one_is_refused(
-    client: PredictionClient, rows_per_call: int
+@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize("name", ["rows_per_call", "calls_at_once"])
+def test_a_number_below_one_is_refused(
+    client: PredictionClient, name: str, number: int
 ) -> None:
-    with pytest.raises(
-        ValueError, match=f"rows_per_call is {rows_per_call}; it must be"
-    ):
-        client.predict_frame(pd.DataFrame(PLAIN_COLUMNS), rows_per_call=rows_per_call)
+    options: dict[str, Any] = {name: number}
+
+    with pytest.raises(ValueError, match=f"{name} is {number}; it must be"):
+        client.predict_frame(pd.DataFrame(PLAIN_COLUMNS), **options)
+
+
+@pytest.mark.parametrize("calls_at_once", [1, 3])
+def test_as_many_chunks_are_on_their_way_as_said(calls_at_once: int) -> None:
+    # Each answer waits for as many calls as there are to be, and those are all.
+    together = threading.Barrier(calls_at_once, timeout=10)
+    lock = threading.Lock()
+    n_here, n_most = 0, 0
+
+    def answer_together(request: Any, context: grpc.ServicerContext) -> Any:
+        nonlocal n_here, n_most
+        if isinstance(request, pb.GetModelRequest):
+            return model_of("1")
+        with lock:
+            n_here += 1
+            n_most = max(n_most, n_here)
+        together.wait()
+        with lock:
+            n_here -= 1
+        return chunk_of("1")
+
+    servicer = ScriptedServicer(answer_together)
+    with scripted_server(servicer) as target, PredictionClient(target) as client:
+        client.predict_frame(
+            pd.DataFrame({"a": [1.0] * 6}),
+            rows_per_call=1,
+            calls_at_once=calls_at_once,
+        )
+
+    assert n_most == calls_at_once
+    assert len(chunks(servicer)) == 6
+
+
+def test_chunks_behind_one_that_fails_are_cancelled() -> None:
+    is_cancelled = threading.Event()
+    is_on_its_way = threading.Event()
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if isinstance(request, pb.GetModelRequest):
+            return model_of("1")
+        if request.columns[0].doubles.values[0] == 1.0:
+            assert is_on_its_way.wait(10)
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "who?")
+        context.add_callback(is_cancelled.set)
+        is_on_its_way.set()
+        assert is_cancelled.wait(10)
+        return chunk_of("1")
+
+    servicer = ScriptedServicer(answer)
+    with scripted_server(servicer) as target, PredictionClient(target) as client:
+        with pytest.raises(PredictionError, match="who") as caught:
+            client.predict_frame(pd.DataFrame({"a": [1.0, 2.0]}), rows_per_call=1)
+        assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
+        assert is_cancelled.wait(5)
+
+
+def test_a_cancelled_chunk_fails_the_frame() -> None:
+    with pytest.raises(PredictionError) as caught:
+        predict_scripted(model_of("1"), status_of(grpc.StatusCode.CANCELLED, "gone"))
+
+    assert caught.value.code is grpc.StatusCode.CANCELLED
 
 
 def test_a_chunk_is_tried_again_and_has_a_deadline() -> None:

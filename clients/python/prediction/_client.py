@@ -20,9 +20,14 @@ from prediction._errors import (
     PredictionError,
     UnavailableError,
 )
-from prediction._frames import DEFAULT_ROWS_PER_CALL, FrameCall
+from prediction._frames import (
+    DEFAULT_CALLS_AT_ONCE,
+    DEFAULT_ROWS_PER_CALL,
+    FrameCall,
+)
 from prediction._messages import Instance, to_model, to_prediction, to_request
 from prediction._models import HealthStatus, Model, Prediction
+from prediction._pending import PendingCall
 from prediction._statuses import to_exception
 from prediction._tables import FrameT, to_table
 from prediction.v1 import prediction_service_pb2 as pb
@@ -153,6 +158,7 @@ class PredictionClient:
         *,
         ignore_extra: bool = False,
         rows_per_call: int = DEFAULT_ROWS_PER_CALL,
+        calls_at_once: int = DEFAULT_CALLS_AT_ONCE,
         timeout_seconds: float | None = None,
     ) -> FrameT:
         """Predict the class of each row of a pandas or polars DataFrame, or of none.
@@ -172,6 +178,9 @@ class PredictionClient:
             Whether columns that the model does not have are left out; otherwise they are an error.
         rows_per_call : int, default=5000
             The most rows of a chunk, [1, inf). Chunks have less where they would exceed 2 MiB.
+        calls_at_once : int, default=2
+            The most chunks that are on their way at a time, [1, inf). With two, one is answered
+            while the next is written and sent; more keep more servers busy.
         timeout_seconds : float or None, default=None
             Time for the call of each chunk, (0, 86400]. None takes the client's.
 
@@ -192,19 +201,20 @@ class PredictionClient:
         TypeError
             If `frame` is no DataFrame of the two libraries.
         ValueError
-            If `rows_per_call` is below 1.
+            If `rows_per_call` or `calls_at_once` is below 1.
         PredictionError
             If a call fails for another reason; its subclasses tell which.
         """
-        if rows_per_call < 1:
-            raise ValueError(f"rows_per_call is {rows_per_call}; it must be 1 or more")
+        _check_positive("rows_per_call", rows_per_call)
+        _check_positive("calls_at_once", calls_at_once)
         call = FrameCall(
             to_table(frame),
-            predict=lambda request: self._call(
+            send=lambda request: self._begin(
                 self._stub.BatchPredict, request, timeout_seconds
             ),
             fetch_model=lambda: self.get_model(timeout_seconds=timeout_seconds),
             rows_per_call=rows_per_call,
+            calls_at_once=calls_at_once,
             ignore_extra=ignore_extra,
         )
         return cast(FrameT, call.run(self._known_model))
@@ -301,16 +311,34 @@ class PredictionClient:
         request: _RequestT,
         timeout_seconds: float | None,
     ) -> _ResponseT:
-        timeout = self._timeout_seconds
-        if timeout_seconds is not None:
-            timeout = _checked_timeout(timeout_seconds)
+        timeout = self._timeout_of(timeout_seconds)
         try:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise to_exception(error) from error
         except ValueError as error:
-            # The one ValueError of a stub, which is none of the caller's values.
-            raise RuntimeError(f"{self!r} is closed") from error
+            raise self._closed() from error
+
+    def _begin(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_RequestT, _ResponseT]",
+        request: _RequestT,
+        timeout_seconds: float | None,
+    ) -> PendingCall[_ResponseT]:
+        timeout = self._timeout_of(timeout_seconds)
+        try:
+            return PendingCall(method.future(request, timeout=timeout))
+        except ValueError as error:
+            raise self._closed() from error
+
+    def _timeout_of(self, timeout_seconds: float | None) -> float:
+        if timeout_seconds is None:
+            return self._timeout_seconds
+        return _checked_timeout(timeout_seconds)
+
+    def _closed(self) -> RuntimeError:
+        # What the one ValueError of a stub means, which is none of the caller's values.
+        return RuntimeError(f"{self!r} is closed")
 
 
 def _checked_timeout(seconds: float) -> float:
@@ -320,6 +348,11 @@ def _checked_timeout(seconds: float) -> float:
             f"{MAX_TIMEOUT_SECONDS:.0f}"
         )
     return seconds
+
+
+def _check_positive(name: str, number: int) -> None:
+    if number < 1:
+        raise ValueError(f"{name} is {number}; it must be 1 or more")
 
 
 def _checked_attempts(count: int) -> int:

@@ -2,7 +2,9 @@
 
 import re
 from array import array
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +13,13 @@ import grpc
 from prediction._columns import MAX_CHUNK_BYTES, encode, to_requests
 from prediction._errors import FieldViolation, InvalidInstanceError, ModelChangedError
 from prediction._models import Model
+from prediction._pending import PendingCall
 from prediction._tables import FrameTable
 from prediction.v1 import prediction_service_pb2 as pb
 
 DEFAULT_ROWS_PER_CALL = 5000
+# One chunk is answered while the next is written and sent.
+DEFAULT_CALLS_AT_ONCE = 2
 _MAX_RESENDS = 1
 # As the server names the rows of a chunk: columns["city"].strings.values[3], row 3 is missing.
 _ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\])|(?<=\brow )[0-9]+(?= is missing)")
@@ -43,6 +48,20 @@ class _Answers:
         self.n_answers += 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk that is on its way, and its first row."""
+
+    start: int
+    call: PendingCall[pb.BatchPredictResponse]
+
+    def result(self) -> pb.BatchPredictResponse:
+        try:
+            return self.call.result()
+        except InvalidInstanceError as error:
+            raise _in_frame(error, self.start) from error
+
+
 class FrameCall:
     """One call of `PredictionClient.predict_frame`.
 
@@ -50,12 +69,14 @@ class FrameCall:
     ----------
     table : FrameTable
         The frame.
-    predict : callable
-        Sends one chunk.
+    send : callable
+        Sends one chunk, and does not wait for its answer.
     fetch_model : callable
         Asks for the model that answers now.
     rows_per_call : int
         The most rows of a chunk, 1 or more.
+    calls_at_once : int
+        The most chunks that are on their way at a time, 1 or more.
     ignore_extra : bool
         Whether columns that the model does not have are left out.
     """
@@ -64,15 +85,17 @@ class FrameCall:
         self,
         table: FrameTable,
         *,
-        predict: Callable[[pb.BatchPredictRequest], pb.BatchPredictResponse],
+        send: Callable[[pb.BatchPredictRequest], PendingCall[pb.BatchPredictResponse]],
         fetch_model: Callable[[], Model],
         rows_per_call: int,
+        calls_at_once: int,
         ignore_extra: bool,
     ) -> None:
         self._table = table
-        self._predict = predict
+        self._send = send
         self._fetch_model = fetch_model
         self._rows_per_call = rows_per_call
+        self._calls_at_once = calls_at_once
         self._ignore_extra = ignore_extra
 
     def run(self, known_model: Model | None) -> Any:
@@ -88,7 +111,7 @@ class FrameCall:
         n_resends = 0
         while True:
             try:
-                return self._to_frame(model, self._send(model))
+                return self._to_frame(model, self._answer(model))
             except InvalidInstanceError:
                 # The frame may fit the model that has come since.
                 newest = self._fetch_model()
@@ -103,21 +126,34 @@ class FrameCall:
                 newest = self._fetch_model()
             model, is_fresh = newest, True
 
-    def _send(self, model: Model) -> _Answers:
+    def _answer(self, model: Model) -> _Answers:
         """Send all chunks; raise `_OtherVersion` if not all answers are of that model."""
         columns = encode(self._table, model, ignore_extra=self._ignore_extra)
+        requests = to_requests(columns, self._table.n_rows, self._max_rows(model))
         answers = _Answers()
-        for start, request in to_requests(
-            columns, self._table.n_rows, self._max_rows(model)
-        ):
-            try:
-                response = self._predict(request)
-            except InvalidInstanceError as error:
-                raise _in_frame(error, start) from error
-            if response.model_version != model.model_version:
-                raise _OtherVersion(response.model_version, answers.n_answers)
-            answers.add(response)
+        with closing(self._send_ahead(requests)) as responses:
+            for response in responses:
+                if response.model_version != model.model_version:
+                    raise _OtherVersion(response.model_version, answers.n_answers)
+                answers.add(response)
         return answers
+
+    def _send_ahead(
+        self, requests: Iterable[tuple[int, pb.BatchPredictRequest]]
+    ) -> Generator[pb.BatchPredictResponse, None, None]:
+        """Yield the answers in the order of the chunks, while the next ones are on their way."""
+        pending: deque[_Chunk] = deque()
+        try:
+            for start, request in requests:
+                if len(pending) == self._calls_at_once:
+                    yield pending.popleft().result()
+                pending.append(_Chunk(start, self._send(request)))
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # Nobody waits for these once another failed.
+            for chunk in pending:
+                chunk.call.cancel()
 
     def _max_rows(self, model: Model) -> int:
         # A double per class comes back for each row.
