@@ -118,6 +118,7 @@ class FastLane:
             self._computed.append(call)
             self._work()
             return
+        # It may have waited already, in grpc-core, or will do so: its caller may hang up meanwhile.
         if self._is_behind or self._n_in_flight > 2 * MIN_LINE:
             call.watch()
         call.receive_message()
