@@ -7,10 +7,17 @@ DomainError
  ├─ DeadlineExceeded       the caller's deadline passed before the prediction began
  ├─ CallCancelled          the caller hung up before the prediction began
  ├─ Overloaded             more calls are in flight than the server lets in
+ ├─ MalformedMessage       the bytes are no message of the method's type
+ ├─ MessageMissing         the caller sent no message
+ ├─ MessageOverdue         the message did not come in time
+ ├─ MessageRefused         grpcio refused the message, and told the caller
+ ├─ UnknownMethod          the server has no such method
+ ├─ UnknownService         health is asked of a service that the server does not have
+ ├─ ServerStops            a watch ends, since the server does
  └─ StartupError           the process cannot do its work; the message says what to change
      ├─ SettingsError      a flag or an environment variable is unknown or has no valid value
      ├─ RegistryError      the registry cannot give the model that was asked for
-     ├─ FastLaneUnusable   this grpcio does not carry the fast lane
+     ├─ GrpcioUnusable     this grpcio lacks what the server rests on
      └─ ArtifactError      the model's file cannot be served
          ├─ ArtifactMissing   there is no such file
          ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
@@ -125,6 +132,34 @@ class Overloaded(DomainError):
     """More calls are in flight than the server lets in."""
 
 
+class MalformedMessage(DomainError):
+    """The bytes are no message of the method's type."""
+
+
+class MessageMissing(DomainError):
+    """The caller sent no message where the method takes one."""
+
+
+class MessageOverdue(DomainError):
+    """The message, or the next one of a stream, did not come in time."""
+
+
+class MessageRefused(DomainError):
+    """grpcio refused the message, and told the caller; this is for the counters alone."""
+
+
+class UnknownMethod(DomainError):
+    """The server has no such method."""
+
+
+class UnknownService(DomainError):
+    """Health is asked of a service that the server does not have."""
+
+
+class ServerStops(DomainError):
+    """A watch ends, since the server does."""
+
+
 class StartupError(DomainError):
     """The process cannot do its work."""
 
@@ -133,8 +168,8 @@ class SettingsError(StartupError):
     """A flag or an environment variable is unknown or has no valid value."""
 
 
-class FastLaneUnusable(StartupError):
-    """This grpcio does not carry the fast lane; the pool answers instead."""
+class GrpcioUnusable(StartupError):
+    """This grpcio lacks what the server rests on."""
 
 
 class RegistryError(StartupError):

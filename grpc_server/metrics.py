@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -25,6 +26,18 @@ class Method:
         """Split a path such as "/prediction.v1.PredictionService/Predict"."""
         service, _, name = path.lstrip("/").partition("/")
         return cls(service, name)
+
+
+class CallCounter(Protocol):
+    """Counts the calls of one method."""
+
+    def count_started(self) -> None:
+        """Count one call that began."""
+        ...
+
+    def record(self, code: str, seconds: float) -> None:
+        """Count one call that ended with `code`, such as "OK", after `seconds` of work."""
+        ...
 
 
 class CallMetrics:
@@ -88,10 +101,12 @@ class DeferredMethodMetrics(MethodMetrics):
 
     def __init__(self, metrics: "Metrics", method: Method) -> None:
         super().__init__(metrics, method)
+        self._n_started = 0
         self._ended: list[tuple[str, float]] = []
 
     def count_started(self) -> None:
-        """Leave it to `flush`: on one thread, a call that began has ended before the next."""
+        """Note one call that began."""
+        self._n_started += 1
 
     def record(self, code: str, seconds: float) -> None:
         """Note one call that ended with `code`, such as "OK", after `seconds`."""
@@ -99,8 +114,10 @@ class DeferredMethodMetrics(MethodMetrics):
 
     def flush(self) -> None:
         """Count the calls that are noted."""
+        if self._n_started:
+            self._started.inc(self._n_started)
+            self._n_started = 0
         for code, seconds in self._ended:
-            super().count_started()
             super().record(code, seconds)
         self._ended.clear()
 

@@ -1,6 +1,5 @@
 """Puts the parts of one server together, and takes it through its life."""
 
-import logging
 import threading
 
 import grpc
@@ -13,25 +12,25 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from grpc_server.admission import BoundedPool
-from grpc_server.errors import FastLaneUnusable, StartupError
-from grpc_server.fast_lane import FastLane, check_fast_lane
-from grpc_server.health import SERVICE_NAME, Health
+from grpc_server.calls import Desk
+from grpc_server.channel_options import make_channel_options
+from grpc_server.desks import AtOnce, FastLane, OpenCalls, Workers
+from grpc_server.dispatcher import Dispatcher
+from grpc_server.errors import StartupError
+from grpc_server.health import HEALTH_NAME, SERVICE_NAME, Health, HealthServicer
 from grpc_server.http_endpoint import HttpEndpoint, make_app
-from grpc_server.interceptor import EdgeInterceptor
-from grpc_server.metrics import DeferredMethodMetrics, Method, Metrics
+from grpc_server.metrics import DeferredMethodMetrics, Method, MethodMetrics, Metrics
 from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.ports import check_address, telling_the_address
+from grpc_server.self_test import check_grpcio
 from grpc_server.servicer import PredictionServicer
 from grpc_server.settings import Settings
+from grpc_server.unknown_methods import UNKNOWN, ServingThread, UnknownMethods
 from prediction.v1 import prediction_service_pb2_grpc
 
-_log = logging.getLogger(__name__)
-
 PREDICT_PATH = f"/{SERVICE_NAME}/Predict"
-
-# A bound on memory, some 13 KiB each: what waits in grpc-core until the serving thread accepts it.
-_MAX_PENDING_CALLS = 10_000
+# Messages that wait for a worker may take the room of so many of the largest.
+_N_WAITING_MESSAGES = 8
 
 
 class PredictionServer:
@@ -127,20 +126,26 @@ class GrpcEndpoint:
         self._metrics = metrics
         self._health = health
         self._slot = ModelSlot()
-        pool = BoundedPool(settings.workers, settings.max_calls_in_flight)
-        streams = BoundedPool(settings.max_streams, settings.max_streams)
-        self._edge = EdgeInterceptor(self._metrics, pool, streams, SERVICE_NAME)
-        self._grpc = self._build_grpc_server(pool, shares_port)
-        self._fast_lane = self._open_fast_lane() if settings.lane == "fast" else None
-        lane = "pool" if self._fast_lane is None else "fast"
-        self._metrics.show_lane(lane, asked=settings.lane)
+        check_grpcio()
+        self._workers = Workers(
+            settings.workers,
+            settings.max_calls_in_flight,
+            _N_WAITING_MESSAGES * settings.max_message_bytes,
+        )
+        self._server = self._build_server(shares_port)
+        self._dispatcher = Dispatcher(
+            self._server,
+            message_seconds=settings.message_seconds,
+            pause_seconds=settings.stream_idle_seconds,
+            taking_seconds=settings.answer_seconds,
+        )
+        self._give_desks()
+        metrics.show_lane(settings.lane, asked=settings.lane)
         self.port = self._bind(shares_port)
 
     def start(self) -> None:
         """Begin to answer."""
-        self._grpc.start()
-        if self._fast_lane is not None:
-            self._fast_lane.start()
+        self._dispatcher.start()
 
     def serve(self, model: LoadedModel) -> None:
         """Let `model` answer from now on."""
@@ -159,68 +164,67 @@ class GrpcEndpoint:
     def stop(self) -> None:
         """Take no new calls, give those in flight the grace time, and free the port."""
         self._health.set_not_ready("stopping")
-        self._grpc.stop(self._settings.grace_seconds).wait()
+        self._health.end_watches()
+        self._dispatcher.stop(self._settings.grace_seconds)
+        self._workers.stop()
 
-    def _open_fast_lane(self) -> FastLane | None:
-        """Take Predict off the pool, or leave it there if grpcio has changed."""
-        try:
-            check_fast_lane()
-        except FastLaneUnusable as error:
-            fields = {"reason": str(error)}
-            _log.warning("fast lane unusable", extra={"fields": fields})
-            return None
-        metrics = DeferredMethodMetrics(self._metrics, Method.from_path(PREDICT_PATH))
-        return FastLane(
-            self._grpc,
-            PREDICT_PATH,
-            lambda handler: self._edge.wrap(PREDICT_PATH, handler, metrics),
-            self._settings.max_calls_in_flight,
-            metrics.flush,
-        )
-
-    def _build_grpc_server(self, pool: BoundedPool, shares_port: bool) -> grpc.Server:
+    def _build_server(self, shares_port: bool) -> grpc.Server:
         settings = self._settings
+        unknown = MethodMetrics(self._metrics, UNKNOWN, "unknown")
         server = grpc.server(
-            pool,
-            interceptors=[self._edge],
-            options=_channel_options(settings, shares_port),
+            ServingThread(),  # type: ignore[arg-type]  # any executor does
+            interceptors=[UnknownMethods(unknown)],
+            options=make_channel_options(settings, shares_port),
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionServicer(self._slot, self._metrics, settings.max_batch_rows),
             server,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(
+            HealthServicer(self._health), server
+        )
         if settings.reflection:
-            names = (SERVICE_NAME, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+            names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         return server
+
+    def _give_desks(self) -> None:
+        settings, workers = self._settings, self._workers
+        streams = OpenCalls(settings.max_streams, workers.take_unbounded)
+        self._serve_predict()
+        self._serve(SERVICE_NAME, "BatchPredict", workers)
+        self._serve(SERVICE_NAME, "GetModel", workers)
+        self._serve(SERVICE_NAME, "StreamPredict", streams, "bidi_stream")
+        at_once = AtOnce()
+        watches = OpenCalls(settings.max_watches, at_once.take)
+        self._serve(HEALTH_NAME, "Check", at_once)
+        self._serve(HEALTH_NAME, "List", at_once)
+        self._serve(HEALTH_NAME, "Watch", watches, "server_stream")
+        if settings.reflection:
+            calls = OpenCalls(settings.max_streams, workers.take_unbounded)
+            name = "ServerReflectionInfo"
+            self._serve(reflection.SERVICE_NAME, name, calls, "bidi_stream")
+
+    def _serve_predict(self) -> None:
+        settings, dispatcher = self._settings, self._dispatcher
+        if settings.lane == "pool":
+            self._serve(SERVICE_NAME, "Predict", self._workers)
+            return
+        metrics = DeferredMethodMetrics(self._metrics, Method.from_path(PREDICT_PATH))
+        lane = FastLane(dispatcher.queue, settings.max_calls_in_flight, metrics.flush)
+        dispatcher.serve(PREDICT_PATH, lane, metrics)
+
+    def _serve(
+        self, service: str, name: str, desk: Desk, grpc_type: str = "unary"
+    ) -> None:
+        metrics = MethodMetrics(self._metrics, Method(service, name), grpc_type)
+        self._dispatcher.serve(f"/{service}/{name}", desk, metrics)
 
     def _bind(self, shares_port: bool) -> int:
         host, port = self._settings.host, self._settings.port
         with telling_the_address(host, port):
             if not shares_port:
                 check_address(host, port)
-            return self._grpc.add_insecure_port(
+            return self._server.add_insecure_port(
                 f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             )
-
-
-def _channel_options(settings: Settings, shares_port: bool) -> list[tuple[str, int]]:
-    options = [
-        # Else a second server on the same port takes half of the calls without an error.
-        ("grpc.so_reuseport", int(shares_port)),
-        # Beyond so many calls that nobody has accepted, 1,000 by default, grpc-core cancels some at
-        # random, without a word to the caller: before that, the bound of calls in flight refuses
-        # them, and says when to try again.
-        ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
-        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-    ]
-    if settings.max_connection_age_seconds:
-        # A connection kept by a busy client outlives the draining, since it needs no endpoint any
-        # more: a call that arrives on it while the server stops is answered CANCELLED, which no
-        # client tries again. It also lets clients find pods that are new.
-        age_ms = max(1, round(settings.max_connection_age_seconds * 1000))
-        options.append(("grpc.max_connection_age_ms", age_ms))
-    return options

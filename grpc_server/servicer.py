@@ -6,7 +6,6 @@ from heapq import nlargest
 
 import grpc
 
-from grpc_server.admission import check_waited_for
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel, ModelSlot, read_batch
@@ -62,7 +61,6 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         """Predict the classes of instances, chunk by chunk, with the model of the first one."""
         model = self._slot.get()
         for number, request in enumerate(request_iterator):
-            check_waited_for(context)
             try:
                 answer = self._predict_batch(model, request.chunk)
             except InvalidInstance as error:

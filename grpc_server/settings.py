@@ -43,6 +43,17 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _positive_seconds(text: str) -> float:
+    allowed = "a number of seconds in (0, 3600]"
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not 0 < value <= 3600:
+        raise ValueError(allowed)
+    return value
+
+
 def _boolean(text: str) -> bool:
     try:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -130,9 +141,38 @@ class Settings:
         "max-message-bytes, which by default holds 10,000 instances of 200 numbers",
     )
     max_streams: int = _setting(
-        16,
-        _integer(1, 1024),
-        "most streams at once, each of which has a thread; more get RESOURCE_EXHAUSTED",
+        1024,
+        _integer(1, 100_000),
+        "most open streams; more get RESOURCE_EXHAUSTED; one that waits for its caller holds no "
+        "thread",
+    )
+    max_watches: int = _setting(
+        10_000,
+        _integer(1, 1_000_000),
+        "most open calls of Health/Watch, some 10 KiB each; clients that check health have one for "
+        "each connection; more get RESOURCE_EXHAUSTED",
+    )
+    max_calls_per_connection: int = _setting(
+        1024,
+        _integer(1, 100_000),
+        "calls that one connection may have open, so that none takes all the memory; clients hold "
+        "further ones back, once they know",
+    )
+    message_seconds: float = _setting(
+        10.0,
+        _positive_seconds,
+        "seconds that a call may wait for its message; then it gets DEADLINE_EXCEEDED",
+    )
+    stream_idle_seconds: float = _setting(
+        300.0,
+        _positive_seconds,
+        "seconds that a stream may wait for its next message; then it gets DEADLINE_EXCEEDED",
+    )
+    answer_seconds: float = _setting(
+        60.0,
+        _positive_seconds,
+        "seconds that a caller may take to receive an answer; then the call is cut off, since the "
+        "answer is kept in memory until then",
     )
     drain_seconds: float = _setting(
         5.0,
@@ -147,6 +187,24 @@ class Settings:
         _seconds,
         "seconds, give or take a tenth, after which a connection is ended once its calls are "
         "answered; below drain-seconds, a stop meets no open connection; 0 never ends one",
+    )
+    max_connection_idle_seconds: float = _setting(
+        900.0,
+        _seconds,
+        "seconds without a call after which a connection is ended; the next call makes another; 0 "
+        "never ends one",
+    )
+    keepalive_seconds: float = _setting(
+        60.0,
+        _positive_seconds,
+        "seconds of silence after which a client is asked for a sign of life; without one within "
+        "20 s, its connection and calls are dropped",
+    )
+    min_ping_seconds: float = _setting(
+        5.0,
+        _seconds,
+        "least seconds between two pings of a client on a quiet connection; one that pings more "
+        "often is disconnected; Go clients and balancers ping every 10 s or more",
     )
     log_level: str = _setting(
         "INFO", _log_level, "least level to log: " + ", ".join(LOG_LEVELS)

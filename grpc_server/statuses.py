@@ -15,8 +15,15 @@ from grpc_server.errors import (
     DeadlineExceeded,
     DomainError,
     InvalidInstance,
+    MalformedMessage,
+    MessageMissing,
+    MessageOverdue,
+    MessageRefused,
     ModelUnavailable,
     Overloaded,
+    ServerStops,
+    UnknownMethod,
+    UnknownService,
 )
 
 ERROR_DOMAIN = "prediction.v1"
@@ -30,6 +37,14 @@ STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     CallCancelled: grpc.StatusCode.CANCELLED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
+    # gRPC's own code for a wrong number of messages.
+    MessageMissing: grpc.StatusCode.UNIMPLEMENTED,
+    MessageOverdue: grpc.StatusCode.DEADLINE_EXCEEDED,
+    MessageRefused: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnknownMethod: grpc.StatusCode.UNIMPLEMENTED,
+    UnknownService: grpc.StatusCode.NOT_FOUND,
+    ServerStops: grpc.StatusCode.UNAVAILABLE,
 }
 
 _REASON_BY_ERROR: Mapping[type[DomainError], str] = {
@@ -39,6 +54,13 @@ _REASON_BY_ERROR: Mapping[type[DomainError], str] = {
     DeadlineExceeded: "DEADLINE_EXCEEDED",
     CallCancelled: "CANCELLED",
     Overloaded: "OVERLOADED",
+    MalformedMessage: "MALFORMED_MESSAGE",
+    MessageMissing: "MESSAGE_MISSING",
+    MessageOverdue: "MESSAGE_OVERDUE",
+    MessageRefused: "MESSAGE_REFUSED",
+    UnknownMethod: "UNKNOWN_METHOD",
+    UnknownService: "UNKNOWN_SERVICE",
+    ServerStops: "SERVER_STOPS",
 }
 
 

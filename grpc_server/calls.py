@@ -1,0 +1,497 @@
+"""The calls of one server, from their headers to their status, and the error boundary around each.
+
+::
+
+    headers ── no room at the desk ────────────────> refused, the message is never read
+       │
+    waits for its message ── too long ─────────────> refused; nothing was held for it
+       │
+    taken by its desk: decode, handler, encode ────> errors become statuses of the table
+       │
+    answered ── the caller takes it too slowly ────> cut off
+       │
+    over ──────────────────────────────────────────> counted by the status that the caller saw
+
+A unary call has one message and one answer. A stream repeats that for each message; while it waits
+for the next one, it holds neither a thread nor a message. A watch is answered whenever there is
+news.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
+from time import monotonic, perf_counter
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from grpc_server.admission import check_waited_for
+from grpc_server.errors import (
+    CallCancelled,
+    DomainError,
+    MalformedMessage,
+    MessageMissing,
+    MessageOverdue,
+    MessageRefused,
+    ServerStops,
+)
+from grpc_server.grpcio_internals import Handler, RawCall
+from grpc_server.metrics import CallCounter
+from grpc_server.patience import Patience
+from grpc_server.statuses import internal_status, to_status
+
+# A caller's clock ends a call a little before the server's would: the request was under way for a
+# moment, and gRPC rounds the time that it sends up.
+_DEADLINE_TOLERANCE = 0.02  # of the time that the call had
+_DEADLINE_TOLERANCE_SECONDS = 0.02
+
+_log = logging.getLogger(__name__)
+
+
+class Desk(Protocol):
+    """Where the calls of a method are computed, and how many of them there may be."""
+
+    def admit(self, call: "Call") -> bool:
+        """Return whether there is room for a call; refuse it if not, before its message is read."""
+        ...
+
+    def take(self, call: "Call") -> None:
+        """Compute what has come for a call, and send what comes of it, now or later."""
+        ...
+
+    def forget(self, call: "Call") -> None:
+        """Make room if the desk has counted the call, which is over."""
+        ...
+
+
+class Gate:
+    """Holds answers back while it is closed.
+
+    A caller that waits for an answer sends nothing. So a server that stops closes the gate, tells
+    its callers that it goes, and opens the gate again: no call is on its way to a server that has
+    stopped meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._held: deque[UnaryCall] = deque()
+
+    def close(self) -> None:
+        """Hold answers from now on."""
+        self.is_closed = True
+
+    def open(self) -> None:
+        """Send what was held, and hold no more."""
+        self.is_closed = False
+        self._release()
+
+    def hold(self, call: "UnaryCall") -> None:
+        """Keep the answer of `call` until the gate opens."""
+        self._held.append(call)
+        if (
+            not self.is_closed
+        ):  # opened just now by another thread, which may not have seen it
+            self._release()
+
+    def _release(self) -> None:
+        while True:
+            try:
+                call = self._held.popleft()
+            except IndexError:
+                return
+            call.send_now()
+
+
+@dataclass(frozen=True, slots=True)
+class Patiences:
+    """What calls may wait for, each with a time of its own.
+
+    Parameters
+    ----------
+    message : Patience
+        The first message of a call.
+    pause : Patience
+        The next message of a stream.
+    taking : Patience
+        The caller, who is to take an answer.
+    """
+
+    message: "Patience[Call]"
+    pause: "Patience[Call]"
+    taking: "Patience[Call]"
+
+
+class Method:
+    """One method of the server.
+
+    Parameters
+    ----------
+    handler : grpc.RpcMethodHandler
+        Standard handler. Its deserializer may raise errors of the domain. The behavior of a stream
+        yields one answer for each message; that of a watch returns a `Subscription`.
+    desk : Desk
+        Where its calls are computed.
+    counter : CallCounter
+        Where its calls are counted.
+    patiences : Patiences
+        How long its calls may keep others waiting.
+    gate : Gate
+        What answers of unary calls pass.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        desk: Desk,
+        counter: CallCounter,
+        patiences: Patiences,
+        gate: Gate,
+    ) -> None:
+        assert handler.request_deserializer and handler.response_serializer
+        self.desk = desk
+        self.counter = counter
+        self.patiences = patiences
+        self.gate = gate
+        self.decode = handler.request_deserializer
+        self.encode = handler.response_serializer
+        kind, behavior = next(
+            (kind, behavior)
+            for kind, behavior in (
+                (UnaryCall, handler.unary_unary),
+                (StreamCall, handler.stream_stream),
+                (WatchCall, handler.unary_stream),
+            )
+            if behavior is not None
+        )
+        self._kind: type[Call] = kind
+        self.behavior: Callable[..., Any] = behavior
+
+    def begin(self, event: Any) -> "Call":
+        """Begin the call that `event` brings."""
+        call = self._kind(self, event)
+        self.counter.count_started()
+        return call
+
+
+class Call(RawCall):
+    """One call, and the context of its handler; the base of the three kinds."""
+
+    is_counted = False
+    _code: grpc.StatusCode | None = None
+    _details = b""
+    _trailers: Any = None
+    _seconds = 0.0
+    _is_ended_by_core = False
+
+    def __init__(self, method: Method, event: Any) -> None:
+        super().__init__(event)
+        self._method = method
+
+    def begin(self) -> None:
+        """Ask for the message, or refuse the call."""
+        if not self._method.desk.admit(self):
+            return
+        self._method.patiences.message.begin(self)
+        self.receive_message()
+
+    def time_remaining(self) -> float:
+        """Return the seconds until the deadline, infinite without one."""
+        if self.deadline == inf:
+            return inf
+        return max(self.deadline - monotonic(), 0.0)
+
+    def is_active(self) -> bool:
+        """Return False for a call whose caller is known to have hung up."""
+        return not self.is_cancelled
+
+    def refuse(self, status: grpc.Status) -> None:
+        """Let the call end with `status`, which is ready: in a storm they are many."""
+        self._code, self._details = status.code, status.details.encode()
+        self._trailers = status.trailing_metadata
+
+    def fail(self, error: DomainError) -> None:
+        """Let the call end with the status of `error`."""
+        self._fail(to_status(error))
+
+    def compute(self) -> None:
+        """Make of the message that came what is to be sent."""
+        raise NotImplementedError
+
+    def send(self) -> None:
+        """Send what was computed, or the status that the call has failed with."""
+        raise NotImplementedError
+
+    def expire(self, what: str, seconds: float) -> None:
+        """End a call that waited too long for a message."""
+        self.fail(MessageOverdue(f"no {what} came within {seconds:g} s"))
+        self.send()
+
+    def on_over(self) -> None:
+        """Count the call by the status that its caller saw."""
+        method = self._method
+        method.patiences.taking.end(self)
+        method.counter.record(self._seen_code(), self._seconds)
+        method.desk.forget(self)
+
+    def _send_end(self, answer: bytes | None) -> None:
+        self._method.patiences.taking.begin(self)
+        code = 0 if self._code is None else self._code.value[0]
+        self.send_end(answer, code, self._details, self._trailers)
+
+    def _fail_without_message(self, *, is_refused: bool) -> None:
+        self._is_ended_by_core = is_refused
+        self.fail(
+            MessageRefused("the message is too large or cannot be decompressed")
+            if is_refused
+            else MessageMissing("no message came; the method takes exactly one")
+        )
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do `work`; let no error out but as a status of the table."""
+        start = perf_counter()
+        try:
+            check_waited_for(self)
+            work()
+        except DomainError as error:
+            self.fail(error)
+        except DecodeError:
+            self.fail(MalformedMessage("the message cannot be decoded"))
+        except Exception:
+            status, error_id = internal_status()
+            _log.exception("call failed", extra={"fields": {"error_id": error_id}})
+            self._fail(status)
+        finally:
+            self._seconds += perf_counter() - start
+
+    def _fail(self, status: Status) -> None:
+        self.refuse(rpc_status.to_status(status))
+
+    def _seen_code(self) -> str:
+        if self.is_cancelled and not self._is_ended_by_core:
+            return "DEADLINE_EXCEEDED" if self._is_late() else "CANCELLED"
+        return "OK" if self._code is None else self._code.name
+
+    def _is_late(self) -> bool:
+        tolerance_seconds = max(
+            _DEADLINE_TOLERANCE_SECONDS,
+            _DEADLINE_TOLERANCE * (self.deadline - self.arrival),
+        )
+        return self.deadline != inf and self.time_remaining() <= tolerance_seconds
+
+
+class UnaryCall(Call):
+    """One message, one answer."""
+
+    _answer: bytes | None = None
+
+    def on_message(self, is_refused: bool) -> None:
+        """Hand the call to its desk."""
+        if not self._method.patiences.message.end(self):
+            return  # overdue, and answered already
+        if self.message is None:
+            self._fail_without_message(is_refused=is_refused)
+            self.send()
+        else:
+            self._method.desk.take(self)
+
+    def compute(self) -> None:
+        """Run the handler on the message, and keep what comes of it."""
+        self._guard(self._compute)
+
+    def send(self) -> None:
+        """Send answer or status, unless the gate is closed."""
+        if self._method.gate.is_closed:
+            self._method.gate.hold(self)
+        else:
+            self.send_now()
+
+    def send_now(self) -> None:
+        """Send answer or status."""
+        self._send_end(self._answer)
+
+    def _compute(self) -> None:
+        method = self._method
+        assert self.message is not None
+        request = method.decode(self.message)
+        self.message = None
+        self._answer = method.encode(method.behavior(request, self))
+
+
+class _Inbox(Iterator[Any]):
+    """The messages of a stream as its handler iterates over them: those that have come."""
+
+    def __init__(self) -> None:
+        self._messages: deque[Any] = deque()
+
+    def put(self, message: Any) -> None:
+        self._messages.append(message)
+
+    def __next__(self) -> Any:
+        if not self._messages:
+            raise StopIteration
+        return self._messages.popleft()
+
+
+class StreamCall(Call):
+    """Messages and answers by turns; whoever takes no answer is asked for no message."""
+
+    _answer: bytes | None = None
+
+    def __init__(self, method: Method, event: Any) -> None:
+        super().__init__(method, event)
+        self._inbox = _Inbox()
+        self._answers: Any = method.behavior(self._inbox, self)
+        self._patience = method.patiences.message
+
+    def begin(self) -> None:
+        """Ask for the first message, or refuse the stream."""
+        self.watch()
+        super().begin()
+
+    def on_message(self, is_refused: bool) -> None:
+        """Let the desk answer the message, or come to the end."""
+        if not self._patience.end(self):
+            return  # overdue, and ended already
+        if is_refused:
+            self._fail_without_message(is_refused=True)
+            self.send()
+        else:
+            self._method.desk.take(self)
+
+    def on_sent(self) -> None:
+        """Wait for the next message."""
+        self._method.patiences.taking.end(self)
+        self._patience = self._method.patiences.pause
+        self._patience.begin(self)
+        self.receive_message()
+
+    def compute(self) -> None:
+        """Run the handler up to its next answer, or to its end."""
+        self._guard(self._exhaust if self.message is None else self._compute)
+
+    def send(self) -> None:
+        """Send the answer, or end the stream with its status."""
+        answer, self._answer = self._answer, None
+        if answer is None or self._code is not None:
+            self._answers.close()
+            self._send_end(None)
+            return
+        self._method.patiences.taking.begin(self)
+        self.send_message(answer)
+
+    def _compute(self) -> None:
+        assert self.message is not None
+        self._inbox.put(self._method.decode(self.message))
+        self.message = None
+        self._answer = self._method.encode(next(self._answers))
+
+    def _exhaust(self) -> None:
+        for _ in self._answers:
+            raise RuntimeError("a stream has more answers than messages")
+        # A caller that is gone ends its messages, too.
+        check_waited_for(self)
+
+
+class Subscription(Protocol):
+    """What a watch is told of: a response now, and another one whenever there is news."""
+
+    def open(self, tell: Callable[[], None]) -> None:
+        """Let `tell` be called, by any thread, whenever there may be news."""
+        ...
+
+    def read(self) -> Any:
+        """Return the response as of now, None once there will be no more."""
+        ...
+
+    def close(self) -> None:
+        """Call `tell` no more."""
+        ...
+
+
+class WatchCall(Call):
+    """One message, and an answer whenever there is news.
+
+    The lock is held while an operation is started, which does not wait, and never while one is
+    waited for: news that comes meanwhile is told after the answer before it was sent.
+    """
+
+    _is_telling = False
+    _has_begun_to_end = False
+    _subscription: Subscription | None = None
+    _told: Any = None
+
+    def __init__(self, method: Method, event: Any) -> None:
+        super().__init__(method, event)
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Ask for the message, or refuse the watch."""
+        self.watch()
+        super().begin()
+
+    def on_message(self, is_refused: bool) -> None:
+        """Tell what is, and wait for news."""
+        if not self._method.patiences.message.end(self):
+            return
+        if self.message is None:
+            self._fail_without_message(is_refused=is_refused)
+            self.send()
+        else:
+            self._method.desk.take(self)
+
+    def on_sent(self) -> None:
+        """Tell what has changed meanwhile."""
+        self._method.patiences.taking.end(self)
+        self._is_telling = False
+        self.send()
+
+    def on_cancelled(self) -> None:
+        """End the watch."""
+        # Without one, the message is not there yet, and will come as none.
+        if self._subscription is not None:
+            self.fail(CallCancelled("the watch was cancelled"))
+            self.send()
+
+    def compute(self) -> None:
+        """Subscribe to what the message names."""
+        self._guard(self._subscribe)
+
+    def send(self) -> None:
+        """Tell the news, if there are any, or end the watch with its status."""
+        if self._code is None:
+            self._tell()
+        if self._code is not None:
+            self._end()
+
+    def _subscribe(self) -> None:
+        assert self.message is not None
+        request = self._method.decode(self.message)
+        self._subscription = self._method.behavior(request, self)
+        self._subscription.open(self.send)
+
+    def _tell(self) -> None:
+        assert self._subscription is not None
+        if (news := self._subscription.read()) is None:
+            self.fail(ServerStops("the server stops"))
+            return
+        with self._lock:
+            if self._is_telling or self._has_begun_to_end or news == self._told:
+                return
+            self._is_telling, self._told = True, news
+            self._method.patiences.taking.begin(self)
+            self.send_message(self._method.encode(news))
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._has_begun_to_end:
+                return
+            self._has_begun_to_end = True
+            self._send_end(None)
+        if self._subscription is not None:
+            self._subscription.close()

@@ -1,0 +1,107 @@
+"""Takes the calls of a server off its completion queue and brings each to the desk of its method."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from grpc_server.calls import Call, Desk, Gate, Method, Patiences
+from grpc_server.grpcio_internals import NOT_DONE, CallQueue, Handler, Outcome
+from grpc_server.metrics import CallCounter
+from grpc_server.patience import Timekeeper
+
+# As many calls of a method are accepted without a turn of the serving loop; beyond them they wait
+# in grpc-core.
+N_OUTSTANDING_ACCEPTS = 128
+
+
+class Dispatcher:
+    """The methods of one server, until it has stopped.
+
+    Parameters
+    ----------
+    server : grpc.Server
+        Server that is not started yet, with all its methods registered.
+    message_seconds, pause_seconds, taking_seconds : float
+        How long a call may wait for its first message, a stream for its next one, and an answer
+        for its caller, > 0.
+    goodbye_seconds : float
+        How long answers are held around the moment of a stop: what is on its way comes in before
+        it, and callers hear of it after it.
+    """
+
+    def __init__(
+        self,
+        server: grpc.Server,
+        *,
+        message_seconds: float,
+        pause_seconds: float,
+        taking_seconds: float,
+        goodbye_seconds: float = 0.05,
+    ) -> None:
+        self.queue = CallQueue(server)
+        self._server = server
+        self._goodbye_seconds = goodbye_seconds
+        self._gate = Gate()
+        self._timekeeper = Timekeeper()
+        self._method_by_path: dict[str, Method] = {}
+
+        def expire(what: str, seconds: float) -> Callable[[Call], None]:
+            return lambda call: call.expire(what, seconds)
+
+        keep = self._timekeeper.keep
+        self._patiences = Patiences(
+            message=keep(message_seconds, expire("message", message_seconds)),
+            pause=keep(pause_seconds, expire("further message", pause_seconds)),
+            taking=keep(taking_seconds, Call.cancel),
+        )
+
+    def serve(self, path: str, desk: Desk, counter: CallCounter) -> None:
+        """Let the calls of a registered method come to `desk`."""
+        handler: Handler = self.queue.handlers.pop(path)
+        self._method_by_path[path] = Method(
+            handler, desk, counter, self._patiences, self._gate
+        )
+
+    def start(self) -> None:
+        """Start the server, and accept calls."""
+        assert not self.queue.handlers, "each registered method needs a desk"
+        self._server.start()
+        self._timekeeper.start()
+        for path, method in self._method_by_path.items():
+            for _ in range(N_OUTSTANDING_ACCEPTS):
+                accept = _Accept(self.queue, path, method)
+                # The server's stop waits for it, too.
+                self.queue.keep(accept)
+                self.queue.request(path, accept)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, answer those that have come, and end the rest after the grace time."""
+        self._gate.close()
+        time.sleep(self._goodbye_seconds / 2)
+        stopped = self._server.stop(grace_seconds)
+        time.sleep(self._goodbye_seconds / 2)
+        self._gate.open()
+        stopped.wait()
+        self._timekeeper.stop()
+
+
+class _Accept:
+    """Tag of one request for a call, which is made again for as long as the server runs."""
+
+    __slots__ = ("_method", "_path", "_queue")
+
+    def __init__(self, queue: CallQueue, path: str, method: Method) -> None:
+        self._queue = queue
+        self._path = path
+        self._method = method
+
+    def __call__(self, event: Any) -> Outcome:
+        if not event.success:
+            return self, ()
+        # A call that came while the server began to stop is answered like any other.
+        call = self._method.begin(event)
+        self._queue.keep(call)
+        call.start()
+        return NOT_DONE if self._queue.request(self._path, self) else (self, ())

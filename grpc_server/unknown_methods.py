@@ -1,0 +1,68 @@
+"""Refuses calls of methods that the server does not have, by the table of errors, and counts them."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+import grpc
+from grpc_status import rpc_status
+
+from grpc_server.errors import UnknownMethod
+from grpc_server.metrics import CallCounter, Method
+from grpc_server.statuses import to_status
+
+# One label for all: whoever calls chooses the names.
+UNKNOWN = Method("unknown", "unknown")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class ServingThread(Executor):
+    """Runs what it is given at once, where grpcio would hand it to another thread.
+
+    Only calls of unknown methods come here. They are refused without waiting for anything, and a
+    storm of them leaves no queue behind.
+    """
+
+    def submit(
+        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_T]:
+        """Run `fn`."""
+        future: Future[_T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class UnknownMethods(grpc.ServerInterceptor):
+    """Gives each call that no handler is registered for one that refuses it.
+
+    Parameters
+    ----------
+    counter : CallCounter
+        Where these calls are counted.
+    """
+
+    def __init__(self, counter: CallCounter) -> None:
+        self._counter = counter
+        status = to_status(UnknownMethod("the server has no such method"))
+        self._status = rpc_status.to_status(status)
+        # The shape that reads no message before it answers.
+        self._handler: grpc.RpcMethodHandler[Any, Any]
+        self._handler = grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Any],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Return the handler that refuses."""
+        return self._handler
+
+    def _refuse(self, requests: object, context: grpc.ServicerContext) -> Iterator[Any]:
+        self._counter.count_started()
+        self._counter.record(self._status.code.name, 0.0)
+        context.abort_with_status(self._status)
