@@ -21,7 +21,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import inf
 from time import monotonic, perf_counter
 from typing import Any, Protocol
@@ -105,26 +104,7 @@ class Gate:
                 call = self._held.popleft()
             except IndexError:
                 return
-            call.send_now()
-
-
-@dataclass(frozen=True, slots=True)
-class Patiences:
-    """What calls may wait for, each with a time of its own.
-
-    Parameters
-    ----------
-    message : Patience
-        The first message of a call.
-    pause : Patience
-        The next message of a stream.
-    taking : Patience
-        The caller, who is to take an answer.
-    """
-
-    message: "Patience[Call]"
-    pause: "Patience[Call]"
-    taking: "Patience[Call]"
+            call.send_end_now()
 
 
 class Method:
@@ -139,7 +119,7 @@ class Method:
         Where its calls are computed.
     counter : CallCounter
         Where its calls are counted.
-    patiences : Patiences
+    patience : Patience
         How long its calls may keep others waiting.
     gate : Gate
         What answers of unary calls pass.
@@ -150,13 +130,13 @@ class Method:
         handler: Handler,
         desk: Desk,
         counter: CallCounter,
-        patiences: Patiences,
+        patience: Patience,
         gate: Gate,
     ) -> None:
         assert handler.request_deserializer and handler.response_serializer
         self.desk = desk
         self.counter = counter
-        self.patiences = patiences
+        self.patience = patience
         self.gate = gate
         self.decode = handler.request_deserializer
         self.encode = handler.response_serializer
@@ -174,7 +154,8 @@ class Method:
 
     def begin(self, event: Any) -> "Call":
         """Begin the call that `event` brings."""
-        call = self._kind(self, event)
+        call = self._kind(event)
+        call._method = self
         self.counter.count_started()
         return call
 
@@ -183,22 +164,33 @@ class Call(RawCall):
     """One call, and the context of its handler; the base of the three kinds."""
 
     is_counted = False
+    _method: Method  # set by it: one more __init__ would cost more than the rest
     _code: grpc.StatusCode | None = None
     _details = b""
     _trailers: Any = None
     _seconds = 0.0
     _is_ended_by_core = False
-
-    def __init__(self, method: Method, event: Any) -> None:
-        super().__init__(event)
-        self._method = method
+    _is_in_pause = False
+    # When `look` first saw that it waits.
+    _receiving_since: float | None = None
+    _sending_since: float | None = None
 
     def begin(self) -> None:
         """Ask for the message, or refuse the call."""
-        if not self._method.desk.admit(self):
-            return
-        self._method.patiences.message.begin(self)
-        self.receive_message()
+        if self._method.desk.admit(self):
+            self._is_unclaimed = True
+            self.receive_message()
+
+    def look(self, now: float) -> None:
+        """Cut the call off if its caller has kept it waiting for too long; for one thread."""
+        if self.is_receiving:
+            self._receiving_since = since = self._receiving_since or now
+            if now - since > self._receiving_seconds() and self._claim():
+                self._expire()
+        if self.is_sending:
+            self._sending_since = since = self._sending_since or now
+            if now - since > self._method.patience.taking_seconds:
+                self.cancel()
 
     def time_remaining(self) -> float:
         """Return the seconds until the deadline, infinite without one."""
@@ -219,45 +211,20 @@ class Call(RawCall):
         """Let the call end with the status of `error`."""
         self._fail(to_status(error))
 
-    def compute(self) -> None:
-        """Make of the message that came what is to be sent."""
-        raise NotImplementedError
-
-    def send(self) -> None:
-        """Send what was computed, or the status that the call has failed with."""
-        raise NotImplementedError
-
-    def expire(self, what: str, seconds: float) -> None:
-        """End a call that waited too long for a message."""
-        self.fail(MessageOverdue(f"no {what} came within {seconds:g} s"))
-        self.send()
-
     def on_over(self) -> None:
         """Count the call by the status that its caller saw."""
         method = self._method
-        method.patiences.taking.end(self)
-        method.counter.record(self._seen_code(), self._seconds)
+        is_plain = self._code is None and not self.is_cancelled
+        code = "OK" if is_plain else self._seen_code()
+        method.counter.record(code, self._seconds)
         method.desk.forget(self)
 
-    def _send_end(self, answer: bytes | None) -> None:
-        self._method.patiences.taking.begin(self)
-        code = 0 if self._code is None else self._code.value[0]
-        self.send_end(answer, code, self._details, self._trailers)
-
-    def _fail_without_message(self, *, is_refused: bool) -> None:
-        self._is_ended_by_core = is_refused
-        self.fail(
-            MessageRefused("the message is too large or cannot be decompressed")
-            if is_refused
-            else MessageMissing("no message came; the method takes exactly one")
-        )
-
-    def _guard(self, work: Callable[[], None]) -> None:
-        """Do `work`; let no error out but as a status of the table."""
+    def compute(self) -> None:
+        """Make of the message that came what is to be sent; errors become statuses of the table."""
         start = perf_counter()
         try:
             check_waited_for(self)
-            work()
+            self._compute()
         except DomainError as error:
             self.fail(error)
         except DecodeError:
@@ -268,6 +235,46 @@ class Call(RawCall):
             self._fail(status)
         finally:
             self._seconds += perf_counter() - start
+
+    def send(self) -> None:
+        """Send what was computed, or the status that the call has failed with."""
+        raise NotImplementedError
+
+    def _compute(self) -> None:
+        raise NotImplementedError
+
+    def _claim(self) -> bool:
+        """Return whether nobody else has: the message has come, or is overdue, and never both.
+
+        To remove an attribute is one step, whichever threads try.
+        """
+        try:
+            del self._is_unclaimed
+        except AttributeError:
+            return False
+        return True
+
+    def _receiving_seconds(self) -> float:
+        patience = self._method.patience
+        return patience.pause_seconds if self._is_in_pause else patience.message_seconds
+
+    def _expire(self) -> None:
+        what = "further message" if self._is_in_pause else "message"
+        seconds = self._receiving_seconds()
+        self.fail(MessageOverdue(f"no {what} came within {seconds:g} s"))
+        self.send()
+
+    def _send_end(self, answer: bytes | None) -> None:
+        code = 0 if self._code is None else self._code.value[0]
+        self.send_end(answer, code, self._details, self._trailers)
+
+    def _fail_without_message(self, is_refused: bool) -> None:
+        self._is_ended_by_core = is_refused
+        self.fail(
+            MessageRefused("the message is too large or cannot be decompressed")
+            if is_refused
+            else MessageMissing("no message came; the method takes exactly one")
+        )
 
     def _fail(self, status: Status) -> None:
         self.refuse(rpc_status.to_status(status))
@@ -292,32 +299,28 @@ class UnaryCall(Call):
 
     def on_message(self, is_refused: bool) -> None:
         """Hand the call to its desk."""
-        if not self._method.patiences.message.end(self):
+        if not self._claim():
             return  # overdue, and answered already
         if self.message is None:
-            self._fail_without_message(is_refused=is_refused)
+            self._fail_without_message(is_refused)
             self.send()
         else:
             self._method.desk.take(self)
-
-    def compute(self) -> None:
-        """Run the handler on the message, and keep what comes of it."""
-        self._guard(self._compute)
 
     def send(self) -> None:
         """Send answer or status, unless the gate is closed."""
         if self._method.gate.is_closed:
             self._method.gate.hold(self)
         else:
-            self.send_now()
+            self._send_end(self._answer)
 
-    def send_now(self) -> None:
+    def send_end_now(self) -> None:
         """Send answer or status."""
         self._send_end(self._answer)
 
     def _compute(self) -> None:
-        method = self._method
         assert self.message is not None
+        method = self._method
         request = method.decode(self.message)
         self.message = None
         self._answer = method.encode(method.behavior(request, self))
@@ -341,39 +344,33 @@ class _Inbox(Iterator[Any]):
 class StreamCall(Call):
     """Messages and answers by turns; whoever takes no answer is asked for no message."""
 
+    _inbox: _Inbox
+    _answers: Any
     _answer: bytes | None = None
-
-    def __init__(self, method: Method, event: Any) -> None:
-        super().__init__(method, event)
-        self._inbox = _Inbox()
-        self._answers: Any = method.behavior(self._inbox, self)
-        self._patience = method.patiences.message
 
     def begin(self) -> None:
         """Ask for the first message, or refuse the stream."""
+        self._inbox = _Inbox()
+        self._answers = self._method.behavior(self._inbox, self)
         self.watch()
         super().begin()
 
     def on_message(self, is_refused: bool) -> None:
         """Let the desk answer the message, or come to the end."""
-        if not self._patience.end(self):
+        if not self._claim():
             return  # overdue, and ended already
         if is_refused:
-            self._fail_without_message(is_refused=True)
+            self._fail_without_message(is_refused)
             self.send()
         else:
             self._method.desk.take(self)
 
     def on_sent(self) -> None:
         """Wait for the next message."""
-        self._method.patiences.taking.end(self)
-        self._patience = self._method.patiences.pause
-        self._patience.begin(self)
+        self._is_in_pause = True
+        self._receiving_since = None
+        self._is_unclaimed = True
         self.receive_message()
-
-    def compute(self) -> None:
-        """Run the handler up to its next answer, or to its end."""
-        self._guard(self._exhaust if self.message is None else self._compute)
 
     def send(self) -> None:
         """Send the answer, or end the stream with its status."""
@@ -382,11 +379,14 @@ class StreamCall(Call):
             self._answers.close()
             self._send_end(None)
             return
-        self._method.patiences.taking.begin(self)
+        self._sending_since = None
         self.send_message(answer)
 
     def _compute(self) -> None:
-        assert self.message is not None
+        """Run the handler up to its next answer, or to its end."""
+        if self.message is None:
+            self._exhaust()
+            return
         self._inbox.put(self._method.decode(self.message))
         self.message = None
         self._answer = self._method.encode(next(self._answers))
@@ -426,28 +426,24 @@ class WatchCall(Call):
     _subscription: Subscription | None = None
     _told: Any = None
 
-    def __init__(self, method: Method, event: Any) -> None:
-        super().__init__(method, event)
-        self._lock = threading.Lock()
-
     def begin(self) -> None:
         """Ask for the message, or refuse the watch."""
+        self._lock = threading.Lock()
         self.watch()
         super().begin()
 
     def on_message(self, is_refused: bool) -> None:
         """Tell what is, and wait for news."""
-        if not self._method.patiences.message.end(self):
-            return
+        if not self._claim():
+            return  # overdue, and ended already
         if self.message is None:
-            self._fail_without_message(is_refused=is_refused)
+            self._fail_without_message(is_refused)
             self.send()
         else:
             self._method.desk.take(self)
 
     def on_sent(self) -> None:
         """Tell what has changed meanwhile."""
-        self._method.patiences.taking.end(self)
         self._is_telling = False
         self.send()
 
@@ -458,10 +454,6 @@ class WatchCall(Call):
             self.fail(CallCancelled("the watch was cancelled"))
             self.send()
 
-    def compute(self) -> None:
-        """Subscribe to what the message names."""
-        self._guard(self._subscribe)
-
     def send(self) -> None:
         """Tell the news, if there are any, or end the watch with its status."""
         if self._code is None:
@@ -469,7 +461,8 @@ class WatchCall(Call):
         if self._code is not None:
             self._end()
 
-    def _subscribe(self) -> None:
+    def _compute(self) -> None:
+        """Subscribe to what the message names."""
         assert self.message is not None
         request = self._method.decode(self.message)
         self._subscription = self._method.behavior(request, self)
@@ -484,7 +477,7 @@ class WatchCall(Call):
             if self._is_telling or self._has_begun_to_end or news == self._told:
                 return
             self._is_telling, self._told = True, news
-            self._method.patiences.taking.begin(self)
+            self._sending_since = None
             self.send_message(self._method.encode(news))
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""What grpc-core is told: bounds of connections, of messages, and of how long peers may be silent."""
+"""Options of grpc-core: bounds of connections and messages, and of how long peers may be silent."""
 
 from grpc_server.settings import Settings
 
@@ -14,7 +14,7 @@ _KEEPALIVE_TIMEOUT_MS = 20_000
 def make_channel_options(
     settings: Settings, shares_port: bool
 ) -> list[tuple[str, int]]:
-    """Return the options of the gRPC server; `shares_port` if other processes listen on its port."""
+    """Return the options of the gRPC server; with `shares_port`, others listen on its port."""
     options = [
         # Else a second server on the same port takes half of the calls without an error.
         ("grpc.so_reuseport", int(shares_port)),

@@ -77,7 +77,8 @@ class FastLane:
         self._max_calls_in_flight = max_calls_in_flight
         self._flush = flush
         # Changed by the serving thread alone.
-        self._n_in_flight = 0
+        self._n_open = 0
+        self._n_in_flight = 0  # those of them whose messages are there
         self._is_working = False
         self._is_behind = False
         self._line: deque[Call] = deque()
@@ -85,13 +86,15 @@ class FastLane:
 
     def admit(self, call: Call) -> bool:
         """Return whether there is room for a call; refuse it if not."""
+        self._n_open += 1
         if self._is_full():
             self._refuse(call)
             return False
         # It may have waited already, in grpc-core, or will do so: its caller may hang up meanwhile.
-        if self._is_behind or self._n_in_flight > 2 * MIN_LINE:
+        if self._is_behind or self._n_open > 2 * MIN_LINE:
             call.watch()
-        self._flush_unless_working()
+        if not self._is_working:
+            self._flush()
         return True
 
     def take(self, call: Call) -> None:
@@ -106,9 +109,11 @@ class FastLane:
 
     def forget(self, call: Call) -> None:
         """Make room if the call was counted."""
+        self._n_open -= 1
         if call.is_counted:
             self._n_in_flight -= 1
-        self._flush_unless_working()
+        if not self._is_working:
+            self._flush()
 
     def _is_full(self) -> bool:
         if self._n_in_flight >= self._max_calls_in_flight:
@@ -128,7 +133,7 @@ class FastLane:
             return
         self._is_working = True
         while self._line or self._computed:
-            if self._n_in_flight > 1:
+            if self._n_open > 1:
                 self._take_in()
             self._compute()
             self._answer()
@@ -163,10 +168,6 @@ class FastLane:
         computed, self._computed = self._computed, []
         for call in computed:
             call.send()
-
-    def _flush_unless_working(self) -> None:
-        if not self._is_working:
-            self._flush()
 
 
 class Workers:

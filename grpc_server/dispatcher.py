@@ -1,15 +1,14 @@
-"""Takes the calls of a server off its completion queue and brings each to the desk of its method."""
+"""Takes calls off the completion queue of a server, and brings each to the desk of its method."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import grpc
 
-from grpc_server.calls import Call, Desk, Gate, Method, Patiences
+from grpc_server.calls import Call, Desk, Gate, Method
 from grpc_server.grpcio_internals import NOT_DONE, CallQueue, Handler, Outcome
 from grpc_server.metrics import CallCounter
-from grpc_server.patience import Timekeeper
+from grpc_server.patience import Patience, Timekeeper
 
 # As many calls of a method are accepted without a turn of the serving loop; beyond them they wait
 # in grpc-core.
@@ -23,9 +22,8 @@ class Dispatcher:
     ----------
     server : grpc.Server
         Server that is not started yet, with all its methods registered.
-    message_seconds, pause_seconds, taking_seconds : float
-        How long a call may wait for its first message, a stream for its next one, and an answer
-        for its caller, > 0.
+    patience : Patience
+        How long calls may keep the server waiting.
     goodbye_seconds : float
         How long answers are held around the moment of a stop: what is on its way comes in before
         it, and callers hear of it after it.
@@ -34,34 +32,23 @@ class Dispatcher:
     def __init__(
         self,
         server: grpc.Server,
+        patience: Patience,
         *,
-        message_seconds: float,
-        pause_seconds: float,
-        taking_seconds: float,
         goodbye_seconds: float = 0.05,
     ) -> None:
         self.queue = CallQueue(server)
         self._server = server
         self._goodbye_seconds = goodbye_seconds
         self._gate = Gate()
-        self._timekeeper = Timekeeper()
+        self._patience = patience
+        self._timekeeper = Timekeeper(self._look)
         self._method_by_path: dict[str, Method] = {}
-
-        def expire(what: str, seconds: float) -> Callable[[Call], None]:
-            return lambda call: call.expire(what, seconds)
-
-        keep = self._timekeeper.keep
-        self._patiences = Patiences(
-            message=keep(message_seconds, expire("message", message_seconds)),
-            pause=keep(pause_seconds, expire("further message", pause_seconds)),
-            taking=keep(taking_seconds, Call.cancel),
-        )
 
     def serve(self, path: str, desk: Desk, counter: CallCounter) -> None:
         """Let the calls of a registered method come to `desk`."""
         handler: Handler = self.queue.handlers.pop(path)
         self._method_by_path[path] = Method(
-            handler, desk, counter, self._patiences, self._gate
+            handler, desk, counter, self._patience, self._gate
         )
 
     def start(self) -> None:
@@ -85,6 +72,11 @@ class Dispatcher:
         self._gate.open()
         stopped.wait()
         self._timekeeper.stop()
+
+    def _look(self, now: float) -> None:
+        for kept in self.queue.list_kept():
+            if isinstance(kept, Call):
+                kept.look(now)
 
 
 class _Accept:

@@ -52,6 +52,10 @@ class CallQueue:
         """Let the server's stop wait until `tag` is done for good."""
         self._state.rpc_states.add(tag)
 
+    def list_kept(self) -> list[Any]:
+        """Return the tags that are kept, as of now; for any thread."""
+        return list(self._state.rpc_states)
+
     def request(self, path: str, tag: OnEvent) -> bool:
         """Ask for one more call of a method, which comes to `tag`; False once the server stops."""
         # Whoever stops the server holds the lock, too: a request after that would raise an error.
@@ -89,8 +93,9 @@ class RawCall:
     # Values on the class are defaults: setting each on every call would cost more than the rest.
     message: bytes | None = None
     is_cancelled = False
-    _is_receiving = False
-    _is_watched = False  # from then on: grpc-core tells it once
+    is_receiving = False
+    is_sending = False
+    _is_watched = False  # from then on: grpc-core tells of the close once
     _is_watching = False
     _has_sent = False
     _has_ended = False
@@ -105,11 +110,10 @@ class RawCall:
 
     def start(self) -> None:
         """Begin with the call, on the serving thread."""
-        self._go_on(self.begin)
-
-    def begin(self) -> None:
-        """Ask for the message, or refuse the call."""
-        raise NotImplementedError
+        try:
+            self.begin()
+        except Exception:
+            self._break_off()
 
     def watch(self) -> None:
         """Ask to be told when the caller hangs up, or when the call is over."""
@@ -121,12 +125,13 @@ class RawCall:
 
     def receive_message(self) -> None:
         """Ask for one message."""
-        self._is_receiving = True
+        self.is_receiving = True
         operation = cygrpc.ReceiveMessageOperation(_NO_FLAGS)
         self._call.start_server_batch((operation,), self._on_message)
 
     def send_message(self, message: bytes) -> None:
         """Send one of several messages."""
+        self.is_sending = True
         operations = [cygrpc.SendMessageOperation(message, _NO_FLAGS)]
         if not self._has_sent:
             self._has_sent = True
@@ -138,6 +143,7 @@ class RawCall:
         self, message: bytes | None, code: int, details: bytes, trailers: Any
     ) -> None:
         """Send a last message, if any, and the status, and learn that the call is over."""
+        self.is_sending = True
         status = cygrpc.SendStatusFromServerOperation(
             trailers, code, details, _NO_FLAGS
         )
@@ -154,6 +160,10 @@ class RawCall:
     def cancel(self) -> None:
         """Cut the call off, whatever is under way."""
         self._call.cancel()
+
+    def begin(self) -> None:
+        """Ask for the message, or refuse the call."""
+        raise NotImplementedError
 
     def on_message(self, is_refused: bool) -> None:
         """Go on with `message`; None stands for the end of the caller's messages.
@@ -175,15 +185,22 @@ class RawCall:
         raise NotImplementedError
 
     def _on_message(self, event: Any) -> Outcome:
-        self._is_receiving = False
+        self.is_receiving = False
         if self._has_ended:
             return self._finish()
         self.message = event.batch_operations[0].message()
-        self._go_on(self.on_message, not event.success)
+        try:
+            self.on_message(not event.success)
+        except Exception:
+            self._break_off()
         return NOT_DONE
 
     def _on_sent(self, event: Any) -> Outcome:
-        self._go_on(self.on_sent)
+        self.is_sending = False
+        try:
+            self.on_sent()
+        except Exception:
+            self._break_off()
         return NOT_DONE
 
     def _on_close(self, event: Any) -> Outcome:
@@ -192,28 +209,30 @@ class RawCall:
         if self._has_ended or self._is_broken:
             return self._finish()
         if self.is_cancelled:
-            self._go_on(self.on_cancelled)
+            try:
+                self.on_cancelled()
+            except Exception:
+                self._break_off()
         return NOT_DONE
 
     def _on_end(self, event: Any) -> Outcome:
         self._has_ended = True
-        close = event.batch_operations[-1]
-        if isinstance(close, cygrpc.ReceiveCloseOnServerOperation):
-            self.is_cancelled = close.cancelled()
+        if not self._is_watched:
+            self.is_cancelled = event.batch_operations[-1].cancelled()
         return self._finish()
 
     def _finish(self) -> Outcome:
-        if self._is_receiving or self._is_watching:
+        if self.is_receiving or self._is_watching:
             return NOT_DONE
-        self._go_on(self.on_over)
+        try:
+            self.on_over()
+        except Exception:
+            _log.exception("call not counted")
         return self, ()
 
-    def _go_on(self, step: Callable[..., None], *arguments: object) -> None:
-        """Take a step of the call; what it raises would end the serving thread."""
-        try:
-            step(*arguments)
-        except Exception:
-            _log.exception("call cut off")
-            self._is_broken = True
-            self._call.cancel()
-            self.watch()  # so that an event comes, with which it is over
+    def _break_off(self) -> None:
+        """End a call that failed outside of its error boundary; the serving thread goes on."""
+        _log.exception("call cut off")
+        self._is_broken = True
+        self._call.cancel()
+        self.watch()  # so that an event comes, with which it is over

@@ -7,6 +7,7 @@ import grpc
 from grpc_server.desks import FastLane
 from grpc_server.dispatcher import Dispatcher
 from grpc_server.errors import GrpcioUnusable
+from grpc_server.patience import Patience
 
 _SECONDS = 2.0
 _PATH = "/check.Dispatcher/Echo"
@@ -53,13 +54,8 @@ def echo_server() -> tuple[Dispatcher, int, str]:
     )
     service, name = _PATH.lstrip("/").split("/")
     server.add_registered_method_handlers(service, {name: handler})
-    dispatcher = Dispatcher(
-        server,
-        message_seconds=_SECONDS,
-        pause_seconds=_SECONDS,
-        taking_seconds=_SECONDS,
-        goodbye_seconds=0,
-    )
+    patience = Patience(_SECONDS, _SECONDS, _SECONDS)
+    dispatcher = Dispatcher(server, patience, goodbye_seconds=0)
     counter = _Uncounted()
     dispatcher.serve(_PATH, FastLane(dispatcher.queue, 1000, counter.flush), counter)
     return dispatcher, server.add_insecure_port("127.0.0.1:0"), _PATH

@@ -21,6 +21,7 @@ from grpc_server.health import HEALTH_NAME, SERVICE_NAME, Health, HealthServicer
 from grpc_server.http_endpoint import HttpEndpoint, make_app
 from grpc_server.metrics import DeferredMethodMetrics, Method, MethodMetrics, Metrics
 from grpc_server.model import LoadedModel, ModelSlot
+from grpc_server.patience import Patience
 from grpc_server.ports import check_address, telling_the_address
 from grpc_server.self_test import check_grpcio
 from grpc_server.servicer import PredictionServicer
@@ -133,12 +134,12 @@ class GrpcEndpoint:
             _N_WAITING_MESSAGES * settings.max_message_bytes,
         )
         self._server = self._build_server(shares_port)
-        self._dispatcher = Dispatcher(
-            self._server,
+        patience = Patience(
             message_seconds=settings.message_seconds,
             pause_seconds=settings.stream_idle_seconds,
             taking_seconds=settings.answer_seconds,
         )
+        self._dispatcher = Dispatcher(self._server, patience)
         self._give_desks()
         metrics.show_lane(settings.lane, asked=settings.lane)
         self.port = self._bind(shares_port)

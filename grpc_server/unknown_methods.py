@@ -1,4 +1,4 @@
-"""Refuses calls of methods that the server does not have, by the table of errors, and counts them."""
+"""Refuses calls of methods that the server does not have, and counts them."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
