@@ -26,7 +26,6 @@ from time import monotonic, perf_counter
 from typing import Any, Protocol
 
 import grpc
-from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -34,7 +33,6 @@ from grpc_server.admission import check_waited_for
 from grpc_server.errors import (
     CallCancelled,
     DomainError,
-    MalformedMessage,
     MessageMissing,
     MessageOverdue,
     MessageRefused,
@@ -113,8 +111,10 @@ class Method:
     Parameters
     ----------
     handler : grpc.RpcMethodHandler
-        Standard handler. Its deserializer may raise errors of the domain. The behavior of a stream
-        yields one answer for each message; that of a watch returns a `Subscription`.
+        Standard handler. The behavior of a stream yields one answer for each message; that of a
+        watch returns a `Subscription`.
+    decode : callable
+        Decodes a message, in place of the handler's deserializer: it raises errors of the domain.
     desk : Desk
         Where its calls are computed.
     counter : CallCounter
@@ -128,17 +128,18 @@ class Method:
     def __init__(
         self,
         handler: Handler,
+        decode: Callable[[bytes], Any],
         desk: Desk,
         counter: CallCounter,
         patience: Patience,
         gate: Gate,
     ) -> None:
-        assert handler.request_deserializer and handler.response_serializer
+        assert handler.response_serializer
         self.desk = desk
         self.counter = counter
         self.patience = patience
         self.gate = gate
-        self.decode = handler.request_deserializer
+        self.decode = decode
         self.encode = handler.response_serializer
         kind, behavior = next(
             (kind, behavior)
@@ -227,8 +228,6 @@ class Call(RawCall):
             self._compute()
         except DomainError as error:
             self.fail(error)
-        except DecodeError:
-            self.fail(MalformedMessage("the message cannot be decoded"))
         except Exception:
             status, error_id = internal_status()
             _log.exception("call failed", extra={"fields": {"error_id": error_id}})

@@ -1,6 +1,7 @@
 """Takes calls off the completion queue of a server, and brings each to the desk of its method."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -44,11 +45,17 @@ class Dispatcher:
         self._timekeeper = Timekeeper(self._look)
         self._method_by_path: dict[str, Method] = {}
 
-    def serve(self, path: str, desk: Desk, counter: CallCounter) -> None:
-        """Let the calls of a registered method come to `desk`."""
+    def serve(
+        self,
+        path: str,
+        desk: Desk,
+        counter: CallCounter,
+        decode: Callable[[bytes], Any],
+    ) -> None:
+        """Let the calls of a registered method come to `desk`, decoded by `decode`."""
         handler: Handler = self.queue.handlers.pop(path)
         self._method_by_path[path] = Method(
-            handler, desk, counter, self._patience, self._gate
+            handler, decode, desk, counter, self._patience, self._gate
         )
 
     def start(self) -> None:

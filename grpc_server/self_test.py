@@ -57,7 +57,8 @@ def echo_server() -> tuple[Dispatcher, int, str]:
     patience = Patience(_SECONDS, _SECONDS, _SECONDS)
     dispatcher = Dispatcher(server, patience, goodbye_seconds=0)
     counter = _Uncounted()
-    dispatcher.serve(_PATH, FastLane(dispatcher.queue, 1000, counter.flush), counter)
+    lane = FastLane(dispatcher.queue, 1000, counter.flush)
+    dispatcher.serve(_PATH, lane, counter, bytes)
     return dispatcher, server.add_insecure_port("127.0.0.1:0"), _PATH
 
 

@@ -1,10 +1,12 @@
 """Puts the parts of one server together, and takes it through its life."""
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 from prometheus_client import (
     CollectorRegistry,
     GCCollector,
@@ -23,10 +25,12 @@ from grpc_server.metrics import DeferredMethodMetrics, Method, MethodMetrics, Me
 from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.patience import Patience
 from grpc_server.ports import check_address, telling_the_address
+from grpc_server.requests import RequestDecoder, decode_small
 from grpc_server.self_test import check_grpcio
 from grpc_server.servicer import PredictionServicer
 from grpc_server.settings import Settings
 from grpc_server.unknown_methods import UNKNOWN, ServingThread, UnknownMethods
+from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc
 
 PREDICT_PATH = f"/{SERVICE_NAME}/Predict"
@@ -191,35 +195,53 @@ class GrpcEndpoint:
 
     def _give_desks(self) -> None:
         settings, workers = self._settings, self._workers
+        decoder = RequestDecoder(self._slot, settings.max_batch_rows)
         streams = OpenCalls(settings.max_streams, workers.take_unbounded)
-        self._serve_predict()
-        self._serve(SERVICE_NAME, "BatchPredict", workers)
-        self._serve(SERVICE_NAME, "GetModel", workers)
-        self._serve(SERVICE_NAME, "StreamPredict", streams, "bidi_stream")
-        at_once = AtOnce()
-        watches = OpenCalls(settings.max_watches, at_once.take)
-        self._serve(HEALTH_NAME, "Check", at_once)
-        self._serve(HEALTH_NAME, "List", at_once)
-        self._serve(HEALTH_NAME, "Watch", watches, "server_stream")
+        get_model = decode_small(pb.GetModelRequest.FromString)
+        self._serve_predict(decoder)
+        self._serve(SERVICE_NAME, "BatchPredict", workers, decoder.batch)
+        self._serve(SERVICE_NAME, "GetModel", workers, get_model)
+        self._serve(
+            SERVICE_NAME, "StreamPredict", streams, decoder.chunk, "bidi_stream"
+        )
+        self._serve_health()
         if settings.reflection:
-            calls = OpenCalls(settings.max_streams, workers.take_unbounded)
-            name = "ServerReflectionInfo"
-            self._serve(reflection.SERVICE_NAME, name, calls, "bidi_stream")
+            self._serve_reflection()
 
-    def _serve_predict(self) -> None:
+    def _serve_predict(self, decoder: RequestDecoder) -> None:
         settings, dispatcher = self._settings, self._dispatcher
         if settings.lane == "pool":
-            self._serve(SERVICE_NAME, "Predict", self._workers)
+            self._serve(SERVICE_NAME, "Predict", self._workers, decoder.predict)
             return
         metrics = DeferredMethodMetrics(self._metrics, Method.from_path(PREDICT_PATH))
         lane = FastLane(dispatcher.queue, settings.max_calls_in_flight, metrics.flush)
-        dispatcher.serve(PREDICT_PATH, lane, metrics)
+        dispatcher.serve(PREDICT_PATH, lane, metrics, decoder.predict)
+
+    def _serve_health(self) -> None:
+        at_once = AtOnce()
+        watches = OpenCalls(self._settings.max_watches, at_once.take)
+        check = decode_small(health_pb2.HealthCheckRequest.FromString)
+        list_all = decode_small(health_pb2.HealthListRequest.FromString)
+        self._serve(HEALTH_NAME, "Check", at_once, check)
+        self._serve(HEALTH_NAME, "List", at_once, list_all)
+        self._serve(HEALTH_NAME, "Watch", watches, check, "server_stream")
+
+    def _serve_reflection(self) -> None:
+        calls = OpenCalls(self._settings.max_streams, self._workers.take_unbounded)
+        decode = decode_small(reflection_pb2.ServerReflectionRequest.FromString)
+        name = "ServerReflectionInfo"
+        self._serve(reflection.SERVICE_NAME, name, calls, decode, "bidi_stream")
 
     def _serve(
-        self, service: str, name: str, desk: Desk, grpc_type: str = "unary"
+        self,
+        service: str,
+        name: str,
+        desk: Desk,
+        decode: Callable[[bytes], Any],
+        grpc_type: str = "unary",
     ) -> None:
         metrics = MethodMetrics(self._metrics, Method(service, name), grpc_type)
-        self._dispatcher.serve(f"/{service}/{name}", desk, metrics)
+        self._dispatcher.serve(f"/{service}/{name}", desk, metrics, decode)
 
     def _bind(self, shares_port: bool) -> int:
         host, port = self._settings.host, self._settings.port

@@ -30,6 +30,11 @@ ERROR_DOMAIN = "prediction.v1"
 # What a refused caller is told to wait: longer than a full lane takes to empty.
 RETRY_DELAY_SECONDS = 0.1
 
+# What a status may take on the wire. All of it travels in headers; beyond 8 KiB a caller sees
+# RESOURCE_EXHAUSTED instead. The details, which hold the message as well, grow by a third there.
+_MAX_MESSAGE_BYTES = 1000
+_MAX_VIOLATION_BYTES = 3500
+
 STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
     InvalidInstance: grpc.StatusCode.INVALID_ARGUMENT,
     BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
@@ -71,7 +76,7 @@ def to_status(error: DomainError) -> Status:
         ErrorInfo(reason=_REASON_BY_ERROR[type(error)], domain=ERROR_DOMAIN)
     ]
     if isinstance(error, InvalidInstance):
-        details.append(_bad_request(error))
+        details.append(_fit_bad_request(error))
     if isinstance(error, Overloaded):
         retry = RetryInfo()
         retry.retry_delay.FromNanoseconds(int(RETRY_DELAY_SECONDS * 1e9))
@@ -89,24 +94,47 @@ def internal_status() -> tuple[Status, str]:
     return _status(grpc.StatusCode.INTERNAL, message, [info]), error_id
 
 
-def _bad_request(error: InvalidInstance) -> BadRequest:
+def _bad_request(error: InvalidInstance, n_told: int) -> BadRequest:
+    told = error.violations[:n_told]
     request = BadRequest(
         field_violations=[
             BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
+            for v in told
         ]
     )
-    if error.n_more:
+    n_more = error.n_more + len(error.violations) - n_told
+    if n_more:
         request.field_violations.add(
-            field="*", description=f"{error.n_more} more fields do not fit"
+            field="*", description=f"{n_more} more fields do not fit"
         )
     return request
 
 
+def _fit_bad_request(error: InvalidInstance) -> BadRequest:
+    """Return the violations that there is room for: fewer rather than shorter ones."""
+    n_told = len(error.violations)
+    request = _bad_request(error, n_told)
+    while request.ByteSize() > _MAX_VIOLATION_BYTES and n_told > 1:
+        n_told -= 1
+        request = _bad_request(error, n_told)
+    return request
+
+
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> Status:
-    status = Status(code=code.value[0], message=message)
+    status = Status(code=code.value[0], message=_cut(message))
     for detail in details:
         packed = Any()
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def _cut(message: str) -> str:
+    """Cut a message to what it may take in a header, where most bytes are written as three."""
+    left = _MAX_MESSAGE_BYTES
+    for position, character in enumerate(message):
+        is_plain = " " <= character <= "~" and character != "%"
+        left -= 1 if is_plain else 3 * len(character.encode(errors="replace"))
+        if left < 0:
+            return message[:position] + "..."
+    return message

@@ -1,9 +1,16 @@
 """The table from errors to statuses is complete."""
 
+import base64
+import urllib.parse
+
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import BadRequest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from grpc_server import errors
+from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.statuses import STATUS_BY_ERROR, to_status
 
 
@@ -33,3 +40,29 @@ def test_the_tree_in_the_documentation_is_the_tree() -> None:
     names = {kind.__name__ for kind in descendants(errors.DomainError)}
 
     assert all(name in (errors.__doc__ or "") for name in names)
+
+
+texts = st.text(max_size=80)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.tuples(texts, texts), min_size=1, max_size=40), st.integers(0, 10**9)
+)
+def test_every_error_fits_into_the_headers_of_any_client(
+    violations: list[tuple[str, str]], n_more: int
+) -> None:
+    """Beyond 8 KiB a client sees RESOURCE_EXHAUSTED; non-ASCII text is the longest there."""
+    made = [Violation(field * 2, text * 4) for field, text in violations]
+    error = InvalidInstance(made, n_more)
+
+    status = to_status(error)
+
+    details = base64.b64encode(status.SerializeToString())
+    message = urllib.parse.quote(status.message.encode(), safe="")
+    assert len(details) + len(message) < 8000
+    request = BadRequest()
+    assert status.details[1].Unpack(request)
+    told = [v for v in request.field_violations if v.field != "*"]
+    assert 1 <= len(told) <= len(made)
+    assert told[0].description == made[0].description

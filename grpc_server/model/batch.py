@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from math import nan
 
-from grpc_server.errors import BatchTooLarge, InvalidInstance, Violation, Violations
+from grpc_server.errors import (
+    MAX_VIOLATIONS,
+    BatchTooLarge,
+    InvalidInstance,
+    Violation,
+    Violations,
+)
 from grpc_server.model.arrays import Mask, Matrix, Vector
 from grpc_server.model.kinds import Scalar, shorten, show
 from grpc_server.model.schema import Feature, InputSchema
@@ -124,6 +130,7 @@ class _ColumnReader:
 
     def _match(self, columns: Sequence[pb.Column]) -> dict[str, pb.Column]:
         """Return the columns that are the model's and carry the values of their feature's kind."""
+        self._check_count(columns)
         feature_by_name = {feature.name: feature for feature in self._schema.features}
         seen: set[str] = set()
         matched: dict[str, pb.Column] = {}
@@ -142,6 +149,19 @@ class _ColumnReader:
             if feature.name not in seen:
                 self._violations.add(_absent, feature)
         return matched
+
+    def _check_count(self, columns: Sequence[pb.Column]) -> None:
+        """Refuse many more columns than there are features, without a look at each."""
+        n_features = len(self._schema.features)
+        if len(columns) > 2 * n_features + MAX_VIOLATIONS:
+            raise InvalidInstance(
+                [
+                    Violation(
+                        "columns",
+                        f"{len(columns)} came, {n_features} are needed: {self._schema.names}",
+                    )
+                ]
+            )
 
     def _count_rows(self, column_by_name: dict[str, pb.Column]) -> int:
         """Return how many rows all columns have; without that number nothing more can be read."""
@@ -166,15 +186,20 @@ class _ColumnReader:
     def _set_missing(
         self, feature: Feature, column: pb.Column, numbers: Vector, wrong: Mask
     ) -> None:
-        for position, row in enumerate(column.missing_rows):
-            if row >= len(numbers):
+        import numpy as np
+
+        rows = np.array(column.missing_rows, np.int64)
+        is_row = rows < len(numbers)
+        for position in (~is_row).nonzero()[0].tolist():
+            row = int(rows[position])
+            self._violations.add(_not_a_row, column.name, position, row, len(numbers))
+        missing = rows[is_row]
+        if not feature.nullable:
+            for position in is_row.nonzero()[0].tolist():
                 self._violations.add(
-                    _not_a_row, column.name, position, row, len(numbers)
+                    _missing_row, feature, position, int(rows[position])
                 )
-                continue
-            if not feature.nullable:
-                self._violations.add(_missing_row, feature, position, row)
-            numbers[row], wrong[row] = nan, False
+        numbers[missing], wrong[missing] = nan, False
 
 
 def _values(column: pb.Column) -> Sequence[Scalar]:

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite, isnan, nan
 
 from google.protobuf.struct_pb2 import Value
 
-from grpc_server.errors import ArtifactCorrupt, InvalidInstance, Violation
+from grpc_server.errors import (
+    MAX_VIOLATIONS,
+    ArtifactCorrupt,
+    InvalidInstance,
+    Violation,
+)
 from grpc_server.model.arrays import Mask, Vector
 from grpc_server.model.kinds import (
     IntegerCategories,
@@ -19,6 +25,9 @@ from grpc_server.model.kinds import (
     show,
 )
 from prediction.artifact.v1 import model_artifact_pb2
+
+# Names that are not the model's, of which as many are told.
+_MAX_UNKNOWN = MAX_VIOLATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +199,12 @@ class InputSchema:
                 violations.append(_unfit_member(feature, value))
             else:
                 row.append(number)
-        violations.extend(self._unknown_members(members))
+        n_unknown = self._count_unknown(members)
+        if n_unknown:
+            violations.extend(self._unknown_members(members))
         if violations:
-            raise InvalidInstance(violations)
+            n_untold = max(0, n_unknown - _MAX_UNKNOWN)
+            raise InvalidInstance(violations, n_untold)
         return row
 
     def check_positional(self, field: str, instead: str) -> None:
@@ -243,10 +255,15 @@ class InputSchema:
 
     def _unknown_members(self, members: Mapping[str, Value]) -> Iterator[Violation]:
         known = {feature.name for feature in self.features}
-        for name in sorted(set(members) - known):
+        # No more of them are looked at than are told: a caller may send any number.
+        unknown = islice((name for name in members if name not in known), _MAX_UNKNOWN)
+        for name in sorted(unknown):
             yield Violation(
                 _path(name), f"is not a feature of the model, which has: {self.names}"
             )
+
+    def _count_unknown(self, members: Mapping[str, Value]) -> int:
+        return len(members) - sum(f.name in members for f in self.features)
 
 
 def _absent_member(feature: Feature) -> Violation:

@@ -40,6 +40,12 @@ class PredictionServiceStub:
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
+    - MALFORMED_MESSAGE (INVALID_ARGUMENT): the bytes are no message of the method's type, or hold more
+      fields than one can have.
+    - MESSAGE_MISSING (UNIMPLEMENTED): the caller sent no message.
+    - MESSAGE_OVERDUE (DEADLINE_EXCEEDED): the message, or the next one of a stream, did not come in the
+      time that the server gives it.
+    - UNKNOWN_METHOD (UNIMPLEMENTED): the server has no such method.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
@@ -79,6 +85,12 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
+    - MALFORMED_MESSAGE (INVALID_ARGUMENT): the bytes are no message of the method's type, or hold more
+      fields than one can have.
+    - MESSAGE_MISSING (UNIMPLEMENTED): the caller sent no message.
+    - MESSAGE_OVERDUE (DEADLINE_EXCEEDED): the message, or the next one of a stream, did not come in the
+      time that the server gives it.
+    - UNKNOWN_METHOD (UNIMPLEMENTED): the server has no such method.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
@@ -114,6 +126,12 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
       google.rpc.RetryInfo says when to try again.
     - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
     - CANCELLED (CANCELLED): the caller hung up before the prediction began.
+    - MALFORMED_MESSAGE (INVALID_ARGUMENT): the bytes are no message of the method's type, or hold more
+      fields than one can have.
+    - MESSAGE_MISSING (UNIMPLEMENTED): the caller sent no message.
+    - MESSAGE_OVERDUE (DEADLINE_EXCEEDED): the message, or the next one of a stream, did not come in the
+      time that the server gives it.
+    - UNKNOWN_METHOD (UNIMPLEMENTED): the server has no such method.
     - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
