@@ -3,14 +3,19 @@
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from grpc_server.errors import StartupError
+from grpc_server.errors import ArtifactError, StartupError
 from grpc_server.logs import configure_logging
-from grpc_server.registry_fetch import try_to_fetch
+from grpc_server.model_uri import ModelUri
+from grpc_server.registry_fetch import RegistryFetch
+from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings, describe, parse_command_line
 from grpc_server.signals import Signals
 from grpc_server.supervisor import Supervisor
+from grpc_server.trial_load import try_to_load
 
 _log = logging.getLogger("grpc_server")
 
@@ -23,13 +28,13 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         if command_line.print_settings:
             print(describe(settings, command_line.origins))
             return 0
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, find_secrets(environ))
         if settings.processes == 1:
             _run(settings, environ)
         else:
             _supervise(settings, arguments, environ)
     except StartupError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error), find_secrets(environ))}", file=sys.stderr)
         return 1
     return 0
 
@@ -50,10 +55,11 @@ def _run(settings: Settings, environ: Mapping[str, str]) -> None:
     server.start()
     _log_ports(server.port, server.http_port)
 
+    fetch = RegistryFetch.from_settings(settings, environ, signals.stop)
+
     def begin() -> None:
-        registry_error = try_to_fetch(settings, environ, signals.stop)
         if not signals.stop.is_set():
-            load_first(watcher, settings, registry_error)
+            load_first(watcher, settings, fetch, signals.stop)
 
     serve_until_stopped(server, watcher, begin, signals, settings.drain_seconds)
 
@@ -62,11 +68,29 @@ def _supervise(
     settings: Settings, arguments: Sequence[str], environ: Mapping[str, str]
 ) -> None:
     """Let processes of their own serve."""
-    _ = settings.model_folder  # else the error is each process's own
+    folder = settings.model_folder  # else the error is each process's own
     signals = Signals()
+    fetch = RegistryFetch.from_settings(settings, environ, signals.stop)
     with Supervisor(settings, arguments, environ, signals) as supervisor:
         _log_ports(supervisor.port, supervisor.http_port)
-        supervisor.run(try_to_fetch(settings, environ, signals.stop))
+        registry_error = None
+        if fetch is not None:
+            uri, is_wanted = settings.model_uri, True
+            if uri is None or not _can_be_served(folder, uri, signals.stop):
+                registry_error = fetch.try_once()
+                is_wanted = registry_error is not None and settings.wait_for_model
+            if is_wanted:
+                fetch.try_behind()
+        supervisor.run(registry_error)
+
+
+def _can_be_served(folder: Path, uri: ModelUri, stop: threading.Event) -> bool:
+    """Tell whether a process could load what is in `folder`, and `uri` may mean it."""
+    try:
+        source = try_to_load(folder, stop.is_set)
+    except ArtifactError:
+        return False
+    return uri.may_mean(source["registered_model"], source["version"])
 
 
 def _log_ports(port: int, http_port: int) -> None:

@@ -3,9 +3,11 @@
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+from grpc_server.secrets import redact
 
 
 class JsonFormatter(logging.Formatter):
@@ -15,11 +17,16 @@ class JsonFormatter(logging.Formatter):
     ----------
     fields : mapping of str to object
         Data that every line has.
+    secrets : iterable of str
+        What no line may have.
     """
 
-    def __init__(self, fields: Mapping[str, object]) -> None:
+    def __init__(
+        self, fields: Mapping[str, object], secrets: Iterable[str] = ()
+    ) -> None:
         super().__init__()
         self._fields = fields
+        self._secrets = tuple(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
@@ -35,11 +42,13 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return redact(json.dumps(line, default=str), self._secrets)
 
 
-def configure_logging(level: str, **fields: object) -> None:
+def configure_logging(
+    level: str, secrets: Iterable[str] = (), **fields: object
+) -> None:
     """Send every record of `level` and above to stdout as JSON, each with `fields`."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter(fields))
+    handler.setFormatter(JsonFormatter(fields, secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)

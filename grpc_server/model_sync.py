@@ -5,16 +5,14 @@ does. Everything it writes is complete before the link that the server reads is 
 """
 
 import argparse
-import hashlib
 import logging
 import os
 import random
-import shutil
-import signal
+import resource
 import sys
-import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +22,21 @@ from grpc_server.errors import RegistryError
 from grpc_server.logs import configure_logging
 from grpc_server.model.source import ModelSource
 from grpc_server.model_uri import FORMS, ModelUri
-from prediction.artifact import FILE_NAME, REGISTRY_PATH, SHA256_TAG
+from grpc_server.secrets import find_secrets, redact
+from grpc_server.signals import Signals
+from grpc_server.version_store import VersionStore, check_source
+from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-VERSIONS_FOLDER = "versions"
+# One attempt: MLflow's own timeouts are for each wait, and a registry that sends a byte now and
+# then never runs into one.
+ATTEMPT_SECONDS = 300.0
+# No file that this program writes may be larger: a registry could name one that fills the disk.
+_MAX_FILE_BYTES = 1024**3
+_MAX_ERROR_CHARACTERS = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -49,28 +55,58 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
     ------
     RegistryError
         If the registry does not answer, or has no such model, alias or artifact, or if `model_dir`
-        is a folder that somebody else made.
+        is a folder that somebody else made, or cannot be written.
     """
-    if model_dir.exists() and not model_dir.is_symlink():
+    try:
+        return _synchronize(uri, model_dir)
+    except RegistryError as error:
+        raise RegistryError(_one_line(str(error))) from None
+    except OSError as error:
         raise RegistryError(
-            f"--model-dir {model_dir} is a folder, not a link of model_sync; name another"
-        )
+            _one_line(f"{model_dir} cannot be written: {error}")
+        ) from None
+    except Exception as error:
+        # MLflow's, of the libraries below it, and of whatever the registry has answered.
+        text = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+        raise RegistryError(
+            _one_line(f"the registry at {_tracking_uri()}: {text}")
+        ) from None
+
+
+def _synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     _check_store_exists()
-    try:
-        version = _resolve(MlflowClient(), uri)
-        source, folder = _fetch(version, model_dir.parent / VERSIONS_FOLDER)
-    except MlflowException as error:
+    version = _resolve(MlflowClient(), uri)
+    digest = version.tags.get(SHA256_TAG)
+    if digest is None:
         raise RegistryError(
-            f"the registry at {_tracking_uri()}: {error.message}"
-        ) from None
-    previous = model_dir.resolve()
-    _point(model_dir, folder)
-    if previous != model_dir.resolve():
-        _prune(model_dir.parent, keep=previous)
+            f"version {version.version} of {version.name} has no tag {SHA256_TAG}: it was not "
+            "registered by the training flow"
+        )
+    source = ModelSource(
+        version.name, str(version.version), version.run_id or "", digest
+    )
+    check_source(source, uri.name)
+    VersionStore(model_dir).serve(source, lambda folder: _download(source, folder))
     return source
+
+
+def _download(source: ModelSource, folder: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    uri = f"models:/{source.registered_model}/{source.version}/{REGISTRY_PATH}"
+    return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
+
+def _one_line(text: str) -> str:
+    """Return what an error says, in one line, of a bounded length and without secrets."""
+    line = " ".join(redact(text, find_secrets(os.environ)).split())
+    return (
+        line
+        if len(line) <= _MAX_ERROR_CHARACTERS
+        else line[:_MAX_ERROR_CHARACTERS] + "..."
+    )
 
 
 def _tracking_uri() -> str:
@@ -97,68 +133,24 @@ def _resolve(client: "MlflowClient", uri: ModelUri) -> "ModelVersion":
     return client.get_model_version(uri.name, uri.version or "")
 
 
-def _fetch(version: "ModelVersion", versions: Path) -> tuple[ModelSource, Path]:
-    """Bring the version's artifact into a folder of its own, unless it is there already."""
-    from mlflow.artifacts import download_artifacts
-
-    expected = version.tags.get(SHA256_TAG)
-    if expected is None:
-        raise RegistryError(
-            f"version {version.version} of {version.name} has no tag {SHA256_TAG}: it was not "
-            "registered by the training flow"
-        )
-    source = ModelSource(
-        version.name, str(version.version), version.run_id or "", expected
-    )
-    folder = versions / f"{version.name}-{version.version}-{expected[:12]}"
-    if folder.exists():
-        return source, folder
-    versions.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=versions, prefix=".partial-") as scratch:
-        uri = f"models:/{version.name}/{version.version}/{REGISTRY_PATH}"
-        downloaded = Path(download_artifacts(artifact_uri=uri, dst_path=scratch))
-        _check_digest(downloaded, source)
-        complete = Path(scratch, "complete")
-        complete.mkdir()
-        shutil.move(downloaded, complete / FILE_NAME)
-        source.write(complete)
-        complete.replace(folder)
-    return source, folder
-
-
-def _check_digest(path: Path, source: ModelSource) -> None:
-    actual = hashlib.sha256(path.read_bytes()).hexdigest()
-    if actual != source.sha256:
-        raise RegistryError(
-            f"version {source.version} of {source.registered_model}: {REGISTRY_PATH} has sha256 "
-            f"{actual}, its tag says {source.sha256}; it was altered after registration"
-        )
-
-
-def _point(link: Path, folder: Path) -> None:
-    """Point `link` at `folder` in one step, so that a reader sees the old or the new."""
-    fresh = link.with_name(f".{link.name}-{os.getpid()}")
-    fresh.symlink_to(os.path.relpath(folder, link.parent))
-    fresh.replace(link)
-
-
-def _prune(store: Path, *, keep: Path) -> None:
-    """Delete the versions that no link of `store` points at, but `keep`: it may still be read."""
-    linked = {path.resolve() for path in store.iterdir() if path.is_symlink()}
-    for folder in (store / VERSIONS_FOLDER).iterdir():
-        # What begins with a dot is being fetched.
-        if folder.resolve() not in linked | {keep} and not folder.name.startswith("."):
-            shutil.rmtree(folder)
-
-
 def follow(
     uri: ModelUri, model_dir: Path, interval_seconds: float, stop: threading.Event
 ) -> None:
-    """Synchronise again and again until `stop` is set; what fails is logged and tried again."""
+    """Synchronise again and again until `stop` is set; what fails is logged and tried again.
+
+    Raises
+    ------
+    AttemptOverdue
+        If one attempt hangs.
+    """
     served: ModelSource | None = None
     while not stop.is_set():
+        attempt = Attempt(lambda: synchronize(uri, model_dir))
+        attempt.wait(stop)
+        if stop.is_set():
+            return
         try:
-            source = synchronize(uri, model_dir)
+            source = attempt.result()
         except RegistryError as error:
             _log.error("registry failed", extra={"fields": {"reason": str(error)}})
         else:
@@ -169,6 +161,49 @@ def follow(
         stop.wait(interval_seconds * random.uniform(0.8, 1.2))
 
 
+class AttemptOverdue(Exception):
+    """An attempt hangs, as one does to which a registry sends a byte now and then."""
+
+
+class Attempt:
+    """One try in a thread of its own, which can be given up."""
+
+    def __init__(self, work: Callable[[], ModelSource]) -> None:
+        self._is_over = threading.Event()
+        self._source: ModelSource | None = None
+        self._error: RegistryError | None = None
+        self._work = work
+        threading.Thread(target=self._run, name="attempt", daemon=True).start()
+
+    def wait(self, stop: threading.Event) -> None:
+        """Wait for the end of the attempt, of its time, or of the program."""
+        end = time.monotonic() + ATTEMPT_SECONDS
+        while not self._is_over.wait(0.1) and not stop.is_set():
+            if time.monotonic() > end:
+                raise AttemptOverdue
+
+    def result(self) -> ModelSource:
+        """Return what was fetched.
+
+        Raises
+        ------
+        RegistryError
+            If nothing was.
+        """
+        if self._error is not None:
+            raise self._error
+        assert self._source is not None
+        return self._source
+
+    def _run(self) -> None:
+        try:
+            self._source = self._work()
+        except RegistryError as error:
+            self._error = error
+        finally:
+            self._is_over.set()
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m grpc_server.model_sync",
@@ -177,6 +212,11 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("model_uri", help=FORMS)
     parser.add_argument(
         "--model-dir", type=Path, required=True, help="link to point at the model"
+    )
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end as soon as standard input does, which a server that starts this keeps open",
     )
     parser.add_argument(
         "--interval-seconds",
@@ -190,11 +230,30 @@ def _build_parser() -> argparse.ArgumentParser:
 def _follow_until_signalled(
     uri: ModelUri, model_dir: Path, interval_seconds: float
 ) -> None:
-    configure_logging("INFO")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    follow(uri, model_dir, interval_seconds, stop)
+    configure_logging("INFO", find_secrets(os.environ))
+    try:
+        follow(uri, model_dir, interval_seconds, Signals().stop)
+    except AttemptOverdue:
+        fields = {"reason": f"no end within {ATTEMPT_SECONDS:g} s"}
+        _log.error("registry failed", extra={"fields": fields})
+        # A thread cannot be ended, a program can: it begins anew, with the same arguments.
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _fetch_once(uri: ModelUri, model_dir: Path) -> ModelSource:
+    attempt = Attempt(lambda: synchronize(uri, model_dir))
+    try:
+        attempt.wait(threading.Event())
+    except AttemptOverdue:
+        raise RegistryError(
+            f"the registry did not come to an end within {ATTEMPT_SECONDS:g} s"
+        ) from None
+    return attempt.result()
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
 
 
 def _parse_uri(text: str) -> ModelUri:
@@ -212,12 +271,14 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(
             f"--interval-seconds: {given.interval_seconds} is not in (0, 86400]"
         )
+    if given.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         uri = _parse_uri(given.model_uri)
         if given.interval_seconds is not None:
             _follow_until_signalled(uri, given.model_dir, given.interval_seconds)
             return 0
-        source = synchronize(uri, given.model_dir)
+        source = _fetch_once(uri, given.model_dir)
     except RegistryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -226,6 +287,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
     # MLflow's own default retries for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")

@@ -2,11 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    # Not imported: it brings gRPC with it, which the supervisor of many processes has no use for.
-    from grpc_server.model.source import ModelSource
 
 FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
 
@@ -28,7 +23,9 @@ class ModelUri:
         ValueError
             If it has neither form; the message is the two forms.
         """
-        match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", text)
+        match = re.fullmatch(
+            r"models:/([^/@\0-\x1f\x7f]+)(?:@([\w-]+)|/([0-9]{1,19}))", text
+        )
         if match is None:
             raise ValueError(FORMS)
         return cls(match[1], match[2], match[3])
@@ -42,12 +39,9 @@ class ModelUri:
         """Name for a link that only this URI uses: servers of two models must not share one."""
         return str(self).removeprefix("models:/").replace("/", "-")
 
-    def may_mean(self, source: "ModelSource") -> bool:
+    def may_mean(self, registered_model: str, version: str) -> bool:
         """Tell whether a model that was fetched before may be what the URI names.
 
         An alias may have meant any version of its model, a version only itself.
         """
-        return source.registered_model == self.name and self.version in (
-            None,
-            source.version,
-        )
+        return registered_model == self.name and self.version in (None, version)

@@ -9,8 +9,8 @@ from pathlib import Path
 from grpc_server.errors import ArtifactCorrupt, OtherModel, StartupError
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.source import ModelSource
-from grpc_server.model.trial import try_to_load
 from grpc_server.model_uri import ModelUri
+from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME
 
 _log = logging.getLogger(__name__)
@@ -113,7 +113,10 @@ class ModelWatcher:
                 self._count_failure()
 
     def _check_is_asked_for(self, source: ModelSource) -> None:
-        if self._model_uri is not None and not self._model_uri.may_mean(source):
+        uri = self._model_uri
+        if uri is None:
+            return
+        if not uri.may_mean(source.registered_model, source.version):
             name = source.registered_model or "no registered model"
             raise OtherModel(
                 f"{self._model_dir} holds {name}, version {source.version}, not {self._model_uri}"
@@ -122,7 +125,8 @@ class ModelWatcher:
     def _load_or_keep(self) -> None:
         self._seen = identify(self._model_dir)
         try:
-            self._load(try_to_load(self._model_dir, self._stop.is_set))
+            tried = try_to_load(self._model_dir, self._stop.is_set)
+            self._load(tried["sha256"])
         except StartupError as error:
             if self._stop.is_set():
                 return

@@ -1,4 +1,4 @@
-"""Fetches the model of the registry by a program of its own, at the start of the server."""
+"""Fetches the model of the registry by a program of its own, before or while the server serves."""
 
 import logging
 import subprocess
@@ -9,57 +9,110 @@ from pathlib import Path
 
 from grpc_server.errors import RegistryError
 from grpc_server.model_uri import ModelUri
+from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings
+
+# Between two tries of a server that has no news from the registry yet: doubling up to the last.
+_FIRST_WAIT_SECONDS = 5.0
+_MAX_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.1
 
 _log = logging.getLogger("grpc_server")
 
 
-def try_to_fetch(
-    settings: Settings, environ: Mapping[str, str], stop: threading.Event
-) -> RegistryError | None:
-    """Fetch the model if the settings name one; return what the registry failed with, if it did.
+class RegistryFetch:
+    """Fetches one model, in the foreground or behind a model that serves already.
 
-    What an earlier start fetched may then be served, rather than nothing.
+    Parameters
+    ----------
+    uri : ModelUri
+        Model to fetch.
+    model_dir : Path
+        Link to point at it.
+    environ : mapping of str to str
+        Environment of the program that fetches.
+    stop : threading.Event
+        Ends what is under way once it is set.
     """
-    if settings.model_uri is None:
-        return None
-    try:
-        _synchronize(settings.model_uri, settings.model_folder, environ, stop)
-    except RegistryError as error:
-        _log.warning("registry failed", extra={"fields": {"reason": str(error)}})
-        return error
-    return None
 
+    def __init__(
+        self,
+        uri: ModelUri,
+        model_dir: Path,
+        environ: Mapping[str, str],
+        stop: threading.Event,
+    ) -> None:
+        self._uri = uri
+        self._model_dir = model_dir
+        self._environ = environ
+        self._stop = stop
 
-def _synchronize(
-    model_uri: ModelUri,
-    model_dir: Path,
-    environ: Mapping[str, str],
-    stop: threading.Event,
-) -> None:
-    """Run `model_sync` as a process of its own, until it is done or a signal comes.
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, environ: Mapping[str, str], stop: threading.Event
+    ) -> "RegistryFetch | None":
+        """Return what fetches the model that the settings name, None if they name none."""
+        if settings.model_uri is None:
+            return None
+        return cls(settings.model_uri, settings.model_folder, environ, stop)
 
-    A process, so that MLflow's imports (seconds, hundreds of MiB) never are in this one.
-    """
-    command = [sys.executable, "-m", "grpc_server.model_sync", str(model_uri)]
-    command += ["--model-dir", str(model_dir)]
-    child = subprocess.Popen(
-        command,
-        env=dict(environ),
-        # What it says of success, the log says too.
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while True:
+    def try_once(self) -> RegistryError | None:
+        """Fetch the model; return what the registry failed with, if it did."""
         try:
-            _, errors = child.communicate(timeout=0.1)
-            break
-        except subprocess.TimeoutExpired:
-            if stop.is_set():
+            self._synchronize()
+        except RegistryError as error:
+            _log.warning("registry failed", extra={"fields": {"reason": str(error)}})
+            return error
+        return None
+
+    def try_behind(self) -> None:
+        """Fetch the model in a thread of its own, again and again until it is there."""
+        threading.Thread(target=self._try_often, name="registry", daemon=True).start()
+
+    def _try_often(self) -> None:
+        wait_seconds = _FIRST_WAIT_SECONDS
+        while self.try_once() is not None and not self._stop.wait(wait_seconds):
+            wait_seconds = min(2 * wait_seconds, _MAX_WAIT_SECONDS)
+
+    def _synchronize(self) -> None:
+        """Run `model_sync` as a process of its own, until it is done or a signal comes.
+
+        A process, so that MLflow's imports (seconds, hundreds of MiB) never are in this one. It
+        ends with this one, however this one ends: its standard input does.
+        """
+        command = [sys.executable, "-m", "grpc_server.model_sync", str(self._uri)]
+        command += ["--model-dir", str(self._model_dir), "--end-with-stdin"]
+        try:
+            child = subprocess.Popen(
+                command,
+                env=dict(self._environ),
+                stdin=subprocess.PIPE,
+                # What it says of success, the log says too.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:
+            raise RegistryError(f"model_sync cannot be started: {error}") from None
+        errors = self._attend(child)
+        if child.returncode and not self._stop.is_set():
+            last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
+            text = redact(last_line, find_secrets(self._environ))
+            raise RegistryError(text.removeprefix("error: "))
+
+    def _attend(self, child: "subprocess.Popen[str]") -> str:
+        """Return what the child has said once it is over, of itself or because of a signal."""
+        assert child.stderr is not None and child.stdin is not None
+        said: list[str] = []
+        # Its standard input stays open, so that `communicate`, which closes it, cannot be used.
+        reader = threading.Thread(target=lambda: said.extend(child.stderr or ()))
+        reader.start()
+        while child.poll() is None:
+            if self._stop.wait(_POLL_SECONDS):
                 child.kill()
-                child.communicate()
-                return
-    if child.returncode:
-        last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
-        raise RegistryError(last_line.removeprefix("error: "))
+                child.wait()
+        reader.join()
+        child.stdin.close()
+        child.stderr.close()
+        return "".join(said)

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from grpc_server.errors import ArtifactError, RegistryError
+from grpc_server.errors import ArtifactError, StartupError
 from grpc_server.model_watch import ModelWatcher
+from grpc_server.registry_fetch import RegistryFetch
 from grpc_server.settings import Settings
 from grpc_server.signals import Signals
 
@@ -52,18 +53,41 @@ def serve_until_stopped(
 def load_first(
     watcher: ModelWatcher,
     settings: Settings,
-    registry_error: RegistryError | None = None,
+    fetch: RegistryFetch | None,
+    stop: threading.Event,
 ) -> None:
     """Load the first model; without one there is nothing to do but, if told, wait.
+
+    A model that an earlier start has fetched serves at once, and the registry is asked behind it: a
+    start does not depend on the network.
 
     Raises
     ------
     StartupError
-        If there is none that can be served: `registry_error` if given, else why.
+        If there is none that can be served: why, or what the registry failed with.
     """
     try:
         watcher.load_now()
     except ArtifactError as error:
-        if not settings.wait_for_model:
-            raise registry_error or error from None
-        _log.warning("waiting for a model", extra={"fields": {"reason": str(error)}})
+        registry_error = None if fetch is None else fetch.try_once()
+        if stop.is_set():
+            return
+        if fetch is not None and registry_error is None:
+            _load_or_wait(watcher, settings)
+            return
+        _wait_or_raise(settings, registry_error or error)
+    if fetch is not None:
+        fetch.try_behind()
+
+
+def _load_or_wait(watcher: ModelWatcher, settings: Settings) -> None:
+    try:
+        watcher.load_now()
+    except ArtifactError as error:
+        _wait_or_raise(settings, error)
+
+
+def _wait_or_raise(settings: Settings, error: StartupError) -> None:
+    if not settings.wait_for_model:
+        raise error from None
+    _log.warning("waiting for a model", extra={"fields": {"reason": str(error)}})

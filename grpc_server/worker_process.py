@@ -64,7 +64,7 @@ class Worker:
 
         def begin() -> None:
             # In this order, a connection made meanwhile waits for the model, and meets no error.
-            load_first(watcher, settings)
+            load_first(watcher, settings, None, self._signals.stop)
             self._grpc.start()
 
         serve_until_stopped(

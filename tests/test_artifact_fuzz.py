@@ -19,7 +19,7 @@ from grpc_server.model import load_model
 from grpc_server.model.lightgbm_text import parse_text
 from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource
 from grpc_server.model.trees import read_trees, write_text
-from grpc_server.model.trial import try_to_load
+from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.boosted_trees import (
@@ -238,11 +238,11 @@ def test_a_file_carries_its_own_digest(tmp_path: Path) -> None:
 
 
 def test_a_trial_loads_what_can_be_served(tmp_path: Path) -> None:
-    content = (
-        write_artifact(tmp_path, lightgbm_artifact(2)[0]) / FILE_NAME
-    ).read_bytes()
+    path = write_artifact(tmp_path, lightgbm_artifact(2)[0]) / FILE_NAME
 
-    assert try_to_load(tmp_path, lambda: False) == hashlib.sha256(content).hexdigest()
+    tried = try_to_load(tmp_path, lambda: False)
+
+    assert tried["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_trial_ends_with_its_reason_or_within_its_limits(tmp_path: Path) -> None:
