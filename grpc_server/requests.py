@@ -35,7 +35,7 @@ _M = TypeVar("_M", bound=Message)
 class _Bounds:
     """What requests to one model may hold."""
 
-    model: LoadedModel
+    model: LoadedModel | None
     instance_bytes: int
     batch: BatchBounds
 
@@ -54,8 +54,9 @@ class RequestDecoder:
     def __init__(self, slot: ModelSlot, max_batch_rows: int) -> None:
         self._slot = slot
         self._max_batch_rows = max_batch_rows
-        self._bounds: _Bounds | None = None
         self._chunk_bounds = BatchBounds(0, max_batch_rows)
+        self._bounds = _Bounds(None, 0, self._chunk_bounds)
+        self._decode_instance = pb.PredictRequest.FromString
 
     def predict(self, message: bytes) -> pb.PredictRequest:
         """Decode a PredictRequest.
@@ -69,11 +70,14 @@ class RequestDecoder:
         ModelUnavailable
             If no model is loaded.
         """
-        bounds = self._find_bounds()
+        # As little as can be: this is part of every call.
+        bounds = self._bounds
+        if bounds.model is not self._slot.get():
+            bounds = self._find_bounds()
         if len(message) > bounds.instance_bytes:
             raise _too_large(message, bounds)
         try:
-            return pb.PredictRequest.FromString(message)
+            return self._decode_instance(message)
         except DecodeError:
             raise _malformed(pb.PredictRequest) from None
 
@@ -115,7 +119,7 @@ class RequestDecoder:
 
     def _find_bounds(self) -> _Bounds:
         model, bounds = self._slot.get(), self._bounds
-        if bounds is None or bounds.model is not model:
+        if bounds.model is not model:
             schema = model.input_schema
             bounds = self._bounds = _Bounds(
                 model,
