@@ -20,9 +20,9 @@ _MAX_OTHER_FIELDS = 64
 # The most bytes that the number of a row takes.
 _MISSING_ROW_BYTES = 5
 # A column is not looked into as long as it has no more bytes than these a row, and those columns
-# together no more than these. Were they full of empty texts, each would take 1 ms, and all 32 MiB.
+# together no more than these. Were they full of empty texts, each would take 2 ms, and all 60 MiB.
 _SMALL_COLUMN_BYTES_PER_ROW = 16
-_MAX_SMALL_COLUMN_BYTES = 4 * 1024 * 1024
+_MAX_SMALL_COLUMN_BYTES = 3 * 1024 * 1024
 # A column of so many bytes is decoded in 10 ms whatever it holds, if its texts are few.
 _MAX_LIGHT_COLUMN_BYTES = 4 * 1024 * 1024
 # The tag of a text, and how one begins that is longer than it has to be.

@@ -138,16 +138,16 @@ class _ColumnReader:
         seen: set[str] = set()
         matched: dict[str, pb.Column] = {}
         for column in columns:
-            feature = feature_by_name.get(column.name)
+            feature = feature_by_name.get(name := column.name)
             if feature is None:
-                self._violations.add(_unknown, column.name, self._schema)
-            elif column.name in seen:
-                self._violations.add(_twice, column.name)
+                self._violations.add(_unknown, name, self._schema)
+            elif name in seen:
+                self._violations.add(_twice, name)
             elif column.WhichOneof("values") != feature.kind.column_field:
                 self._violations.add(_wrong_kind, feature, column)
             else:
-                matched[column.name] = column
-            seen.add(column.name)
+                matched[name] = column
+            seen.add(name)
         for feature in self._schema.features:
             if feature.name not in seen:
                 self._violations.add(_absent, feature)
