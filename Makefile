@@ -119,6 +119,10 @@ lint: $(installed)  ## Check format, style, types, import rules, spelling and th
 test: $(installed)  ## Run the tests, three files at once; ARGS=--numprocesses=0 for one test after the other
 	$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
+.PHONY: test-faults
+test-faults: $(installed)  ## Run the tests of faults that take minutes: thousands of broken models, signals and kills
+	$(python) -m pytest -m faults $(ARGS)
+
 oldest_grpcio := build/grpcio-$(OLDEST_GRPCIO)
 
 .PHONY: test-grpcio
@@ -192,7 +196,7 @@ test-cluster: $(installed)  ## Run the tests on the cluster of KUBECONFIG, with 
 	IMAGE_PREFIX='$(IMAGE_PREFIX)' TAG='$(TAG)' $(python) -m pytest -m cluster $(ARGS)
 
 .PHONY: ci
-ci: lint breaking drift test test-grpcio  ## What has to pass before a change lands
+ci: lint breaking drift test test-faults test-grpcio  ## What has to pass before a change lands
 
 .PHONY: clean
 clean:  ## Remove what make made, in the cluster too; DATA=1 also models, runs and volumes

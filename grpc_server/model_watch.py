@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from grpc_server.errors import ArtifactError, OtherModel
+from grpc_server.errors import ArtifactCorrupt, OtherModel, StartupError
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.source import ModelSource
+from grpc_server.model.trial import try_to_load
 from grpc_server.model_uri import ModelUri
 from prediction.artifact import FILE_NAME
 
@@ -79,8 +80,15 @@ class ModelWatcher:
         """
         # Looked at before it is read: a file replaced in between is then seen as new.
         self._seen = identify(self._model_dir)
+        self._load()
+
+    def _load(self, tried_sha256: str | None = None) -> None:
         model = load_model(self._model_dir)
         self._check_is_asked_for(model.source)
+        if tried_sha256 not in (None, model.source.sha256):
+            raise ArtifactCorrupt(f"{self._model_dir} changed while it was loaded")
+        if self._stop.is_set():
+            return
         self._serve(model)
         _log.info("serving", extra={"fields": _summarize(model)})
 
@@ -89,16 +97,20 @@ class ModelWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; a load that is under way is finished first."""
+        """Look no more; a load that is under way is left to itself, however long it takes."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_seconds):
             identity = identify(self._model_dir)
-            if identity is not None and identity != self._seen:
+            if identity is None or identity == self._seen:
+                continue
+            try:
                 self._load_or_keep()
+            except Exception:
+                # Whatever it was, the next file may be a good one.
+                _log.exception("model refused, keeping what serves")
+                self._count_failure()
 
     def _check_is_asked_for(self, source: ModelSource) -> None:
         if self._model_uri is not None and not self._model_uri.may_mean(source):
@@ -108,9 +120,12 @@ class ModelWatcher:
             )
 
     def _load_or_keep(self) -> None:
+        self._seen = identify(self._model_dir)
         try:
-            self.load_now()
-        except ArtifactError as error:
+            self._load(try_to_load(self._model_dir, self._stop.is_set))
+        except StartupError as error:
+            if self._stop.is_set():
+                return
             self._count_failure()
             _log.error(
                 "model refused, keeping what serves",

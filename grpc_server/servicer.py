@@ -1,18 +1,23 @@
 """prediction.v1.PredictionService: from request to model to response."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
+from math import isfinite, nan
 
 import grpc
 
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel, ModelSlot, read_batch
+from grpc_server.model.arrays import Matrix, find_unlike_one
 from grpc_server.model.kinds import Boolean, IntegerCategories, TextCategories
 from grpc_server.model.schema import Feature
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
+
+# By how much probabilities may miss 1, rounded as they are.
+MAX_EXCESS = 1e-6
 
 _CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
     None: pb.CALIBRATION_NONE,
@@ -36,6 +41,11 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         model = self._slot.get()
         row = _row(request, model)
         probabilities = model.estimator.predict_probabilities(row)
+        # Not a number is in no range.
+        if not abs(sum(probabilities) - 1.0) <= MAX_EXCESS:
+            raise _no_answer(
+                "record" if request.HasField("record") else "features", row
+            )
         position = model.classes.decide(probabilities)
         self._metrics.count_prediction(model.classes.labels[position])
         response = pb.PredictResponse()
@@ -72,6 +82,7 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
     ) -> pb.BatchPredictResponse:
         X = read_batch(model.input_schema, request, self._max_batch_rows)
         probabilities = model.estimator.predict_batch(X)
+        _check_batch(probabilities, X, "columns" if request.columns else "values")
         positions = model.classes.decide_batch(probabilities)
         self._metrics.count_batch(
             {model.classes.labels[p]: n for p, n in Counter(positions).items()}
@@ -92,6 +103,25 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         return _describe(self._slot.get())
 
 
+def _no_answer(field: str, row: Iterable[float]) -> InvalidInstance:
+    largest = max((abs(number) for number in row if number == number), default=nan)
+    return InvalidInstance(
+        [
+            Violation(
+                field,
+                f"the model has no answer to numbers as large as {largest!r}: its score overflows",
+            )
+        ]
+    )
+
+
+def _check_batch(probabilities: Matrix, X: Matrix, field: str) -> None:
+    """Refuse a batch of which a row has no answer."""
+    row = find_unlike_one(probabilities, MAX_EXCESS)
+    if row is not None:
+        raise _no_answer(f"{field}, row {row}", X[row].tolist())
+
+
 def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:
     if not request.HasField("record"):
         return model.input_schema.row_from_features(request.features)
@@ -107,6 +137,8 @@ def _explain(
 ) -> pb.Explanation:
     explained = position if len(model.classes.labels) > 2 else 1
     explanation = model.estimator.explain(row, explained)
+    if not isfinite(sum(explanation.contributions, explanation.score)):
+        raise _no_answer("explain_top_k", row)
     named = zip(model.input_schema.features, explanation.contributions, strict=True)
     largest = nlargest(top_k, named, key=lambda pair: abs(pair[1]))
     return pb.Explanation(

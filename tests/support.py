@@ -19,9 +19,10 @@ from grpc_server.model import load_model
 from grpc_server.model.source import ModelSource
 from grpc_server.server import PredictionServer
 from grpc_server.settings import Settings
-from prediction.artifact import FILE_NAME
+from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
+from training.boosted_trees import encode_booster
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,7 +76,7 @@ def lightgbm_artifact(n_classes: int) -> tuple[ModelArtifact, np.ndarray, np.nda
     expected = np.column_stack([1 - outputs, outputs]) if n_classes == 2 else outputs
     artifact = artifact_without_estimator(rows.shape[1], n_classes)
     artifact.input_schema.features[0].nullable = True
-    artifact.lightgbm.model_text = booster.model_to_string()
+    artifact.boosted_trees.CopyFrom(encode_booster(booster))
     artifact.provenance.family = "lightgbm"
     artifact.provenance.display_name = "LightGBM"
     for row, probabilities in zip(rows[:8], expected[:8], strict=True):
@@ -88,7 +89,7 @@ def lightgbm_artifact(n_classes: int) -> tuple[ModelArtifact, np.ndarray, np.nda
 def write_artifact(folder: Path, artifact: ModelArtifact) -> Path:
     """Write `artifact` where the server looks for it, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE_NAME).write_bytes(artifact.SerializeToString())
+    (folder / FILE_NAME).write_bytes(seal(artifact.SerializeToString()))
     return folder
 
 

@@ -44,7 +44,8 @@ def test_an_artifact_is_complete(family: str) -> None:
     assert [f.nullable for f in artifact.input_schema.features] == list(schema.nullable)
     assert list(artifact.class_labels.strings.values) == list(schema.class_labels)
     assert not artifact.HasField("threshold")
-    assert artifact.WhichOneof("estimator") == family
+    estimators = {"lightgbm": "boosted_trees"}
+    assert artifact.WhichOneof("estimator") == estimators.get(family, family)
     provenance = artifact.provenance
     assert provenance.family == family
     assert provenance.training_run_id == "TrainFlow/1"
@@ -170,5 +171,5 @@ def test_a_text_that_answers_otherwise_is_refused() -> None:
     pipeline.fit(train.X, train.y)
     wrong = ScoredRows(X, np.full((len(X), 2), 0.5))
 
-    with pytest.raises(ArtifactError, match="does not give back the probabilities"):
+    with pytest.raises(ArtifactError, match="do not give back the probabilities"):
         encode(as_final(pipeline), schema, "lightgbm", wrong, PROVENANCE)

@@ -25,7 +25,13 @@ from grpc_server.model.source import ModelSource
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 
-from support import ROOT, artifact_without_estimator, lightgbm_artifact, write_artifact
+from support import (
+    ROOT,
+    artifact_without_estimator,
+    lightgbm_artifact,
+    train_lightgbm,
+    write_artifact,
+)
 
 finite = st.floats(-1e6, 1e6)
 OLD_ARTIFACTS = sorted((ROOT / "tests" / "testdata").glob("artifact-*.base64"))
@@ -256,15 +262,15 @@ def test_lightgbm_has_to_agree_to_the_last_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("n_features", "n_classes", "message"),
     [
-        (7, 2, "6 features, the artifact says 7"),
-        (6, 3, "1 outputs, the artifact says 3"),
+        (7, 2, "max_feature_idx is '5'; the artifact says '6'"),
+        (6, 3, "num_class is '1'; the artifact says '3'"),
     ],
 )
 def test_a_booster_of_another_shape_is_refused(
     n_features: int, n_classes: int, message: str, tmp_path: Path
 ) -> None:
     artifact = artifact_without_estimator(n_features, n_classes)
-    artifact.lightgbm.model_text = lightgbm_artifact(2)[0].lightgbm.model_text
+    artifact.lightgbm.model_text = train_lightgbm(2)[0].model_to_string()
     artifact.golden_examples.add()
 
     with pytest.raises(ArtifactCorrupt, match=message):
@@ -284,9 +290,13 @@ def test_text_that_is_no_booster_is_refused(tmp_path: Path) -> None:
 def test_an_artifact_of_an_earlier_version_is_still_read(
     path: Path, tmp_path: Path
 ) -> None:
-    """Its golden examples are what was answered then."""
-    (tmp_path / FILE_NAME).write_bytes(base64.b64decode(path.read_text()))
+    """Its golden examples are what was answered then; its digest came from the registry."""
+    content = base64.b64decode(path.read_text())
+    (tmp_path / FILE_NAME).write_bytes(content)
 
+    with pytest.raises(ArtifactCorrupt, match="older trainer"):
+        load_model(tmp_path)
+    ModelSource("old", "1", "", hashlib.sha256(content).hexdigest()).write(tmp_path)
     model = load_model(tmp_path)
 
     assert model.provenance.family in path.stem

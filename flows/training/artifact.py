@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from google.protobuf.struct_pb2 import Struct
@@ -12,6 +13,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.boosted_trees import (
+    encode_booster,
+    evaluate_trees,
+    to_probabilities,
+)
 from training.calibration import apply_calibration, encode_calibration
 from training.errors import ArtifactError
 from training.evaluation import decide
@@ -105,9 +111,16 @@ def encode(
         artifact.logistic_regression.CopyFrom(message)
     else:
         classifier = model.pipeline.named_steps[CLASSIFIER]
-        artifact.lightgbm.model_text = classifier.booster_.model_to_string()
+        artifact.boosted_trees.CopyFrom(_encode_trees(classifier.booster_))
     _check(artifact, golden)
     return artifact
+
+
+def _encode_trees(booster: Any) -> pb.BoostedTrees:
+    try:
+        return encode_booster(booster)
+    except ValueError as error:
+        raise ArtifactError(f"{error}; {REMEDIES[False]}") from None
 
 
 def choose_golden_rows(
@@ -279,7 +292,7 @@ def _check(artifact: pb.ModelArtifact, golden: ScoredRows) -> None:
     if not (is_linear or artifact.HasField("calibration")):
         if not np.array_equal(answer, golden.probabilities):
             raise ArtifactError(
-                "the model's text does not give back the probabilities of the fitted model; "
+                "the model's trees do not give back the probabilities of the fitted model; "
                 f"{REMEDIES[is_linear]}"
             )
         return
@@ -300,7 +313,7 @@ def _find_leeway(
     are not rounded, and logistic regression without calibration has no cliffs.
     """
     scores = _evaluate_scores(artifact, X)
-    if artifact.HasField("lightgbm") or not artifact.HasField("calibration"):
+    if artifact.HasField("boosted_trees") or not artifact.HasField("calibration"):
         return np.zeros(len(X))
     shifts = TOLERANCE * np.eye(scores.shape[1])
     above = [apply_calibration(artifact.calibration, scores + s) for s in shifts]
@@ -328,21 +341,20 @@ def evaluate_formula(
     scores = _evaluate_scores(artifact, X)
     if artifact.HasField("calibration"):
         return apply_calibration(artifact.calibration, scores)
-    is_linear = artifact.HasField("logistic_regression")
-    return _to_probabilities(scores) if is_linear else _of_both_classes(scores)
+    if artifact.HasField("logistic_regression"):
+        return _to_probabilities(scores)
+    return _of_both_classes(to_probabilities(artifact.boosted_trees, scores))
 
 
 def _evaluate_scores(
     artifact: pb.ModelArtifact, X: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what probabilities are made of, shape (n_rows, n_scores): 1 for two classes, else n.
-
-    LightGBM gives them itself where nothing calibrates its scores.
-    """
+    """Return what probabilities are made of, shape (n_rows, 1) for two classes, else n."""
     if artifact.HasField("logistic_regression"):
         return _evaluate_outputs(artifact.logistic_regression, X)
-    is_raw = artifact.HasField("calibration")
-    return _read_predictions(artifact.lightgbm.model_text, X, is_raw=is_raw)
+    n_classes = len(artifact.golden_examples[0].probabilities)
+    n_outputs = 1 if n_classes == 2 else n_classes
+    return evaluate_trees(artifact.boosted_trees, X, n_outputs)
 
 
 def _evaluate_outputs(
@@ -369,19 +381,6 @@ def _to_probabilities(z: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.special import expit, softmax
 
     return _of_both_classes(expit(z)) if z.shape[1] == 1 else softmax(z, axis=1)
-
-
-def _read_predictions(
-    model_text: str, X: NDArray[np.float64], *, is_raw: bool
-) -> NDArray[np.float64]:
-    """Return what LightGBM itself makes of a text: for two classes one column, the second's."""
-    from lightgbm import Booster
-
-    predictions = np.asarray(
-        Booster(model_str=model_text).predict(X, raw_score=is_raw, num_threads=1),
-        dtype=np.float64,
-    )
-    return predictions.reshape(len(X), -1)
 
 
 def _of_both_classes(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from prediction.artifact import seal
 from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
 from training.errors import SearchError
 from training.evaluation import Bin, evaluate, measure_reliability
@@ -168,7 +169,7 @@ def make_candidate(
         threshold=final.threshold,
         metrics=metrics,
         reliability=measure_reliability(holdout.y, probabilities),
-        artifact=artifact.SerializeToString(deterministic=True),
+        artifact=seal(artifact.SerializeToString(deterministic=True)),
         library_versions=provenance.library_versions,
     )
 

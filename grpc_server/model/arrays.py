@@ -41,3 +41,19 @@ def exp_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
     flat = map(exp, values.ravel().tolist())
     return np.fromiter(flat, np.float64, values.size).reshape(values.shape)
+
+
+def find_unlike_one(probabilities: Matrix, max_excess: float) -> int | None:
+    """Return the first row whose probabilities do not sum to 1, None if all do.
+
+    Parameters
+    ----------
+    probabilities : array of double, shape (n_rows, n_classes)
+        NaN sums to nothing.
+    max_excess : float
+        By how much a sum may miss 1.
+    """
+    import numpy as np
+
+    is_one = np.abs(probabilities.sum(axis=1) - 1.0) <= max_excess
+    return None if is_one.all() else int(is_one.argmin())

@@ -14,17 +14,26 @@ from grpc_server.errors import (
 )
 from grpc_server.model.calibration import CalibratedEstimator, read_maps
 from grpc_server.model.estimator import Estimator, ScoringEstimator
+from grpc_server.model.files import read_file
 from grpc_server.model.lightgbm import LightgbmBooster
+from grpc_server.model.lightgbm_text import parse_text
 from grpc_server.model.loaded import Classes, LoadedModel
 from grpc_server.model.logistic_regression import LogisticRegression
 from grpc_server.model.schema import InputSchema
-from grpc_server.model.source import read_source
+from grpc_server.model.source import ModelSource, read_source
+from grpc_server.model.trees import Ensemble, read_trees, write_text
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1 import model_artifact_pb2
 
+MAX_ARTIFACT_BYTES = 128 * 1024 * 1024
+MAX_FEATURES = 100_000
+MAX_CLASSES = 10_000
+MAX_GOLDEN_EXAMPLES = 10_000
+MAX_NAME_CHARACTERS = 10_000
+
 # Largest difference to the trainer's probabilities by kind of estimator: trees add up the same
 # leaves in the same order, a dot product may be summed in another order.
-_TOLERANCES = {"lightgbm": 0.0, "logistic_regression": 1e-12}
+_TOLERANCES = {"boosted_trees": 0.0, "lightgbm": 0.0, "logistic_regression": 1e-12}
 _TOLERANCE_OF_CALIBRATION = 1e-12
 
 
@@ -46,30 +55,69 @@ def load_model(folder: Path) -> LoadedModel:
     GoldenMismatch
         If an answer differs from the trainer's.
     """
-    folder = folder.resolve()
+    folder = _resolve(folder)
     path = folder / FILE_NAME
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactMissing(f"no model at {path}: {error.strerror}") from None
+    content = read_file(path, MAX_ARTIFACT_BYTES)
     source = read_source(folder, content)
     try:
-        artifact = _parse(content)
-        schema = InputSchema.from_message(artifact.input_schema)
-        classes = _read_classes(artifact)
-        model = LoadedModel(
-            input_schema=schema,
-            classes=classes,
-            estimator=_read_estimator(artifact, schema, len(classes.labels)),
-            provenance=artifact.provenance,
-            source=source,
-            load_time=datetime.now(UTC),
-            calibration=_read_calibration(artifact),
-        )
-        _check_golden_examples(artifact, model)
+        return _load(content, source)
     except ArtifactError as error:
         raise type(error)(f"{path}: {error}") from None
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        ValueError,
+    ) as error:
+        # The checks name what they know; a file that was made to break them names itself.
+        raise ArtifactCorrupt(f"{path}: cannot be read: {error!r}") from None
+
+
+def _resolve(folder: Path) -> Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:  # links that go round in a circle
+        raise ArtifactMissing(f"no model at {folder}: {error}") from None
+
+
+def _load(content: bytes, source: ModelSource) -> LoadedModel:
+    artifact = _parse(content)
+    _check_sizes(artifact)
+    schema = InputSchema.from_message(artifact.input_schema)
+    classes = _read_classes(artifact)
+    model = LoadedModel(
+        input_schema=schema,
+        classes=classes,
+        estimator=_read_estimator(artifact, schema, len(classes.labels)),
+        provenance=artifact.provenance,
+        source=source,
+        load_time=datetime.now(UTC),
+        calibration=_read_calibration(artifact),
+    )
+    _check_golden_examples(artifact, model)
     return model
+
+
+def _check_sizes(artifact: model_artifact_pb2.ModelArtifact) -> None:
+    """Refuse what would make a server slow or its messages large, before anything is made of it."""
+    labels = artifact.class_labels
+    names = [feature.name for feature in artifact.input_schema.features]
+    sizes = {
+        "input_schema.features": (len(names), MAX_FEATURES),
+        "class_labels": (
+            len(labels.integers.values) + len(labels.strings.values),
+            MAX_CLASSES,
+        ),
+        "golden_examples": (len(artifact.golden_examples), MAX_GOLDEN_EXAMPLES),
+        "the longest name": (
+            max(map(len, [*names, *labels.strings.values]), default=0),
+            MAX_NAME_CHARACTERS,
+        ),
+    }
+    for what, (size, limit) in sizes.items():
+        if size > limit:
+            raise ArtifactCorrupt(f"{what}: {size}; at most {limit} are allowed")
 
 
 def _parse(content: bytes) -> model_artifact_pb2.ModelArtifact:
@@ -115,14 +163,27 @@ def _read_scoring_estimator(
             return LogisticRegression.from_message(
                 artifact.logistic_regression, schema, n_classes
             )
+        case "boosted_trees":
+            trees = read_trees(artifact.boosted_trees)
+            return _make_booster(trees, schema, n_classes)
         case "lightgbm":
-            return LightgbmBooster(
-                artifact.lightgbm.model_text, len(schema.features), n_classes
-            )
+            n_outputs = 1 if n_classes == 2 else n_classes
+            n_features = len(schema.features)
+            text = artifact.lightgbm.model_text
+            trees = parse_text(text, n_features, n_outputs)
+            return _make_booster(trees, schema, n_classes)
         case _:
             raise ArtifactCorrupt(
                 "has no estimator that this server knows; a newer server may"
             )
+
+
+def _make_booster(
+    trees: Ensemble, schema: InputSchema, n_classes: int
+) -> LightgbmBooster:
+    n_features = len(schema.features)
+    text = write_text(trees, n_features, n_classes)
+    return LightgbmBooster(text, n_features, n_classes)
 
 
 def _read_calibration(artifact: model_artifact_pb2.ModelArtifact) -> str | None:
@@ -135,7 +196,7 @@ def _tolerance(artifact: model_artifact_pb2.ModelArtifact, n_classes: int) -> fl
     """Return the largest difference to the trainer's probabilities that is rounding."""
     if not artifact.HasField("calibration"):
         return _TOLERANCES[artifact.WhichOneof("estimator") or ""]
-    if artifact.WhichOneof("estimator") == "lightgbm":
+    if artifact.WhichOneof("estimator") != "logistic_regression":
         return _TOLERANCE_OF_CALIBRATION
     # A steep piece of an isotonic map magnifies the rounding of the dot product.
     maps = read_maps(artifact.calibration, n_classes)

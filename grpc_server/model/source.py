@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from grpc_server.errors import ArtifactCorrupt
+from grpc_server.model.files import read_file
+from prediction.artifact import is_sealed
 
 SOURCE_FILE_NAME = "source.json"
 _SHOWN_DIGITS = 12
+_MAX_SOURCE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +43,40 @@ class ModelSource:
 
 
 def read_source(folder: Path, artifact: bytes) -> ModelSource:
-    """Read where `artifact` comes from, and check its digest against what is written there.
+    """Read where `artifact` comes from, and check its digest.
 
     Raises
     ------
     ArtifactCorrupt
         If the source file is unreadable, or the artifact is not the one it was written for.
+        Without a source file, if the artifact does not end with its own digest.
     """
     actual = hashlib.sha256(artifact).hexdigest()
     path = folder / SOURCE_FILE_NAME
     if not path.exists():
+        if not is_sealed(artifact):
+            raise ArtifactCorrupt(
+                f"{folder} holds a model without its digest, or with another: it was altered, "
+                "only partly written, or made by an older trainer, whose models need a "
+                f"{SOURCE_FILE_NAME}"
+            )
         return ModelSource("", f"sha256:{actual[:_SHOWN_DIGITS]}", "", actual)
-    try:
-        source = ModelSource(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ArtifactCorrupt(f"{path} cannot be read: {error}") from None
+    source = _parse_source(path)
     if source.sha256 != actual:
         raise ArtifactCorrupt(
             f"{folder} holds a model whose sha256 is {actual}, but {SOURCE_FILE_NAME} says "
-            f"{source.sha256}: it was altered or only partly written"
+            f"{source.sha256[:64]}: it was altered or only partly written"
         )
+    return source
+
+
+def _parse_source(path: Path) -> ModelSource:
+    content = read_file(path, _MAX_SOURCE_BYTES)
+    try:
+        values = json.loads(content)
+        source = ModelSource(**values)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArtifactCorrupt(f"{path} cannot be read: {str(error)[:200]}") from None
+    if not all(isinstance(value, str) for value in asdict(source).values()):
+        raise ArtifactCorrupt(f"{path} cannot be read: its values have to be texts")
     return source

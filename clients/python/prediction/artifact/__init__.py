@@ -1,5 +1,9 @@
 """The storage contract between training and serving: the artifact's messages and where it lies."""
 
+from prediction.artifact._seal import is_sealed, seal
+
+__all__ = ["FILE_NAME", "REGISTRY_PATH", "SHA256_TAG", "is_sealed", "seal"]
+
 FILE_NAME = "model.binpb"
 """Name of the artifact's file, one serialised `ModelArtifact`."""
 

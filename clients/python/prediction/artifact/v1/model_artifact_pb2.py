@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+prediction/artifact/v1/model_artifact.proto\x12\x16prediction.artifact.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x03\n\rModelArtifact\x12\x39\n\x0cinput_schema\x18\x01 \x01(\x0b\x32#.prediction.artifact.v1.InputSchema\x12\x39\n\x0c\x63lass_labels\x18\x02 \x01(\x0b\x32#.prediction.artifact.v1.ClassLabels\x12\x16\n\tthreshold\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12I\n\x13logistic_regression\x18\x04 \x01(\x0b\x32*.prediction.artifact.v1.LogisticRegressionH\x00\x12\x34\n\x08lightgbm\x18\x05 \x01(\x0b\x32 .prediction.artifact.v1.LightgbmH\x00\x12\x36\n\nprovenance\x18\x06 \x01(\x0b\x32\".prediction.artifact.v1.Provenance\x12>\n\x0fgolden_examples\x18\x07 \x03(\x0b\x32%.prediction.artifact.v1.GoldenExample\x12\x38\n\x0b\x63\x61libration\x18\x08 \x01(\x0b\x32#.prediction.artifact.v1.CalibrationB\x0b\n\testimatorB\x0c\n\n_threshold\"@\n\x0bInputSchema\x12\x31\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1f.prediction.artifact.v1.Feature\"\xea\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08nullable\x18\x02 \x01(\x08\x12\x39\n\x07numeric\x18\x03 \x01(\x0b\x32&.prediction.artifact.v1.NumericFeatureH\x00\x12\x39\n\x07\x62oolean\x18\x04 \x01(\x0b\x32&.prediction.artifact.v1.BooleanFeatureH\x00\x12\x41\n\x0b\x63\x61tegorical\x18\x05 \x01(\x0b\x32*.prediction.artifact.v1.CategoricalFeatureH\x00\x42\x06\n\x04kind\"\x10\n\x0eNumericFeature\"\x10\n\x0e\x42ooleanFeature\"\xb6\x01\n\x12\x43\x61tegoricalFeature\x12;\n\x07strings\x18\x01 \x01(\x0b\x32(.prediction.artifact.v1.StringCategoriesH\x00\x12=\n\x08integers\x18\x02 \x01(\x0b\x32).prediction.artifact.v1.IntegerCategoriesH\x00\x12\x16\n\x0erefuse_unknown\x18\x03 \x01(\x08\x42\x0c\n\ncategories\"\"\n\x10StringCategories\x12\x0e\n\x06values\x18\x01 \x03(\t\"#\n\x11IntegerCategories\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x8b\x01\n\x0b\x43lassLabels\x12\x39\n\x08integers\x18\x01 \x01(\x0b\x32%.prediction.artifact.v1.IntegerLabelsH\x00\x12\x37\n\x07strings\x18\x02 \x01(\x0b\x32$.prediction.artifact.v1.StringLabelsH\x00\x42\x08\n\x06labels\"\x1f\n\rIntegerLabels\x12\x0e\n\x06values\x18\x01 \x03(\x05\"\x1e\n\x0cStringLabels\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xaa\x01\n\x12LogisticRegression\x12\x14\n\x0c\x63oefficients\x18\x01 \x03(\x01\x12\x12\n\nintercepts\x18\x02 \x03(\x01\x12\x0f\n\x07\x63\x65nters\x18\x03 \x03(\x01\x12\x16\n\x0eimputed_values\x18\x04 \x03(\x01\x12\x41\n\x10\x63\x61tegory_weights\x18\x05 \x03(\x0b\x32\'.prediction.artifact.v1.CategoryWeights\"!\n\x0f\x43\x61tegoryWeights\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x08Lightgbm\x12\x12\n\nmodel_text\x18\x01 \x01(\t\"C\n\x0b\x43\x61libration\x12\x34\n\x04maps\x18\x01 \x03(\x0b\x32&.prediction.artifact.v1.CalibrationMap\"\x88\x01\n\x0e\x43\x61librationMap\x12\x35\n\x07sigmoid\x18\x01 \x01(\x0b\x32\".prediction.artifact.v1.SigmoidMapH\x00\x12\x37\n\x08isotonic\x18\x02 \x01(\x0b\x32#.prediction.artifact.v1.IsotonicMapH\x00\x42\x06\n\x04kind\".\n\nSigmoidMap\x12\r\n\x05slope\x18\x01 \x01(\x01\x12\x11\n\tintercept\x18\x02 \x01(\x01\".\n\x0bIsotonicMap\x12\x0e\n\x06inputs\x18\x01 \x03(\x01\x12\x0f\n\x07outputs\x18\x02 \x03(\x01\"\xa4\x03\n\nProvenance\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x17\n\x0ftraining_run_id\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x61ta_sha256\x18\x04 \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x05 \x01(\t\x12Q\n\x10library_versions\x18\x06 \x03(\x0b\x32\x37.prediction.artifact.v1.Provenance.LibraryVersionsEntry\x12@\n\x07metrics\x18\x07 \x03(\x0b\x32/.prediction.artifact.v1.Provenance.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"p\n\rGoldenExample\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\r\n\x05label\x18\x03 \x01(\t\x12\'\n\x06record\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+prediction/artifact/v1/model_artifact.proto\x12\x16prediction.artifact.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x04\n\rModelArtifact\x12\x39\n\x0cinput_schema\x18\x01 \x01(\x0b\x32#.prediction.artifact.v1.InputSchema\x12\x39\n\x0c\x63lass_labels\x18\x02 \x01(\x0b\x32#.prediction.artifact.v1.ClassLabels\x12\x16\n\tthreshold\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12I\n\x13logistic_regression\x18\x04 \x01(\x0b\x32*.prediction.artifact.v1.LogisticRegressionH\x00\x12\x34\n\x08lightgbm\x18\x05 \x01(\x0b\x32 .prediction.artifact.v1.LightgbmH\x00\x12=\n\rboosted_trees\x18\t \x01(\x0b\x32$.prediction.artifact.v1.BoostedTreesH\x00\x12\x36\n\nprovenance\x18\x06 \x01(\x0b\x32\".prediction.artifact.v1.Provenance\x12>\n\x0fgolden_examples\x18\x07 \x03(\x0b\x32%.prediction.artifact.v1.GoldenExample\x12\x38\n\x0b\x63\x61libration\x18\x08 \x01(\x0b\x32#.prediction.artifact.v1.Calibration\x12\x0e\n\x06sha256\x18\x0f \x01(\x0c\x42\x0b\n\testimatorB\x0c\n\n_threshold\"@\n\x0bInputSchema\x12\x31\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x1f.prediction.artifact.v1.Feature\"\xea\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08nullable\x18\x02 \x01(\x08\x12\x39\n\x07numeric\x18\x03 \x01(\x0b\x32&.prediction.artifact.v1.NumericFeatureH\x00\x12\x39\n\x07\x62oolean\x18\x04 \x01(\x0b\x32&.prediction.artifact.v1.BooleanFeatureH\x00\x12\x41\n\x0b\x63\x61tegorical\x18\x05 \x01(\x0b\x32*.prediction.artifact.v1.CategoricalFeatureH\x00\x42\x06\n\x04kind\"\x10\n\x0eNumericFeature\"\x10\n\x0e\x42ooleanFeature\"\xb6\x01\n\x12\x43\x61tegoricalFeature\x12;\n\x07strings\x18\x01 \x01(\x0b\x32(.prediction.artifact.v1.StringCategoriesH\x00\x12=\n\x08integers\x18\x02 \x01(\x0b\x32).prediction.artifact.v1.IntegerCategoriesH\x00\x12\x16\n\x0erefuse_unknown\x18\x03 \x01(\x08\x42\x0c\n\ncategories\"\"\n\x10StringCategories\x12\x0e\n\x06values\x18\x01 \x03(\t\"#\n\x11IntegerCategories\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x8b\x01\n\x0b\x43lassLabels\x12\x39\n\x08integers\x18\x01 \x01(\x0b\x32%.prediction.artifact.v1.IntegerLabelsH\x00\x12\x37\n\x07strings\x18\x02 \x01(\x0b\x32$.prediction.artifact.v1.StringLabelsH\x00\x42\x08\n\x06labels\"\x1f\n\rIntegerLabels\x12\x0e\n\x06values\x18\x01 \x03(\x05\"\x1e\n\x0cStringLabels\x12\x0e\n\x06values\x18\x01 \x03(\t\"\xaa\x01\n\x12LogisticRegression\x12\x14\n\x0c\x63oefficients\x18\x01 \x03(\x01\x12\x12\n\nintercepts\x18\x02 \x03(\x01\x12\x0f\n\x07\x63\x65nters\x18\x03 \x03(\x01\x12\x16\n\x0eimputed_values\x18\x04 \x03(\x01\x12\x41\n\x10\x63\x61tegory_weights\x18\x05 \x03(\x0b\x32\'.prediction.artifact.v1.CategoryWeights\"!\n\x0f\x43\x61tegoryWeights\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x08Lightgbm\x12\x12\n\nmodel_text\x18\x01 \x01(\t\"\x9d\x01\n\x0c\x42oostedTrees\x12\x34\n\tobjective\x18\x01 \x01(\x0e\x32!.prediction.artifact.v1.Objective\x12\x0f\n\x07sigmoid\x18\x02 \x01(\x01\x12\x12\n\nis_average\x18\x03 \x01(\x08\x12\x32\n\x05trees\x18\x04 \x03(\x0b\x32#.prediction.artifact.v1.BoostedTree\"\xf0\x01\n\x0b\x42oostedTree\x12\x13\n\x0bleaf_values\x18\x01 \x03(\x01\x12\x13\n\x0bleaf_counts\x18\x02 \x03(\r\x12\x16\n\x0esplit_features\x18\x03 \x03(\r\x12\x16\n\x0e\x64\x65\x63ision_types\x18\x04 \x03(\r\x12\x15\n\rleft_children\x18\x05 \x03(\x11\x12\x16\n\x0eright_children\x18\x06 \x03(\x11\x12\x12\n\nthresholds\x18\x07 \x03(\x01\x12\x13\n\x0bnode_counts\x18\x08 \x03(\r\x12\x17\n\x0f\x63\x61tegory_bounds\x18\t \x03(\r\x12\x16\n\x0e\x63\x61tegory_words\x18\n \x03(\x07\"C\n\x0b\x43\x61libration\x12\x34\n\x04maps\x18\x01 \x03(\x0b\x32&.prediction.artifact.v1.CalibrationMap\"\x88\x01\n\x0e\x43\x61librationMap\x12\x35\n\x07sigmoid\x18\x01 \x01(\x0b\x32\".prediction.artifact.v1.SigmoidMapH\x00\x12\x37\n\x08isotonic\x18\x02 \x01(\x0b\x32#.prediction.artifact.v1.IsotonicMapH\x00\x42\x06\n\x04kind\".\n\nSigmoidMap\x12\r\n\x05slope\x18\x01 \x01(\x01\x12\x11\n\tintercept\x18\x02 \x01(\x01\".\n\x0bIsotonicMap\x12\x0e\n\x06inputs\x18\x01 \x03(\x01\x12\x0f\n\x07outputs\x18\x02 \x03(\x01\"\xa4\x03\n\nProvenance\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x17\n\x0ftraining_run_id\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x61ta_sha256\x18\x04 \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x05 \x01(\t\x12Q\n\x10library_versions\x18\x06 \x03(\x0b\x32\x37.prediction.artifact.v1.Provenance.LibraryVersionsEntry\x12@\n\x07metrics\x18\x07 \x03(\x0b\x32/.prediction.artifact.v1.Provenance.MetricsEntry\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"p\n\rGoldenExample\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\x15\n\rprobabilities\x18\x02 \x03(\x01\x12\r\n\x05label\x18\x03 \x01(\t\x12\'\n\x06record\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct*V\n\tObjective\x12\x19\n\x15OBJECTIVE_UNSPECIFIED\x10\x00\x12\x14\n\x10OBJECTIVE_BINARY\x10\x01\x12\x18\n\x14OBJECTIVE_MULTICLASS\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,48 +37,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_PROVENANCE_METRICSENTRY']._loaded_options = None
   _globals['_PROVENANCE_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_OBJECTIVE']._serialized_start=2995
+  _globals['_OBJECTIVE']._serialized_end=3081
   _globals['_MODELARTIFACT']._serialized_start=135
-  _globals['_MODELARTIFACT']._serialized_end=626
-  _globals['_INPUTSCHEMA']._serialized_start=628
-  _globals['_INPUTSCHEMA']._serialized_end=692
-  _globals['_FEATURE']._serialized_start=695
-  _globals['_FEATURE']._serialized_end=929
-  _globals['_NUMERICFEATURE']._serialized_start=931
-  _globals['_NUMERICFEATURE']._serialized_end=947
-  _globals['_BOOLEANFEATURE']._serialized_start=949
-  _globals['_BOOLEANFEATURE']._serialized_end=965
-  _globals['_CATEGORICALFEATURE']._serialized_start=968
-  _globals['_CATEGORICALFEATURE']._serialized_end=1150
-  _globals['_STRINGCATEGORIES']._serialized_start=1152
-  _globals['_STRINGCATEGORIES']._serialized_end=1186
-  _globals['_INTEGERCATEGORIES']._serialized_start=1188
-  _globals['_INTEGERCATEGORIES']._serialized_end=1223
-  _globals['_CLASSLABELS']._serialized_start=1226
-  _globals['_CLASSLABELS']._serialized_end=1365
-  _globals['_INTEGERLABELS']._serialized_start=1367
-  _globals['_INTEGERLABELS']._serialized_end=1398
-  _globals['_STRINGLABELS']._serialized_start=1400
-  _globals['_STRINGLABELS']._serialized_end=1430
-  _globals['_LOGISTICREGRESSION']._serialized_start=1433
-  _globals['_LOGISTICREGRESSION']._serialized_end=1603
-  _globals['_CATEGORYWEIGHTS']._serialized_start=1605
-  _globals['_CATEGORYWEIGHTS']._serialized_end=1638
-  _globals['_LIGHTGBM']._serialized_start=1640
-  _globals['_LIGHTGBM']._serialized_end=1670
-  _globals['_CALIBRATION']._serialized_start=1672
-  _globals['_CALIBRATION']._serialized_end=1739
-  _globals['_CALIBRATIONMAP']._serialized_start=1742
-  _globals['_CALIBRATIONMAP']._serialized_end=1878
-  _globals['_SIGMOIDMAP']._serialized_start=1880
-  _globals['_SIGMOIDMAP']._serialized_end=1926
-  _globals['_ISOTONICMAP']._serialized_start=1928
-  _globals['_ISOTONICMAP']._serialized_end=1974
-  _globals['_PROVENANCE']._serialized_start=1977
-  _globals['_PROVENANCE']._serialized_end=2397
-  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_start=2295
-  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_end=2349
-  _globals['_PROVENANCE_METRICSENTRY']._serialized_start=2351
-  _globals['_PROVENANCE_METRICSENTRY']._serialized_end=2397
-  _globals['_GOLDENEXAMPLE']._serialized_start=2399
-  _globals['_GOLDENEXAMPLE']._serialized_end=2511
+  _globals['_MODELARTIFACT']._serialized_end=705
+  _globals['_INPUTSCHEMA']._serialized_start=707
+  _globals['_INPUTSCHEMA']._serialized_end=771
+  _globals['_FEATURE']._serialized_start=774
+  _globals['_FEATURE']._serialized_end=1008
+  _globals['_NUMERICFEATURE']._serialized_start=1010
+  _globals['_NUMERICFEATURE']._serialized_end=1026
+  _globals['_BOOLEANFEATURE']._serialized_start=1028
+  _globals['_BOOLEANFEATURE']._serialized_end=1044
+  _globals['_CATEGORICALFEATURE']._serialized_start=1047
+  _globals['_CATEGORICALFEATURE']._serialized_end=1229
+  _globals['_STRINGCATEGORIES']._serialized_start=1231
+  _globals['_STRINGCATEGORIES']._serialized_end=1265
+  _globals['_INTEGERCATEGORIES']._serialized_start=1267
+  _globals['_INTEGERCATEGORIES']._serialized_end=1302
+  _globals['_CLASSLABELS']._serialized_start=1305
+  _globals['_CLASSLABELS']._serialized_end=1444
+  _globals['_INTEGERLABELS']._serialized_start=1446
+  _globals['_INTEGERLABELS']._serialized_end=1477
+  _globals['_STRINGLABELS']._serialized_start=1479
+  _globals['_STRINGLABELS']._serialized_end=1509
+  _globals['_LOGISTICREGRESSION']._serialized_start=1512
+  _globals['_LOGISTICREGRESSION']._serialized_end=1682
+  _globals['_CATEGORYWEIGHTS']._serialized_start=1684
+  _globals['_CATEGORYWEIGHTS']._serialized_end=1717
+  _globals['_LIGHTGBM']._serialized_start=1719
+  _globals['_LIGHTGBM']._serialized_end=1749
+  _globals['_BOOSTEDTREES']._serialized_start=1752
+  _globals['_BOOSTEDTREES']._serialized_end=1909
+  _globals['_BOOSTEDTREE']._serialized_start=1912
+  _globals['_BOOSTEDTREE']._serialized_end=2152
+  _globals['_CALIBRATION']._serialized_start=2154
+  _globals['_CALIBRATION']._serialized_end=2221
+  _globals['_CALIBRATIONMAP']._serialized_start=2224
+  _globals['_CALIBRATIONMAP']._serialized_end=2360
+  _globals['_SIGMOIDMAP']._serialized_start=2362
+  _globals['_SIGMOIDMAP']._serialized_end=2408
+  _globals['_ISOTONICMAP']._serialized_start=2410
+  _globals['_ISOTONICMAP']._serialized_end=2456
+  _globals['_PROVENANCE']._serialized_start=2459
+  _globals['_PROVENANCE']._serialized_end=2879
+  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_start=2777
+  _globals['_PROVENANCE_LIBRARYVERSIONSENTRY']._serialized_end=2831
+  _globals['_PROVENANCE_METRICSENTRY']._serialized_start=2833
+  _globals['_PROVENANCE_METRICSENTRY']._serialized_end=2879
+  _globals['_GOLDENEXAMPLE']._serialized_start=2881
+  _globals['_GOLDENEXAMPLE']._serialized_end=2993
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +20,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Objective:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ObjectiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objective.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OBJECTIVE_UNSPECIFIED: _Objective.ValueType  # 0
+    """Not set."""
+    OBJECTIVE_BINARY: _Objective.ValueType  # 1
+    """Two classes: the sigmoid of one score is the probability of the second."""
+    OBJECTIVE_MULTICLASS: _Objective.ValueType  # 2
+    """More classes: softmax of their scores."""
+
+class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
+    """Objective is what boosting has minimised."""
+
+OBJECTIVE_UNSPECIFIED: Objective.ValueType  # 0
+"""Not set."""
+OBJECTIVE_BINARY: Objective.ValueType  # 1
+"""Two classes: the sigmoid of one score is the probability of the second."""
+OBJECTIVE_MULTICLASS: Objective.ValueType  # 2
+"""More classes: softmax of their scores."""
+Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
 @_typing.final
 class ModelArtifact(_message.Message):
@@ -35,12 +60,18 @@ class ModelArtifact(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     LOGISTIC_REGRESSION_FIELD_NUMBER: _builtins.int
     LIGHTGBM_FIELD_NUMBER: _builtins.int
+    BOOSTED_TREES_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     GOLDEN_EXAMPLES_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
     """Decision threshold, [0, 1], for two classes: the second class is predicted where its probability
     is above the threshold. Set for two classes, not set for more.
+    """
+    sha256: _builtins.bytes
+    """SHA-256 of all bytes of the file before this field, which is the last one. It has 32 bytes. A file
+    without it is served only beside a file `source.json` that has the digest of the whole file.
     """
     @_builtins.property
     def input_schema(self) -> Global___InputSchema:
@@ -56,7 +87,11 @@ class ModelArtifact(_message.Message):
 
     @_builtins.property
     def lightgbm(self) -> Global___Lightgbm:
-        """Boosted trees."""
+        """Boosted trees as LightGBM's text, as older trainers wrote them."""
+
+    @_builtins.property
+    def boosted_trees(self) -> Global___BoostedTrees:
+        """Boosted trees as numbers."""
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
@@ -78,17 +113,19 @@ class ModelArtifact(_message.Message):
         threshold: _builtins.float | None = ...,
         logistic_regression: Global___LogisticRegression | None = ...,
         lightgbm: Global___Lightgbm | None = ...,
+        boosted_trees: Global___BoostedTrees | None = ...,
         provenance: Global___Provenance | None = ...,
         golden_examples: _abc.Iterable[Global___GoldenExample] | None = ...,
         calibration: Global___Calibration | None = ...,
+        sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "boosted_trees", b"boosted_trees", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "boosted_trees", b"boosted_trees", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "sha256", b"sha256", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
-    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal["logistic_regression", "lightgbm"]  # noqa: Y015
+    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal["logistic_regression", "lightgbm", "boosted_trees"]  # noqa: Y015
     _WhichOneofArgType_estimator: _TypeAlias = _typing.Literal["estimator", b"estimator"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
@@ -482,6 +519,138 @@ class Lightgbm(_message.Message):
 Global___Lightgbm: _TypeAlias = Lightgbm  # noqa: Y015
 
 @_typing.final
+class BoostedTrees(_message.Message):
+    """BoostedTrees is a model of LightGBM as numbers. A reader checks them, and gives LightGBM's C library
+    only text that it has written from them. A missing value is NaN.
+
+    A row goes down each tree to a leaf. Its raw score for output k is the sum of the leaves of the trees
+    k, k + n_outputs, k + 2 * n_outputs and so on, in this order.
+    There is one output for two classes, and else one for each class. The probabilities are the sigmoid of
+    the score or the softmax of all, as the objective says. Readers agree with LightGBM to the last bit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBJECTIVE_FIELD_NUMBER: _builtins.int
+    SIGMOID_FIELD_NUMBER: _builtins.int
+    IS_AVERAGE_FIELD_NUMBER: _builtins.int
+    TREES_FIELD_NUMBER: _builtins.int
+    objective: Global___Objective.ValueType
+    """How raw scores become probabilities. Required."""
+    sigmoid: _builtins.float
+    """Factor of the score in a sigmoid: 1 / (1 + exp(-sigmoid * score)). Above 0, finite; 1 where the
+    objective has no sigmoid.
+    """
+    is_average: _builtins.bool
+    """Whether a score is divided by the number of its trees before it becomes a probability, as in a
+    random forest.
+    """
+    @_builtins.property
+    def trees(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoostedTree]:
+        """Trees: n_outputs for each iteration. One or more."""
+
+    def __init__(
+        self,
+        *,
+        objective: Global___Objective.ValueType = ...,
+        sigmoid: _builtins.float = ...,
+        is_average: _builtins.bool = ...,
+        trees: _abc.Iterable[Global___BoostedTree] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_average", b"is_average", "objective", b"objective", "sigmoid", b"sigmoid", "trees", b"trees"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoostedTrees: _TypeAlias = BoostedTrees  # noqa: Y015
+
+@_typing.final
+class BoostedTree(_message.Message):
+    """BoostedTree is one tree of n leaves and n - 1 inner nodes. The root is node 0, or leaf 0 if it is all
+    there is. A child is a node if it is 0 or above, and always one after its parent; else it is leaf
+    -child - 1.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAF_VALUES_FIELD_NUMBER: _builtins.int
+    LEAF_COUNTS_FIELD_NUMBER: _builtins.int
+    SPLIT_FEATURES_FIELD_NUMBER: _builtins.int
+    DECISION_TYPES_FIELD_NUMBER: _builtins.int
+    LEFT_CHILDREN_FIELD_NUMBER: _builtins.int
+    RIGHT_CHILDREN_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
+    NODE_COUNTS_FIELD_NUMBER: _builtins.int
+    CATEGORY_BOUNDS_FIELD_NUMBER: _builtins.int
+    CATEGORY_WORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leaf_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What each leaf adds to the score: n, all finite."""
+
+    @_builtins.property
+    def leaf_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Training rows of each leaf, for explanations: n, or empty where they are not known."""
+
+    @_builtins.property
+    def split_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Column that each node splits by: n - 1."""
+
+    @_builtins.property
+    def decision_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Bits of each node's decision, as LightGBM has them: 1 for categories, 2 where missing values go
+        left, and what is missing: 0 for nothing, 4 for zero, 8 for NaN. n - 1.
+        """
+
+    @_builtins.property
+    def left_children(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where to go if the value is at most the threshold, or in the set of categories: n - 1."""
+
+    @_builtins.property
+    def right_children(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where to go otherwise: n - 1."""
+
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Threshold of each node, or the number of its set of categories: n - 1. Not NaN."""
+
+    @_builtins.property
+    def node_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Training rows of each node, for explanations: n - 1, or empty where they are not known."""
+
+    @_builtins.property
+    def category_bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where each set of categories begins in `category_words`, and where the last one ends. Empty where
+        there is none.
+        """
+
+    @_builtins.property
+    def category_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Sets of categories that go left, 32 categories a word, the lowest bit first."""
+
+    def __init__(
+        self,
+        *,
+        leaf_values: _abc.Iterable[_builtins.float] | None = ...,
+        leaf_counts: _abc.Iterable[_builtins.int] | None = ...,
+        split_features: _abc.Iterable[_builtins.int] | None = ...,
+        decision_types: _abc.Iterable[_builtins.int] | None = ...,
+        left_children: _abc.Iterable[_builtins.int] | None = ...,
+        right_children: _abc.Iterable[_builtins.int] | None = ...,
+        thresholds: _abc.Iterable[_builtins.float] | None = ...,
+        node_counts: _abc.Iterable[_builtins.int] | None = ...,
+        category_bounds: _abc.Iterable[_builtins.int] | None = ...,
+        category_words: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_bounds", b"category_bounds", "category_words", b"category_words", "decision_types", b"decision_types", "leaf_counts", b"leaf_counts", "leaf_values", b"leaf_values", "left_children", b"left_children", "node_counts", b"node_counts", "right_children", b"right_children", "split_features", b"split_features", "thresholds", b"thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoostedTree: _TypeAlias = BoostedTree  # noqa: Y015
+
+@_typing.final
 class Calibration(_message.Message):
     """Calibration makes probabilities of what the estimator says, by a map of one variable for each output.
 
@@ -713,8 +882,8 @@ class GoldenExample(_message.Message):
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probability of each class from the trainer's libraries. A reader agrees exactly for LightGBM and
-        within 1e-12 for logistic regression.
+        """Probability of each class from the trainer's libraries. A reader agrees exactly for LightGBM, and
+        within 1e-12 for logistic regression and for what is calibrated.
         """
 
     @_builtins.property

@@ -1,0 +1,37 @@
+"""Reads a file that somebody else may have put there."""
+
+import os
+import stat
+from pathlib import Path
+
+from grpc_server.errors import ArtifactCorrupt, ArtifactMissing
+
+
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file.
+
+    Raises
+    ------
+    ArtifactMissing
+        If there is none, or it cannot be read.
+    ArtifactCorrupt
+        If it is no regular file, or larger than `max_bytes`.
+    """
+    try:
+        # A pipe would be waited for, for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactMissing(f"no model at {path}: {reason}") from None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactCorrupt(f"{path} is no regular file")
+        if status.st_size > max_bytes:
+            raise ArtifactCorrupt(
+                f"{path} has {status.st_size} bytes; at most {max_bytes} are allowed"
+            )
+        try:
+            return file.read(max_bytes)
+        except OSError as error:
+            raise ArtifactMissing(f"no model at {path}: {error.strerror}") from None

@@ -1,0 +1,150 @@
+"""Reads LightGBM's own text of a model, as artifacts of older trainers carry it, into numbers.
+
+It takes what ``Booster.model_to_string()`` writes and nothing else: whatever it does not know is an
+error. What it returns is not checked; `trees.write_text` does that.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from grpc_server.errors import ArtifactCorrupt
+from grpc_server.model.trees import Ensemble, Objective, Tree
+
+_T = TypeVar("_T", int, float)
+
+_HEADER_KEYS = frozenset(
+    "version num_class num_tree_per_iteration label_index max_feature_idx objective "
+    "feature_names feature_infos tree_sizes monotone_constraints".split()
+)
+# What is not in here, such as the leaves of a linear tree, changes what a tree answers.
+_TREE_KEYS = frozenset(
+    "num_leaves num_cat split_feature split_gain threshold decision_type left_child right_child "
+    "leaf_value leaf_weight leaf_count internal_value internal_weight internal_count "
+    "cat_boundaries cat_threshold is_linear shrinkage".split()
+)
+_END = "\nend of trees\n"
+
+
+def parse_text(text: str, n_features: int, n_outputs: int) -> Ensemble:
+    """Parse a text of LightGBM.
+
+    Parameters
+    ----------
+    text : str
+        Text of ``Booster.model_to_string()``.
+    n_features, n_outputs : int
+        What the artifact says; the text has to agree.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        If the text is of another format or shape.
+    """
+    try:
+        return _parse(text, n_features, n_outputs)
+    except ValueError as error:
+        raise ArtifactCorrupt(f"lightgbm.model_text: {error}") from None
+
+
+def _parse(text: str, n_features: int, n_outputs: int) -> Ensemble:
+    body, end, _ = text.partition(_END)
+    if not end:
+        raise ValueError("it is truncated: it has no 'end of trees'")
+    header, *blocks = re.split(r"^Tree=", body, flags=re.MULTILINE)
+    values, flags = _read_lines(header, _HEADER_KEYS, {"tree", "average_output"})
+    _check_header(values, flags, n_features, n_outputs)
+    return Ensemble(
+        objective=_parse_objective(values["objective"], n_outputs),
+        is_average="average_output" in flags,
+        trees=[_parse_block(number, block) for number, block in enumerate(blocks)],
+    )
+
+
+def _read_lines(
+    block: str, keys: frozenset[str], flags: set[str]
+) -> tuple[Mapping[str, str], set[str]]:
+    """Return the values by key, and the lines that are flags."""
+    values: dict[str, str] = {}
+    found: set[str] = set()
+    for line in block.split("\n"):
+        key, equals, value = line.partition("=")
+        if not line:
+            continue
+        if line in flags and line not in found:
+            found.add(line)
+        elif equals and key in keys and key not in values:
+            values[key] = value
+        else:
+            raise ValueError(f"the line {line[:60]!r} is not known, or there twice")
+    return values, found
+
+
+def _check_header(
+    values: Mapping[str, str], flags: set[str], n_features: int, n_outputs: int
+) -> None:
+    expected = {
+        "version": "v4",
+        "num_class": str(n_outputs),
+        "num_tree_per_iteration": str(n_outputs),
+        "max_feature_idx": str(n_features - 1),
+    }
+    for key, value in expected.items():
+        if values.get(key) != value:
+            raise ValueError(
+                f"{key} is {str(values.get(key))[:60]!r}; the artifact says {value!r}"
+            )
+    if "tree" not in flags or "objective" not in values:
+        raise ValueError("it has no line 'tree', or no objective")
+
+
+def _parse_objective(text: str, n_outputs: int) -> Objective:
+    name, *parts = text.split(" ")
+    parameters = dict(part.split(":", 1) for part in parts if ":" in part)
+    if len(parameters) != len(parts) or not set(parameters) <= {"num_class", "sigmoid"}:
+        raise ValueError(f"the objective {text[:60]!r} is not known")
+    if parameters.get("num_class", str(n_outputs)) != str(n_outputs):
+        raise ValueError(f"the objective {text[:60]!r} is of another number of classes")
+    return Objective(name, float(parameters.get("sigmoid", "1")))
+
+
+def _parse_block(number: int, block: str) -> Tree:
+    first, _, rest = block.partition("\n")
+    if first != str(number):
+        raise ValueError(f"tree {number} has the number {first[:20]!r}")
+    try:
+        return _parse_tree(_read_lines(rest, _TREE_KEYS, set())[0])
+    except ValueError as error:
+        raise ValueError(f"tree {number}: {error}") from None
+
+
+def _parse_tree(values: Mapping[str, str]) -> Tree:
+    if values.get("is_linear", "0") != "0":
+        raise ValueError("its leaves are linear, which this server does not know")
+    tree = Tree(
+        leaf_values=_numbers(values, "leaf_value", float),
+        leaf_counts=_numbers(values, "leaf_count", int),
+        split_features=_numbers(values, "split_feature", int),
+        decision_types=_numbers(values, "decision_type", int),
+        left_children=_numbers(values, "left_child", int),
+        right_children=_numbers(values, "right_child", int),
+        thresholds=_numbers(values, "threshold", float),
+        node_counts=_numbers(values, "internal_count", int),
+        category_bounds=_numbers(values, "cat_boundaries", int),
+        category_words=_numbers(values, "cat_threshold", int),
+    )
+    counts = {"num_leaves": len(tree.leaf_values), "num_cat": tree.n_sets}
+    for key, count in counts.items():
+        if values.get(key) != str(count):
+            raise ValueError(f"{key} is {str(values.get(key))[:20]!r}, not {count}")
+    return tree
+
+
+def _numbers(
+    values: Mapping[str, str], key: str, convert: Callable[[str], _T]
+) -> list[_T]:
+    text = values.get(key, "")
+    # Python takes more than LightGBM writes: underscores, white space and digits of any script.
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"{key} has a value that is no number")
+    return [convert(part) for part in text.split(" ")] if text else []
