@@ -31,8 +31,7 @@ from typing import ParamSpec
 
 _P = ParamSpec("_P")
 
-# What a caller is told of: details travel in a header, and beyond 8 KiB the caller sees
-# RESOURCE_EXHAUSTED instead. The schema bounds one violation to about 300 bytes.
+# The most that a caller is told of; fewer where they would not fit into the headers of the answer.
 MAX_VIOLATIONS = 12
 
 
@@ -99,6 +98,10 @@ class Violations:
             self._made.append(make(*args, **kwargs))
         else:
             self._n_more += 1
+
+    def count(self, n_more: int) -> None:
+        """Count so many besides those that were added."""
+        self._n_more += n_more
 
     def check(self) -> None:
         """Do nothing if there are none.

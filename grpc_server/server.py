@@ -197,7 +197,7 @@ class GrpcEndpoint:
         settings, workers = self._settings, self._workers
         decoder = RequestDecoder(self._slot, settings.max_batch_rows)
         streams = OpenCalls(settings.max_streams, workers.take_unbounded)
-        get_model = decode_small(pb.GetModelRequest.FromString)
+        get_model = decode_small(pb.GetModelRequest)
         self._serve_predict(decoder)
         self._serve(SERVICE_NAME, "BatchPredict", workers, decoder.batch)
         self._serve(SERVICE_NAME, "GetModel", workers, get_model)
@@ -220,15 +220,15 @@ class GrpcEndpoint:
     def _serve_health(self) -> None:
         at_once = AtOnce()
         watches = OpenCalls(self._settings.max_watches, at_once.take)
-        check = decode_small(health_pb2.HealthCheckRequest.FromString)
-        list_all = decode_small(health_pb2.HealthListRequest.FromString)
+        check = decode_small(health_pb2.HealthCheckRequest)
+        list_all = decode_small(health_pb2.HealthListRequest)
         self._serve(HEALTH_NAME, "Check", at_once, check)
         self._serve(HEALTH_NAME, "List", at_once, list_all)
         self._serve(HEALTH_NAME, "Watch", watches, check, "server_stream")
 
     def _serve_reflection(self) -> None:
         calls = OpenCalls(self._settings.max_streams, self._workers.take_unbounded)
-        decode = decode_small(reflection_pb2.ServerReflectionRequest.FromString)
+        decode = decode_small(reflection_pb2.ServerReflectionRequest)
         name = "ServerReflectionInfo"
         self._serve(reflection.SERVICE_NAME, name, calls, decode, "bidi_stream")
 

@@ -1,7 +1,7 @@
 """The one table from errors of the domain to gRPC statuses, with their machine-readable details."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -34,6 +34,8 @@ RETRY_DELAY_SECONDS = 0.1
 # RESOURCE_EXHAUSTED instead. The details, which hold the message as well, grow by a third there.
 _MAX_MESSAGE_BYTES = 1000
 _MAX_VIOLATION_BYTES = 3500
+# Tags and lengths of one violation, the dots of a cut, and the count of those that are untold.
+_VIOLATION_OVERHEAD_BYTES = 50
 
 STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
     InvalidInstance: grpc.StatusCode.INVALID_ARGUMENT,
@@ -117,11 +119,23 @@ def _fit_bad_request(error: InvalidInstance) -> BadRequest:
     while request.ByteSize() > _MAX_VIOLATION_BYTES and n_told > 1:
         n_told -= 1
         request = _bad_request(error, n_told)
+    if request.ByteSize() > _MAX_VIOLATION_BYTES:
+        _cut_violation(request.field_violations[0])
     return request
 
 
+def _cut_violation(violation: BadRequest.FieldViolation) -> None:
+    """Cut the one violation that is told: each of its two texts may take half of the room."""
+    room = _MAX_VIOLATION_BYTES // 2 - _VIOLATION_OVERHEAD_BYTES
+    violation.field = _cut(violation.field, room, _count_bytes)
+    violation.description = _cut(violation.description, room, _count_bytes)
+
+
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> Status:
-    status = Status(code=code.value[0], message=_cut(message))
+    status = Status(
+        code=code.value[0],
+        message=_cut(message, _MAX_MESSAGE_BYTES, _count_header_bytes),
+    )
     for detail in details:
         packed = Any()
         packed.Pack(detail)
@@ -129,12 +143,21 @@ def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> Stat
     return status
 
 
-def _cut(message: str) -> str:
-    """Cut a message to what it may take in a header, where most bytes are written as three."""
-    left = _MAX_MESSAGE_BYTES
-    for position, character in enumerate(message):
-        is_plain = " " <= character <= "~" and character != "%"
-        left -= 1 if is_plain else 3 * len(character.encode(errors="replace"))
+def _cut(text: str, max_bytes: int, count_bytes: Callable[[str], int]) -> str:
+    """Cut a text where its characters would take more bytes; each is counted by `count_bytes`."""
+    left = max_bytes
+    for position, character in enumerate(text):
+        left -= count_bytes(character)
         if left < 0:
-            return message[:position] + "..."
-    return message
+            return text[:position] + "..."
+    return text
+
+
+def _count_bytes(character: str) -> int:
+    return len(character.encode())
+
+
+def _count_header_bytes(character: str) -> int:
+    """Return what a character takes in the header of the message, where most bytes are three."""
+    is_plain = " " <= character <= "~" and character != "%"
+    return 1 if is_plain else 3 * _count_bytes(character)

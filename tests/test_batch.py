@@ -1,5 +1,6 @@
 """Batches: the answers of each row alone, and every wrong field named."""
 
+import sys
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
@@ -12,6 +13,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
+from grpc_server.errors import InvalidInstance
+from grpc_server.model import read_batch
+from grpc_server.model.schema import InputSchema
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import (
     BatchPredictRequest,
@@ -233,6 +237,123 @@ def test_of_many_wrong_fields_the_rest_is_counted(
 
     assert len(found) == 13
     assert found[-1] == ("*", "9988 more fields do not fit")
+
+
+def test_more_missing_rows_than_rows_are_counted_and_not_read(
+    serve: Serve, logistic_artifact: ModelArtifact
+) -> None:
+    for feature in logistic_artifact.input_schema.features:
+        feature.nullable = True
+    logistic_artifact.logistic_regression.imputed_values.extend([0.0, 0.0])
+    stub = serve(logistic_artifact)
+    columns = [doubles("f0", [1.0, 2.0], [1, 1]), doubles("f1", [1.0, 2.0], [7] * 50)]
+
+    found = violations(lambda: stub.BatchPredict(BatchPredictRequest(columns=columns)))
+
+    assert found == [('columns["f1"].missing_rows', "50 came; there are 2 rows")]
+
+
+def calls_during(read: Callable[[], object]) -> int:
+    """Return how many calls of functions `read` makes until it raises InvalidInstance."""
+    n_calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal n_calls
+        n_calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        read()
+    except InvalidInstance:
+        return n_calls
+    finally:
+        sys.setprofile(before)
+    raise AssertionError("nothing was refused")
+
+
+N_ROWS = 10_000
+REFUSED = {
+    "values": BatchPredictRequest(values=[nan] * 2 * N_ROWS),
+    "columns": BatchPredictRequest(
+        columns=[doubles(f"f{j}", [nan] * N_ROWS) for j in range(2)]
+    ),
+    "missing rows": BatchPredictRequest(
+        columns=[doubles(f"f{j}", [1.0] * N_ROWS, range(N_ROWS)) for j in range(2)]
+    ),
+    "no rows": BatchPredictRequest(
+        columns=[doubles(f"f{j}", [1.0] * N_ROWS, [N_ROWS] * N_ROWS) for j in range(2)]
+    ),
+    "unknown columns": BatchPredictRequest(
+        columns=[Column(name=str(j)) for j in range(N_ROWS)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_and_not_told_is_not_looked_at(
+    name: str, logistic_artifact: ModelArtifact
+) -> None:
+    schema = InputSchema.from_message(logistic_artifact.input_schema)
+
+    assert calls_during(lambda: read_batch(schema, REFUSED[name], N_ROWS)) < 2_000
+
+
+def test_unknown_members_that_are_not_told_are_not_looked_at(
+    logistic_artifact: ModelArtifact,
+) -> None:
+    schema = InputSchema.from_message(logistic_artifact.input_schema)
+    request = PredictRequest()
+    for number in range(N_ROWS):
+        request.record.fields[str(number)].number_value = 1.0
+
+    def read() -> object:
+        return schema.row_from_record(request.record.fields)
+
+    assert calls_during(read) < 2_000
+    with pytest.raises(InvalidInstance, match=rf"\(and {N_ROWS + 1} more\)"):
+        read()
+
+
+SCRIPTS = {
+    "ASCII": "k",
+    "2 bytes": "é",
+    "4 bytes": "\N{GRINNING FACE}",
+    "control": "\1",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_errors_in_any_script_reach_their_callers(serve: Serve, script: str) -> None:
+    """Beyond 8 KiB of headers, gRPC makes RESOURCE_EXHAUSTED of some of them, at random."""
+    text = SCRIPTS[script] * 100
+    artifact = artifact_without_estimator(10, 2)
+    for number, feature in enumerate(artifact.input_schema.features):
+        feature.name = f"{number}é{text}"
+    artifact.logistic_regression.coefficients.extend([0.0] * 10)
+    artifact.logistic_regression.intercepts.append(0.0)
+    artifact.golden_examples.add(
+        features=[0.0] * 10, probabilities=[0.5, 0.5], label="0"
+    )
+    stub = serve(artifact)
+    unknown, wrong = PredictRequest(), PredictRequest()
+    batch = BatchPredictRequest()
+    for number in range(40):
+        unknown.record.fields[f"{number}{text}"].string_value = text
+        batch.columns.add(name=f"{number}{text}").doubles.values.append(1.0)
+    for feature in artifact.input_schema.features:
+        wrong.record.fields[feature.name].string_value = text
+
+    for _ in range(25):
+        for call in (
+            lambda: stub.Predict(unknown),
+            lambda: stub.Predict(wrong),
+            lambda: stub.BatchPredict(batch),
+        ):
+            found = violations(call)
+            assert all(
+                shown.isprintable() for violation in found for shown in violation
+            )
 
 
 @pytest.mark.parametrize("by_columns", [False, True])

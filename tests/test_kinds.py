@@ -12,7 +12,7 @@ from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
 from grpc_server.errors import InvalidInstance
-from grpc_server.model.schema import InputSchema
+from grpc_server.model.schema import Feature, InputSchema
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
@@ -139,6 +139,38 @@ def test_many_categories_are_shortened() -> None:
     (violation,) = caught.value.violations
     assert violation.description.endswith("… or null")
     assert '"9"' in violation.description and '"99"' not in violation.description
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (" risk ", '" risk "'),
+        ("a\nb\t", r'"a\nb\t"'),
+        ("\x00\x1b[31m", r'"\x00\x1b[31m"'),
+        ('say "no"', r'"say \"no\""'),
+        ("back\\slash", r'"back\\slash"'),
+        ("Zürich \N{GRINNING FACE}", '"Zürich \N{GRINNING FACE}"'),
+        # No-break space, zero-width space, and one that turns the direction of writing.
+        ("\u00a0\u200b\u202e", r'"\xa0\u200b\u202e"'),
+        ("é" * 81, '"' + "é" * 79 + '…"'),
+        ("\x01" * 10_000_000, '"' + r"\x01" * 19 + r'\x0…"'),
+    ],
+)
+def test_a_text_is_shown_so_that_each_character_is_seen(text: str, shown: str) -> None:
+    schema = InputSchema((Feature(text, nullable=False),))
+    record = Struct()
+    record.fields["x"].string_value = text
+    record.fields[text].string_value = text
+
+    with pytest.raises(InvalidInstance) as caught:
+        schema.row_from_record(record.fields)
+
+    unfit, unknown = caught.value.violations
+    assert unfit.field == f"record[{shown}]"
+    assert unfit.description.startswith(f"the text {shown} is not allowed")
+    if len(text) > 1 and len(text) < 80:
+        plain = text if text == "Zürich \N{GRINNING FACE}" else shown
+        assert unknown.description.endswith(f"which has: {plain}")
 
 
 def failure(call: Callable[[], object]) -> list[tuple[str, str]]:

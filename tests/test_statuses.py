@@ -6,6 +6,7 @@ import urllib.parse
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.status_pb2 import Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,17 @@ def test_the_tree_in_the_documentation_is_the_tree() -> None:
     assert all(name in (errors.__doc__ or "") for name in names)
 
 
+def header_bytes(status: Status) -> int:
+    """Return what the trailers of a failed call take, which a client bounds to 8 KiB."""
+    trailers = {
+        "grpc-status": str(status.code).encode(),
+        "grpc-message": urllib.parse.quote(status.message.encode(), safe="").encode(),
+        "grpc-status-details-bin": base64.b64encode(status.SerializeToString()),
+    }
+    # HPACK counts 32 bytes for each header besides (RFC 7541, 4.1).
+    return sum(len(name) + len(value) + 32 for name, value in trailers.items())
+
+
 texts = st.text(max_size=80)
 
 
@@ -58,11 +70,26 @@ def test_every_error_fits_into_the_headers_of_any_client(
 
     status = to_status(error)
 
-    details = base64.b64encode(status.SerializeToString())
-    message = urllib.parse.quote(status.message.encode(), safe="")
-    assert len(details) + len(message) < 8000
+    assert header_bytes(status) < 8192
     request = BadRequest()
     assert status.details[1].Unpack(request)
     told = [v for v in request.field_violations if v.field != "*"]
     assert 1 <= len(told) <= len(made)
     assert told[0].description == made[0].description
+
+
+@pytest.mark.parametrize("character", ["a", "%", "\x01", "é", "\N{GRINNING FACE}"])
+@pytest.mark.parametrize("length", [900, 3_000, 100_000])
+def test_a_text_that_is_too_long_by_itself_is_cut(character: str, length: int) -> None:
+    text = character * length
+    invalid = to_status(InvalidInstance([Violation(text, text)] * 12))
+    other = to_status(errors.MalformedMessage(text))
+
+    request = BadRequest()
+    assert invalid.details[1].Unpack(request)
+    told, more = request.field_violations
+    for shown in (told.field, told.description):
+        assert shown == text or (shown[-3:] == "..." and text.startswith(shown[:-3]))
+        assert len(shown.encode()) > min(800, len(text))
+    assert more.description == "11 more fields do not fit"
+    assert max(header_bytes(invalid), header_bytes(other)) < 8192

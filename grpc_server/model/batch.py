@@ -1,6 +1,6 @@
 """Turns a batch into a matrix, or names each wrong field, however many there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 
 from grpc_server.errors import (
@@ -11,7 +11,7 @@ from grpc_server.errors import (
     Violations,
 )
 from grpc_server.model.arrays import Mask, Matrix, Vector
-from grpc_server.model.kinds import Scalar, shorten, show
+from grpc_server.model.kinds import Scalar, quote, show
 from grpc_server.model.schema import Feature, InputSchema
 from prediction.v1 import prediction_service_pb2 as pb
 
@@ -74,9 +74,12 @@ def _check_values(schema: InputSchema, X: Matrix) -> None:
     wrong = np.column_stack(
         [feature.find_wrong(X[:, p]) for p, feature in enumerate(schema.features)]
     )
-    for position in wrong.ravel().nonzero()[0].tolist():
-        feature, value = schema.features[position % n_features], float(X.flat[position])
-        violations.add(_unfit_value, position, n_features, feature, value)
+
+    def describe(position: int) -> Violation:
+        feature = schema.features[position % n_features]
+        return _unfit_value(position, n_features, feature, float(X.flat[position]))
+
+    _add_each(violations, wrong.ravel(), describe)
     violations.check()
 
 
@@ -93,7 +96,7 @@ def _unfit_value(
 ) -> Violation:
     return Violation(
         f"values[{position}]",
-        f'{value} is not allowed in row {position // n_features} for "{shorten(feature.name)}", '
+        f"{value} is not allowed in row {position // n_features} for {quote(feature.name)}, "
         f"which takes {feature.allowed}",
     )
 
@@ -135,16 +138,16 @@ class _ColumnReader:
         seen: set[str] = set()
         matched: dict[str, pb.Column] = {}
         for column in columns:
-            feature = feature_by_name.get(column.name)
+            feature = feature_by_name.get(name := column.name)
             if feature is None:
-                self._violations.add(_unknown, column.name, self._schema)
-            elif column.name in seen:
-                self._violations.add(_twice, column.name)
+                self._violations.add(_unknown, name, self._schema)
+            elif name in seen:
+                self._violations.add(_twice, name)
             elif column.WhichOneof("values") != feature.kind.column_field:
                 self._violations.add(_wrong_kind, feature, column)
             else:
-                matched[column.name] = column
-            seen.add(column.name)
+                matched[name] = column
+            seen.add(name)
         for feature in self._schema.features:
             if feature.name not in seen:
                 self._violations.add(_absent, feature)
@@ -179,8 +182,9 @@ class _ColumnReader:
         values = _values(column)
         numbers, wrong = feature.encode_column(values)
         self._set_missing(feature, column, numbers, wrong)
-        for row in wrong.nonzero()[0].tolist():
-            self._violations.add(_unfit_row, feature, row, values[row])
+        _add_each(
+            self._violations, wrong, lambda row: _unfit_row(feature, row, values[row])
+        )
         return numbers
 
     def _set_missing(
@@ -188,18 +192,38 @@ class _ColumnReader:
     ) -> None:
         import numpy as np
 
+        n_rows, name = len(numbers), column.name
+        if len(column.missing_rows) > n_rows:
+            self._violations.add(
+                _too_many_missing, name, len(column.missing_rows), n_rows
+            )
+            return
         rows = np.array(column.missing_rows, np.int64)
-        is_row = rows < len(numbers)
-        for position in (~is_row).nonzero()[0].tolist():
-            row = int(rows[position])
-            self._violations.add(_not_a_row, column.name, position, row, len(numbers))
-        missing = rows[is_row]
+        is_row = rows < n_rows
+        _add_each(
+            self._violations,
+            ~is_row,
+            lambda position: _not_a_row(name, position, int(rows[position]), n_rows),
+        )
         if not feature.nullable:
-            for position in is_row.nonzero()[0].tolist():
-                self._violations.add(
-                    _missing_row, feature, position, int(rows[position])
-                )
+            _add_each(
+                self._violations,
+                is_row,
+                lambda position: _missing_row(feature, position, int(rows[position])),
+            )
+        missing = rows[is_row]
         numbers[missing], wrong[missing] = nan, False
+
+
+def _add_each(
+    violations: Violations, wrong: Mask, describe: Callable[[int], Violation]
+) -> None:
+    """Add a violation for each position that is wrong; only those that are told are looked at."""
+    positions = wrong.nonzero()[0]
+    told = positions[:MAX_VIOLATIONS].tolist()
+    for position in told:
+        violations.add(describe, position)
+    violations.count(len(positions) - len(told))
 
 
 def _values(column: pb.Column) -> Sequence[Scalar]:
@@ -262,9 +286,15 @@ def _not_a_row(name: str, position: int, row: int, n_rows: int) -> Violation:
     )
 
 
+def _too_many_missing(name: str, count: int, n_rows: int) -> Violation:
+    return Violation(
+        f"{_path(name)}.missing_rows", f"{count} came; there are {n_rows} rows"
+    )
+
+
 def _values_path(name: str, column: pb.Column) -> str:
     return f"{_path(name)}.{column.WhichOneof('values')}.values"
 
 
 def _path(name: str) -> str:
-    return f'columns["{shorten(name)}"]'
+    return f"columns[{quote(name)}]"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite, nan
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -100,7 +101,7 @@ class TextCategories(_Categories[str]):
     @property
     def allowed(self) -> str:
         """What a caller may send, in words."""
-        known = shorten(", ".join(f'"{label}"' for label in self.labels))
+        known = list_first(map(quote, self.codes))
         return f"one of {known}" if self.refuse_unknown else f"a text such as {known}"
 
     def encode(self, value: Scalar) -> float | None:
@@ -120,7 +121,7 @@ class IntegerCategories(_Categories[int]):
     @property
     def allowed(self) -> str:
         """What a caller may send, in words."""
-        known = shorten(", ".join(self.labels))
+        known = list_first(map(str, self.codes))
         if self.refuse_unknown:
             return f"one of {known}"
         return f"a whole number such as {known}"
@@ -140,7 +141,7 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
     ArtifactCorrupt
         If this server does not know it, or its categories are none, not unique or out of range.
     """
-    name, categorical = shorten(message.name), message.categorical
+    name, categorical = quote(message.name), message.categorical
     match message.WhichOneof("kind"), categorical.WhichOneof("categories"):
         case "numeric", _:
             return Numeric()
@@ -153,12 +154,12 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
             integers = categorical.integers.values
             if any(abs(value) > _MAX_INTEGER for value in integers):
                 raise ArtifactCorrupt(
-                    f'feature "{name}" has a category beyond 2^53 in magnitude'
+                    f"feature {name} has a category beyond 2^53 in magnitude"
                 )
             return IntegerCategories(_codes(name, integers), categorical.refuse_unknown)
         case _:
             raise ArtifactCorrupt(
-                f'feature "{name}" is of a kind that this server does not know; '
+                f"feature {name} is of a kind that this server does not know; "
                 "a newer server may"
             )
 
@@ -166,10 +167,31 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
 def show(value: Scalar) -> str:
     """Return a value as an error repeats it."""
     if isinstance(value, str):
-        return f'the text "{shorten(value)}"'
+        return f"the text {quote(value)}"
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     return str(value)
+
+
+def quote(text: str) -> str:
+    """Return a text as an error repeats it: quoted, and with what cannot be seen written out.
+
+    An error is a line of a header or a log, and its size is bounded there.
+    """
+    # No more of it is looked at than is shown.
+    written = "".join(map(_write_out, text[: MAX_SHOWN_CHARACTERS + 1]))
+    return f'"{shorten(written)}"'
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return names as an error lists them: quoted where one could not tell where they end."""
+    return list_first(name if _is_plain(name) else quote(name) for name in names)
+
+
+def list_first(shown: Iterable[str]) -> str:
+    """Return as many items of a list as an error has room for, however long the list is."""
+    # Each takes one character or more.
+    return shorten(", ".join(islice(shown, MAX_SHOWN_CHARACTERS)))
 
 
 def shorten(text: str) -> str:
@@ -179,9 +201,22 @@ def shorten(text: str) -> str:
     return text[: MAX_SHOWN_CHARACTERS - 1] + "…"
 
 
+def _write_out(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def _is_plain(name: str) -> bool:
+    is_bounded = 0 < len(name) <= MAX_SHOWN_CHARACTERS and name == name.strip()
+    return is_bounded and name.isprintable() and not set(name) & set(',"\\')
+
+
 def _codes(name: str, values: Iterable[_T]) -> Mapping[_T, float]:
     categories = list(values)
     codes = {category: float(code) for code, category in enumerate(categories)}
     if not codes or len(codes) != len(categories):
-        raise ArtifactCorrupt(f'feature "{name}" has no categories, or one twice')
+        raise ArtifactCorrupt(f"feature {name} has no categories, or one twice")
     return codes

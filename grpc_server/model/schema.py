@@ -20,8 +20,9 @@ from grpc_server.model.kinds import (
     Numeric,
     Scalar,
     TextCategories,
+    list_names,
+    quote,
     read_kind,
-    shorten,
     show,
 )
 from prediction.artifact.v1 import model_artifact_pb2
@@ -133,7 +134,7 @@ class InputSchema:
     @property
     def names(self) -> str:
         """Names of the features as an error lists them."""
-        return shorten(", ".join(feature.name for feature in self.features))
+        return list_names(feature.name for feature in self.features)
 
     def row_from_features(self, values: Sequence[float]) -> Sequence[float]:
         """Check features sent by position.
@@ -221,7 +222,7 @@ class InputSchema:
             If there is such a feature.
         """
         if self._not_numeric:
-            names = shorten(", ".join(feature.name for feature in self._not_numeric))
+            names = list_names(feature.name for feature in self._not_numeric)
             raise InvalidInstance(
                 [
                     Violation(
@@ -249,7 +250,7 @@ class InputSchema:
             if not isfinite(value) and not (isnan(value) and feature.nullable):
                 yield Violation(
                     f"features[{position}]",
-                    f'{value} is not allowed for "{shorten(feature.name)}", which takes '
+                    f"{value} is not allowed for {quote(feature.name)}, which takes "
                     f"{feature.allowed}",
                 )
 
@@ -287,4 +288,4 @@ def _show_member(value: Value) -> str:
 
 
 def _path(name: str) -> str:
-    return f'record["{shorten(name)}"]'
+    return f"record[{quote(name)}]"
