@@ -252,7 +252,9 @@ def _fetch_once(uri: ModelUri, model_dir: Path) -> ModelSource:
 
 
 def _end_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    # Not by `sys.stdin`, whose lock a thread that waits holds when the interpreter ends.
+    while os.read(0, 1024):
+        pass
     os._exit(1)
 
 

@@ -83,7 +83,9 @@ def test_a_busy_server_is_never_restarted(
     container: dict[str, Any], model_dir: Path, in_flight: int, lane: str
 ) -> None:
     """Far more calls than workers: each waits, the probes with them."""
-    with running("--model-dir", str(model_dir), "--lane", lane) as process:
+    # All of them on one connection, which gets a larger share for it.
+    share = ("--max-calls-per-connection", "4096")
+    with running("--model-dir", str(model_dir), "--lane", lane, *share) as process:
         process.wait_for("serving")
         kubelet = kubelet_of(container, process)
         with kubelet.watching():

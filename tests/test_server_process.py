@@ -222,8 +222,8 @@ def test_a_dead_registry_leaves_the_last_good_model_in_service(
         patch.setenv("MLFLOW_TRACKING_URI", DEAD_REGISTRY)
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         with running(*arguments) as process:
-            warning = process.wait_for("registry failed")
             process.wait_for("serving")
+            warning = process.wait_for("registry failed")
             with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
                 assert predict(channel) == "1"
 
