@@ -4,6 +4,7 @@ Each process writes its values into files of its own, which stay when it dies: w
 stays counted, to the last call. The one that takes its place goes on with the same files.
 """
 
+import logging
 import os
 import resource
 from collections.abc import Callable, Iterable
@@ -14,16 +15,35 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+_log = logging.getLogger(__name__)
+
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+# What prometheus_client calls its files, before the number of the process.
+_FILE_KINDS = ("counter", "histogram", "gauge_livemax")
+# Room for some 20,000 series, of which labels of classes are the most.
+_FILE_BYTES = 4 * 1024 * 1024
 # The supervisor's own; the others are sums.
 _NOT_SUMMED = ("process_start_time_seconds", "process_max_fds")
 
 
-def write_values_as(number: int) -> None:
+def write_values_as(number: int, folder: Path) -> None:
     """Keep the values of all metrics made from now on in the files of process `number`.
 
-    The folder is the one that `FOLDER_VARIABLE` names in the environment.
+    Parameters
+    ----------
+    number : int
+        Number of the process.
+    folder : Path
+        The one that `FOLDER_VARIABLE` names in the environment.
     """
+    try:
+        for kind in _FILE_KINDS:
+            _reserve(folder / f"{kind}_{number}.db")
+    except OSError as error:
+        # Counters may be lost, calls may not.
+        fields = {"reason": error.strerror, "folder": str(folder)}
+        _log.error("metrics of this process are not shown", extra={"fields": fields})
+        return
     # By number, not by process id as prometheus_client does by default: else the files of all
     # processes that ever were pile up.
     values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
@@ -34,6 +54,16 @@ def write_values_as(number: int) -> None:
 def forget_gauges(folder: Path, number: int) -> None:
     """Remove what process `number` was; what it has counted stays."""
     mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
+
+
+def _reserve(path: Path) -> None:
+    """Give a file its room on the disk.
+
+    The values are written through memory. Where a page has no room on a disk that has become full,
+    the kernel ends the process.
+    """
+    with open(path, "ab") as file:
+        os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
 
 
 class MergedMetrics(Collector):

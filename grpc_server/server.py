@@ -25,6 +25,7 @@ from grpc_server.metrics import DeferredMethodMetrics, Method, MethodMetrics, Me
 from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.patience import Patience
 from grpc_server.ports import check_address, telling_the_address
+from grpc_server.pulse import Pulse, private_address
 from grpc_server.requests import RequestDecoder, decode_small
 from grpc_server.self_test import check_grpcio
 from grpc_server.servicer import PredictionServicer
@@ -55,13 +56,16 @@ class PredictionServer:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         self._health = Health()
+        address = private_address()
+        self._pulse = Pulse(address)
         self._http = HttpEndpoint(
             settings.host,
             settings.http_port,
-            make_app(registry, self._health.why_not_ready),
+            make_app(registry, self._health.why_not_ready, self._pulse.why_not_alive),
         )
         try:
-            self._grpc = GrpcEndpoint(settings, Metrics(registry), self._health)
+            metrics = Metrics(registry)
+            self._grpc = GrpcEndpoint(settings, metrics, self._health, address)
         except StartupError:
             self._http.stop()
             raise
@@ -75,6 +79,7 @@ class PredictionServer:
     def start(self) -> None:
         """Begin to answer: alive, and not ready until a model is served."""
         self._grpc.start()
+        self._pulse.start()
         self._http.start()
 
     def serve(self, model: LoadedModel) -> None:
@@ -95,6 +100,7 @@ class PredictionServer:
 
     def stop(self) -> None:
         """Take no new calls, give those in flight the grace time, and free both ports."""
+        self._pulse.stop()
         self._grpc.stop()
         self._http.stop()
 
@@ -110,6 +116,8 @@ class GrpcEndpoint:
         What counts the calls.
     health : Health
         What health checks are told; whoever made it says when it is ready.
+    address : str
+        Where to listen besides, for this process's own pulse.
     shares_port : bool
         Whether further processes listen on the port; the caller has reserved it for them.
 
@@ -124,6 +132,7 @@ class GrpcEndpoint:
         settings: Settings,
         metrics: Metrics,
         health: Health,
+        address: str,
         *,
         shares_port: bool = False,
     ) -> None:
@@ -147,6 +156,7 @@ class GrpcEndpoint:
         self._give_desks()
         metrics.show_lane(settings.lane, asked=settings.lane)
         self.port = self._bind(shares_port)
+        self._server.add_insecure_port(address)
 
     def start(self) -> None:
         """Begin to answer."""

@@ -28,6 +28,7 @@ from grpc_server.signals import Signals
 
 # What a process tells the supervisor, and the supervisor a process; one line each.
 LOADED = "loaded"
+BEAT = "beat"
 ERROR = "error: "
 READY = "ready"
 
@@ -42,6 +43,12 @@ _STEADY_SECONDS = 60.0
 # What a process may need to end, beyond the drain and grace times.
 _STOP_MARGIN_SECONDS = 10.0
 
+# A process beats about every second as long as its own server answers it. After some silence it is
+# not counted as ready; after more it is taken for one that hangs, and another takes its place.
+_SILENCE_SECONDS = 4.0
+MAX_SILENCE_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +60,18 @@ class _Slot:
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
         self.is_loaded = False
+        self.beat_at = 0.0
         self.n_quick_ends = 0
+
+    @property
+    def silence_seconds(self) -> float:
+        """Time since the process has shown that it answers, 0 for one that has no model yet."""
+        return time.monotonic() - self.beat_at if self.is_loaded else 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a process that answers."""
+        return self.is_loaded and self.silence_seconds <= _SILENCE_SECONDS
 
 
 class Supervisor:
@@ -109,7 +127,8 @@ class Supervisor:
             self._http = HttpEndpoint(
                 settings.host,
                 settings.http_port,
-                make_app(self._make_registry(), self._why_not_ready),
+                # What hangs is replaced: no reason to restart the rest.
+                make_app(self._make_registry(), self._why_not_ready, lambda: None),
             )
             stack.callback(self._http.stop)
             reservation = stack.enter_context(reserve(settings.host, settings.port))
@@ -150,7 +169,8 @@ class Supervisor:
         self._registry_error = registry_error
         for thread in self._threads:
             thread.start()
-        self._signals.stop.wait()
+        while not self._signals.stop.wait(_LOOK_SECONDS):
+            self._kill_silent()
         if self._error is None:
             fields = {"seconds": self._settings.drain_seconds}
             _log.info("draining", extra={"fields": fields})
@@ -172,7 +192,7 @@ class Supervisor:
 
     def _count_ready(self) -> int:
         with self._lock:
-            return sum(slot.is_loaded for slot in self._slots)
+            return sum(slot.is_ready for slot in self._slots)
 
     def _why_not_ready(self) -> str | None:
         if self._signals.stop.is_set():
@@ -238,16 +258,29 @@ class Supervisor:
             for line in lines:
                 if line.startswith(ERROR):
                     error = line.removeprefix(ERROR).rstrip("\n")
+                elif line.rstrip() == BEAT:
+                    slot.beat_at = time.monotonic()
                 else:
                     self._note_loaded(slot)
         return error
+
+    def _kill_silent(self) -> None:
+        """Kill the processes that do not answer; whoever keeps their slots starts others."""
+        with self._lock:
+            for slot in self._slots:
+                seconds = slot.silence_seconds
+                if seconds > MAX_SILENCE_SECONDS and slot.process is not None:
+                    fields = {"process": slot.number, "silence_seconds": round(seconds)}
+                    _log.error("process hangs, killed", extra={"fields": fields})
+                    slot.process.kill()
+                    slot.beat_at = time.monotonic()  # until its end is noticed
 
     def _note_loaded(self, slot: _Slot) -> None:
         """Let processes be ready once all are; those that are already stay so."""
         with self._lock:
             if slot.is_loaded:
                 return
-            slot.is_loaded = True
+            slot.is_loaded, slot.beat_at = True, time.monotonic()
             if not all(other.is_loaded for other in self._slots):
                 return
             for other in self._slots:

@@ -11,21 +11,23 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from grpc_server.errors import StartupError
 from grpc_server.health import Health
 from grpc_server.logs import configure_logging
-from grpc_server.merged_metrics import write_values_as
+from grpc_server.merged_metrics import FOLDER_VARIABLE, write_values_as
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel
 from grpc_server.model_watch import ModelWatcher
+from grpc_server.pulse import Pulse, private_address
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped
 from grpc_server.settings import Settings, parse_command_line
 from grpc_server.signals import Signals
-from grpc_server.supervisor import ERROR, LOADED, READY
+from grpc_server.supervisor import BEAT, ERROR, LOADED, READY
 
 
 class Worker:
@@ -49,7 +51,11 @@ class Worker:
         self._settings = settings
         self._health = Health()
         metrics = Metrics(CollectorRegistry(), is_merged=True)
-        self._grpc = GrpcEndpoint(settings, metrics, self._health, shares_port=True)
+        address = private_address()
+        self._pulse = Pulse(address, lambda: _tell(control, BEAT))
+        self._grpc = GrpcEndpoint(
+            settings, metrics, self._health, address, shares_port=True
+        )
 
     def run(self) -> None:
         """Answer until a signal comes or the supervisor is gone."""
@@ -66,6 +72,7 @@ class Worker:
             # In this order, a connection made meanwhile waits for the model, and meets no error.
             load_first(watcher, settings, None, self._signals.stop)
             self._grpc.start()
+            self._pulse.start()
 
         serve_until_stopped(
             self._grpc, watcher, begin, self._signals, settings.drain_seconds
@@ -95,7 +102,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     number, port, control_fd = (int(argument) for argument in arguments[:3])
     settings = parse_command_line(arguments[3:], environ).settings
     configure_logging(settings.log_level, process=number)
-    write_values_as(number)
+    write_values_as(number, Path(environ[FOLDER_VARIABLE]))
     signals = Signals()
     with socket.socket(fileno=control_fd) as control:
         try:
