@@ -26,6 +26,8 @@ _MAX_CONNECTIONS = 64
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
+# Turns of the loop until a connection that is cut off is closed.
+_TURNS_TO_CLOSE = 5
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +136,8 @@ class HttpEndpoint:
         for task in list(self._clients):
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
+        for _ in range(_TURNS_TO_CLOSE):
+            await asyncio.sleep(0)
 
     async def _attend(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -218,7 +222,7 @@ def _call(
     """Return what the application answers, as it goes over the wire."""
     path, _, query = target.partition("?")
     environ: "WSGIEnvironment" = {
-        "REQUEST_METHOD": method,
+        "REQUEST_METHOD": "GET",  # what HEAD has the headers of
         "PATH_INFO": path,
         "QUERY_STRING": query,
         "HTTP_ACCEPT": headers.get("accept", ""),
