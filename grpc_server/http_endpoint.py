@@ -4,6 +4,7 @@ One thread serves it, so idle and slow clients take no thread of others; each ha
 """
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _CLIENT_SECONDS = 5.0
 # Connections at once; beyond them, the oldest gives way: it has waited longest without a request.
-_MAX_CONNECTIONS = 64
+_MAX_CONNECTIONS = 512
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
@@ -96,7 +97,8 @@ class HttpEndpoint:
         try:
             self._socket = _listen(host, port)
         except OSError as error:
-            flag = "--host" if isinstance(error, socket.gaierror) else "--http-port"
+            is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            flag = "--http-port" if is_port else "--host"
             raise StartupError(
                 f"cannot listen on {host}:{port}: {error.strerror}; choose another with {flag}"
             ) from None

@@ -17,6 +17,7 @@ from grpc_server.model_uri import FORMS, ModelUri
 ENV_PREFIX = "PREDICTION_"
 STORE = Path(".model")
 LANES = ("fast", "pool")
+_HOST_NAME = r"[\w-]{1,63}(\.[\w-]{1,63})*"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -86,7 +87,7 @@ def _host(text: str) -> str:
     is_address_6 = re.fullmatch(
         r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?", host
     )
-    if not is_address_6 and not re.fullmatch(r"[\w.-]{1,253}", host, re.ASCII):
+    if not is_address_6 and not re.fullmatch(_HOST_NAME, host, re.ASCII):
         raise ValueError(
             "an address or a name, such as 0.0.0.0, ::1 or localhost; the port is --port's"
         )

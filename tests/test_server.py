@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
 from grpc_server import pulse
+from grpc_server.calls import Call
 from grpc_server.desks import AtOnce
 from grpc_server.errors import StartupError
 from grpc_server.model import LoadedModel, load_model
@@ -388,8 +389,11 @@ def test_a_serving_thread_that_hangs_is_no_life(
     monkeypatch.setattr(pulse, "MAX_SILENCE_SECONDS", 3.0)
     let_go = Event()
 
-    def hang(*arguments: object) -> None:
+    take = AtOnce.take
+
+    def hang(desk: AtOnce, call: Call) -> None:
         let_go.wait(60)
+        take(desk, call)
 
     with running_server(model_dir, lane) as server:
         assert get(server, "/health/live") == (200, '{"status": "ok"}')
