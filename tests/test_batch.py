@@ -31,6 +31,7 @@ from support import (
     lightgbm_artifact,
     read_page,
     running_server,
+    wait_for,
 )
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
@@ -408,7 +409,11 @@ def test_the_metrics_count_each_row_of_a_batch(model_dir: Path, lane: str) -> No
         stub.Predict(PredictRequest(features=[1.0, 3.0]))
         with pytest.raises(grpc.RpcError):
             stub.BatchPredict(BatchPredictRequest(values=[1.0]))
-        page = read_page(f"http://127.0.0.1:{server.http_port}/metrics")
+        # A call is counted once it is over, a moment after its answer.
+        refused = 'grpc_code="INVALID_ARGUMENT",grpc_method="BatchPredict"'
+        url = f"http://127.0.0.1:{server.http_port}/metrics"
+        wait_for(lambda: refused in read_page(url))
+        page = read_page(url)
 
     samples = {
         (s.name, *s.labels.values()): s.value
