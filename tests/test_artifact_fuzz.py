@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from grpc_server.errors import ArtifactCorrupt, ArtifactError
 from grpc_server.model import load_model
-from grpc_server.model.lightgbm_text import parse_text
+from grpc_server.model.lightgbm_text import parse_text, write_text
 from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource
-from grpc_server.model.trees import read_trees, write_text
+from grpc_server.model.tree_checks import check_ensemble
+from grpc_server.model.trees import read_trees
 from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1 import model_artifact_pb2 as pb
@@ -115,7 +116,7 @@ def test_a_deep_tree_within_the_bound_is_explained(tmp_path: Path) -> None:
 
 def write_text_of(artifact: pb.ModelArtifact) -> bytes:
     """Return what the library would be given."""
-    return write_text(read_trees(artifact.boosted_trees), 6, 2)
+    return write_text(check_ensemble(read_trees(artifact.boosted_trees), 6, 2))
 
 
 parameters = st.fixed_dictionaries(
@@ -163,7 +164,7 @@ def test_what_is_written_for_the_library_is_the_model_to_the_last_bit(
         read_trees(artifact.boosted_trees),
     ]
     for ensemble in ensembles:
-        text = write_text(ensemble, 4, n_classes).decode()
+        text = write_text(check_ensemble(ensemble, 4, n_classes)).decode()
         again = lightgbm.Booster(model_str=text)
         for options in ({}, {"raw_score": True}, {"pred_contrib": True}):
             expected = booster.predict(X, num_threads=1, **options)

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from grpc_server.errors import ArtifactError
-from grpc_server.model.loading import MAX_ARTIFACT_BYTES, load_model
+from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
+from grpc_server.model.loading import load_model
 from grpc_server.trial_load import TRIAL_SECONDS
 
 # Beyond what Python and the libraries take, for a model of the largest size that is allowed.
