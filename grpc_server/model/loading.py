@@ -9,6 +9,7 @@ from grpc_server.errors import (
     ArtifactCorrupt,
     ArtifactError,
     ArtifactMissing,
+    ArtifactUntried,
     GoldenMismatch,
     InvalidInstance,
 )
@@ -50,6 +51,8 @@ def load_model(folder: Path) -> LoadedModel:
         If there is no model.binpb.
     ArtifactCorrupt
         If the file is truncated, altered, or of a kind that this server cannot read.
+    ArtifactUntried
+        If there is not enough memory.
     GoldenMismatch
         If an answer differs from the trainer's.
     """
@@ -58,10 +61,11 @@ def load_model(folder: Path) -> LoadedModel:
     try:
         content = read_file(path, MAX_ARTIFACT_BYTES)
         return _load(path, content, read_source(folder, content))
+    except MemoryError:
+        raise ArtifactUntried(f"{path}: there is no memory left to load it") from None
     except (
         ArithmeticError,
         LookupError,
-        MemoryError,
         OSError,
         RuntimeError,
         ValueError,
