@@ -10,9 +10,9 @@ from time import monotonic
 
 from grpc_server.errors import (
     ArtifactCorrupt,
+    ArtifactUntried,
     OtherModel,
     StartupError,
-    ArtifactUntried,
 )
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.source import ModelSource
