@@ -148,7 +148,7 @@ class ModelWatcher:
             _log.exception("model refused, keeping what serves")
 
     def _is_moot(self) -> bool:
-        """Tell whether nobody needs the model that is being loaded: a hanging one is not waited for."""
+        """Tell whether the model that is being loaded is wanted no more."""
         return self._stop.is_set() or identify(self._model_dir) != self._seen
 
     def _check_is_asked_for(self, source: ModelSource) -> None:
