@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from math import nextafter
 from pathlib import Path
 
 import lightgbm
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from grpc_server.errors import ArtifactCorrupt, ArtifactError, ArtifactUntried
 from grpc_server.model import load_model
+from grpc_server.model.lightgbm import LightgbmBooster
 from grpc_server.model.lightgbm_text import parse_text, write_text
 from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource
 from grpc_server.model.tree_checks import check_ensemble
@@ -175,6 +177,33 @@ def test_what_is_written_for_the_library_is_the_model_to_the_last_bit(
     answers = np.asarray(booster.predict(X[:50], num_threads=1))
     probabilities = to_probabilities(message, scores)
     assert np.array_equal(probabilities, answers.reshape(len(scores), -1))
+
+
+# What LightGBM takes for zero in a row: kZeroThreshold, a float.
+ZERO = float(np.float32(1e-35))
+doubles = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None, max_examples=200)
+@given(doubles, doubles, doubles)
+def test_each_number_comes_to_the_library_as_it_is(
+    threshold: float, left: float, right: float
+) -> None:
+    """Denormal ones, too: a value next to the threshold goes the other way."""
+    tree = Tree(
+        leaf_values=[left, right],
+        split_features=[0],
+        decision_types=[2],
+        left_children=[-1],
+        right_children=[-2],
+        thresholds=[threshold],
+    )
+    message = pb.BoostedTrees(objective=pb.OBJECTIVE_BINARY, sigmoid=1, trees=[tree])
+    booster = LightgbmBooster(check_ensemble(read_trees(message), 1, 2))
+
+    for value in (threshold, nextafter(threshold, 1e308), nextafter(threshold, -1e308)):
+        seen = 0.0 if abs(value) <= ZERO else value
+        assert booster.outputs([value])[0] == (left if seen <= threshold else right)
 
 
 HOSTILE_SOURCES: dict[str, str | bytes] = {
