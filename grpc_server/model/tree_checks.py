@@ -155,8 +155,8 @@ def _check_decisions(tree: Tree, n_features: int) -> None:
 def _check_shape(tree: Tree, n_leaves: int, n_features: int) -> int:
     """Check that the children form one tree: each node is the child of one that is before it.
 
-    Returns the steps of an explanation: in LightGBM's ``Tree::TreeSHAP``, each leaf takes the square
-    of the number of features on the way to it.
+    Returns the steps of an explanation: in LightGBM's ``Tree::TreeSHAP``, each leaf takes the
+    square of the number of features on the way to it.
     """
     n_nodes = n_leaves - 1
     depth = [0] * n_nodes
