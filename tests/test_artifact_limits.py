@@ -25,7 +25,7 @@ from support import (
 Edit = Callable[[pb.ModelArtifact], object]
 
 
-def tree_of(children: list[tuple[int, int]], **values: list[int]) -> pb.BoostedTree:
+def tree_of(children: list[tuple[int, int]]) -> pb.BoostedTree:
     """Return a tree of these nodes, whose leaves are all 0."""
     n_nodes = len(children)
     return pb.BoostedTree(
@@ -33,13 +33,10 @@ def tree_of(children: list[tuple[int, int]], **values: list[int]) -> pb.BoostedT
         leaf_counts=[1] * (n_nodes + 1),
         left_children=[left for left, _ in children],
         right_children=[right for _, right in children],
-        **{
-            "split_features": [0] * n_nodes,
-            "decision_types": [2] * n_nodes,
-            "thresholds": [0.5] * n_nodes,
-            "node_counts": [2] * n_nodes,
-            **values,
-        },
+        split_features=[0] * n_nodes,
+        decision_types=[2] * n_nodes,
+        thresholds=[0.5] * n_nodes,
+        node_counts=[2] * n_nodes,
     )
 
 
@@ -47,24 +44,24 @@ def chain(n_nodes: int, n_features: int) -> pb.BoostedTree:
     """Return a tree in which each node has one leaf and the next node."""
     children = [(node + 1, -node - 1) for node in range(n_nodes - 1)]
     children.append((-n_nodes - 1, -n_nodes))
-    features = [node % n_features for node in range(n_nodes)]
-    return tree_of(children, split_features=features)
+    tree = tree_of(children)
+    tree.split_features[:] = [node % n_features for node in range(n_nodes)]
+    return tree
 
 
 def bush(n_nodes: int) -> pb.BoostedTree:
     """Return a tree that is as flat as it can be, with a set of categories for each node."""
-    ends = iter(range(1, n_nodes + 2))
-    children = [
-        tuple(c if c < n_nodes else -next(ends) for c in (2 * node + 1, 2 * node + 2))
-        for node in range(n_nodes)
-    ]
-    return tree_of(
-        children,
-        decision_types=[1] * n_nodes,
-        thresholds=list(range(n_nodes)),
-        category_bounds=list(range(n_nodes + 1)),
-        category_words=[1] * n_nodes,
-    )
+    leaves = iter(range(1, n_nodes + 2))
+
+    def child(number: int) -> int:
+        return number if number < n_nodes else -next(leaves)
+
+    tree = tree_of([(child(2 * n + 1), child(2 * n + 2)) for n in range(n_nodes)])
+    tree.decision_types[:] = [1] * n_nodes
+    tree.thresholds[:] = range(n_nodes)
+    tree.category_bounds.extend(range(n_nodes + 1))
+    tree.category_words.extend([1] * n_nodes)
+    return tree
 
 
 def artifact_of(trees: list[pb.BoostedTree], n_features: int) -> pb.ModelArtifact:
@@ -115,7 +112,7 @@ def test_an_explanation_that_would_hold_up_all_calls_is_refused(tmp_path: Path) 
                 stub.Predict(request, timeout=30)
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "explain_top_k: only 0 is allowed" in caught.value.details()
+    assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
 
 
 def test_a_deep_tree_of_few_features_is_explained(tmp_path: Path) -> None:
@@ -145,7 +142,7 @@ def test_an_explanation_that_would_take_all_memory_is_refused(tmp_path: Path) ->
                 stub.Predict(request, timeout=30)
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "explain_top_k: only 0 is allowed" in caught.value.details()
+    assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
 
 
 def add_categories(artifact: pb.ModelArtifact) -> None:

@@ -174,8 +174,9 @@ def add_golden_examples(
 def mutate(message: Message, rng: random.Random) -> None:
     """Change one thing of a message, at any depth."""
     descriptor = message.DESCRIPTOR
-    there = [field for field, _ in message.ListFields()]
-    fields = there if there and rng.random() < 0.9 else list(descriptor.fields)
+    there: list[Any] = [field for field, _ in message.ListFields()]
+    every: list[Any] = list(descriptor.fields)
+    fields = there if there and rng.random() < 0.9 else every
     if not fields:
         return
     field = rng.choice(fields)

@@ -1,7 +1,7 @@
-"""LightGBM's own text of a model: written for its C library, and read from artifacts of old trainers.
+"""LightGBM's own text of a model: written for its C library, read from artifacts of old trainers.
 
-What is written comes from numbers that `tree_checks` has checked, so the library never sees text that
-came with a model. What is read is what ``Booster.model_to_string()`` writes, and nothing else.
+What is written comes from numbers that `tree_checks` has checked, so the library never sees text
+that came with a model. What is read is what ``Booster.model_to_string()`` writes, and nothing else.
 
 The format is that of ``Tree::ToString`` and ``GBDT::SaveModelToString`` in LightGBM's
 ``src/io/tree.cpp`` and ``src/boosting/gbdt_model_text.cpp``.

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+_PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
 _KIB = 1024
 
 
-def find_room(
-    proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
-) -> int:
+def find_room(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
     """Return the bytes that this process can still take.
 
     Parameters

@@ -1,8 +1,8 @@
 """Checks boosted trees, and measures what their explanations cost.
 
-LightGBM's C library trusts its input: a child that points outside of the tree makes it read or write
-beyond a buffer, a circle makes it hang, and other slips abort the process. So it gets nothing but
-numbers that this module has checked. Every check takes time in proportion to the numbers.
+LightGBM's C library trusts its input: a child that points outside of the tree makes it read or
+write beyond a buffer, a circle makes it hang, and other slips abort the process. So it gets nothing
+but numbers that this module has checked. Every check takes time in proportion to the numbers.
 """
 
 from collections.abc import Sequence
