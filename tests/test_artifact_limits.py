@@ -12,7 +12,7 @@ import pytest
 from grpc_server.errors import ArtifactCorrupt, GoldenMismatch
 from grpc_server.model import load_model
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from prediction.v1.prediction_service_pb2 import PredictRequest
+from prediction.v1.prediction_service_pb2 import BatchPredictRequest, PredictRequest
 
 from support import (
     artifact_without_estimator,
@@ -143,6 +143,26 @@ def test_an_explanation_that_would_take_all_memory_is_refused(tmp_path: Path) ->
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
+
+
+def test_a_batch_of_many_classes_has_fewer_rows(tmp_path: Path) -> None:
+    """Its answer has a number for each row and class: 10,000 rows would take 5 GB here."""
+    artifact = artifact_without_estimator(1, 10_000)
+    artifact.logistic_regression.coefficients.extend([0.0] * 10_000)
+    artifact.logistic_regression.intercepts.extend([0.0] * 10_000)
+    artifact.golden_examples.add(
+        features=[0.0], probabilities=[1e-4] * 10_000, label="0"
+    )
+
+    with running_server(write_artifact(tmp_path, artifact)) as server:
+        with connect(server) as stub:
+            answer = stub.BatchPredict(BatchPredictRequest(values=[0.0] * 10))
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.BatchPredict(BatchPredictRequest(values=[0.0] * 101), timeout=30)
+
+    assert len(answer.probabilities) == 100_000
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "the server takes 100 in a call" in str(caught.value.details())
 
 
 def add_categories(artifact: pb.ModelArtifact) -> None:
