@@ -23,6 +23,8 @@ from prediction.artifact import FILE_NAME
 _log = logging.getLogger(__name__)
 
 _MAX_RETRY_SECONDS = 3600.0
+# A model that hangs keeps a newer one waiting for so long.
+_PATIENCE_SECONDS = 5.0
 
 _Identity = tuple[int, int, int, int]
 
@@ -129,12 +131,10 @@ class ModelWatcher:
     def _load_or_keep(self) -> None:
         try:
             self._retry.begin()
-            tried = try_to_load(self._model_dir, self._is_moot)
+            tried = try_to_load(self._model_dir, self._make_give_up())
             self._load(tried["sha256"])
         except StartupError as error:
-            if self._is_moot():
-                # A file that goes and comes back is a new one.
-                self._seen = None
+            if self._stop.is_set():
                 return
             if isinstance(error, ArtifactUntried):
                 self._retry.put_off()
@@ -147,9 +147,16 @@ class ModelWatcher:
             self._count_failure()
             _log.exception("model refused, keeping what serves")
 
-    def _is_moot(self) -> bool:
-        """Tell whether the model that is being loaded is wanted no more."""
-        return self._stop.is_set() or identify(self._model_dir) != self._seen
+    def _make_give_up(self) -> Callable[[], bool]:
+        """Return what tells whether to give up a try that begins now."""
+        patience_ends = monotonic() + _PATIENCE_SECONDS
+
+        def give_up() -> bool:
+            is_replaced = identify(self._model_dir) != self._seen
+            is_slow = monotonic() > patience_ends
+            return self._stop.is_set() or (is_slow and is_replaced)
+
+        return give_up
 
     def _check_is_asked_for(self, source: ModelSource) -> None:
         uri = self._model_uri

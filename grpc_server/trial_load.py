@@ -18,14 +18,14 @@ _POLL_SECONDS = 0.1
 _SOURCE_FIELDS = ("registered_model", "version", "run_id", "sha256")
 
 
-def try_to_load(folder: Path, is_stopped: Callable[[], bool]) -> Mapping[str, str]:
+def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
     """Load the model in `folder` in a process of its own.
 
     Parameters
     ----------
     folder : Path
         As for `load_model`.
-    is_stopped : callable
+    give_up : callable
         Returns True once the answer does not matter any more.
 
     Returns
@@ -41,7 +41,7 @@ def try_to_load(folder: Path, is_stopped: Callable[[], bool]) -> Mapping[str, st
         If the process could not begin, or ended without an answer, as it does at its limits.
     """
     child = _begin(folder)
-    output = _read(child, is_stopped)
+    output = _read(child, give_up)
     if child.returncode < 0:
         raise ArtifactUntried(
             f"{folder}: a process that tried to load it was ended by signal "
@@ -74,7 +74,7 @@ def _begin(folder: Path) -> "subprocess.Popen[bytes]":
         ) from None
 
 
-def _read(child: "subprocess.Popen[bytes]", is_stopped: Callable[[], bool]) -> bytes:
+def _read(child: "subprocess.Popen[bytes]", give_up: Callable[[], bool]) -> bytes:
     """Return the output of a child that has ended, of itself or because its time was over."""
     timer = threading.Timer(TRIAL_SECONDS, child.kill)
     timer.daemon = True
@@ -84,7 +84,7 @@ def _read(child: "subprocess.Popen[bytes]", is_stopped: Callable[[], bool]) -> b
             try:
                 return child.communicate(timeout=_POLL_SECONDS)[0]
             except subprocess.TimeoutExpired:
-                if is_stopped():
+                if give_up():
                     child.kill()
     finally:
         timer.cancel()
