@@ -21,6 +21,7 @@ DomainError
      └─ ArtifactError      the model's file cannot be served
          ├─ ArtifactMissing   there is no such file
          ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
+         ├─ ArtifactUntried   the try ended early, took too long or had no memory left
          ├─ OtherModel        the file is of another model than was asked for
          └─ GoldenMismatch    the file is read, but does not answer as its trainer's libraries did
 """
@@ -193,6 +194,10 @@ class ArtifactCorrupt(ArtifactError):
 
 class GoldenMismatch(ArtifactError):
     """The file is read, but does not answer as its trainer's libraries did."""
+
+
+class ArtifactUntried(ArtifactError):
+    """The try ended early, took too long or had no memory left; another may succeed."""
 
 
 class OtherModel(ArtifactError):

@@ -18,6 +18,8 @@ from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 
 # By how much probabilities may miss 1, rounded as they are.
 MAX_EXCESS = 1e-6
+# A batch of a model with more classes has fewer rows: its answer has a number for each of them.
+_CLASSES_OF_FULL_BATCH = 100
 
 _CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
     None: pb.CALIBRATION_NONE,
@@ -80,7 +82,7 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
     def _predict_batch(
         self, model: LoadedModel, request: pb.BatchPredictRequest
     ) -> pb.BatchPredictResponse:
-        X = read_batch(model.input_schema, request, self._max_batch_rows)
+        X = read_batch(model.input_schema, request, self._find_max_rows(model))
         probabilities = model.estimator.predict_batch(X)
         _check_batch(probabilities, X, "columns" if request.columns else "values")
         positions = model.classes.decide_batch(probabilities)
@@ -95,6 +97,10 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
             probabilities=probabilities.ravel().tolist(),
             model_version=model.source.version,
         )
+
+    def _find_max_rows(self, model: LoadedModel) -> int:
+        n_classes = max(len(model.classes.labels), _CLASSES_OF_FULL_BATCH)
+        return max(1, self._max_batch_rows * _CLASSES_OF_FULL_BATCH // n_classes)
 
     def GetModel(
         self, request: pb.GetModelRequest, context: grpc.ServicerContext

@@ -24,8 +24,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from grpc_server.errors import ArtifactError, RegistryError
+from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
 from grpc_server.model.files import read_file
-from grpc_server.model.loading import MAX_ARTIFACT_BYTES
 from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource, read_source
 from prediction.artifact import FILE_NAME
 

@@ -168,6 +168,67 @@ def test_loading_now_needs_a_model(watcher: ModelWatcher) -> None:
         watcher.load_now()
 
 
+def let_trials(do: str, while_there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each process that tries a model do something first, while there is a certain file."""
+    folder = while_there.parent / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        f"if 'grpc_server.model.trial' in sys.orig_argv and os.path.exists({str(while_there)!r}):\n"
+        f"    {do}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    while_there.touch()
+
+
+def test_a_try_that_failed_is_repeated(
+    log: Log,
+    logistic_artifact: ModelArtifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A good model is not lost because the machine had no memory left for a moment."""
+    write_artifact(tmp_path / "current", logistic_artifact)
+    let_trials("os.abort()", tmp_path / "flag", monkeypatch)
+    watcher = ModelWatcher(
+        tmp_path / "current",
+        None,
+        log.serve,
+        log.count_failure,
+        INTERVAL_SECONDS,
+        retry_seconds=0.1,
+    )
+    watcher.start()
+
+    wait_for(lambda: log.failures > 0)
+    (tmp_path / "flag").unlink()
+    wait_for(lambda: log.versions != [])
+    watcher.stop()
+
+    assert len(log.versions) == 1
+
+
+def test_a_model_that_hangs_does_not_keep_the_next_one_waiting(
+    watcher: ModelWatcher,
+    log: Log,
+    logistic_artifact: ModelArtifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders = [write_version(tmp_path, logistic_artifact, version) for version in "12"]
+    let_trials("open('hangs', 'w'), time.sleep(600)", tmp_path / "flag", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    point(tmp_path / "current", folders[1])
+    watcher.start()
+    wait_for((tmp_path / "hangs").exists)
+
+    (tmp_path / "flag").unlink()
+    point(tmp_path / "current", folders[0])
+
+    wait_for(lambda: log.versions == ["1"])
+    assert log.failures == 1
+
+
 @pytest.mark.parametrize(
     ("asked_for", "is_taken"),
     [

@@ -13,9 +13,20 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from grpc_server.errors import ArtifactCorrupt, StartupError
+from grpc_server.errors import (
+    ArtifactCorrupt,
+    InvalidInstance,
+    StartupError,
+    Violation,
+)
 from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
+from grpc_server.model.lightgbm_text import write_text
+from grpc_server.model.tree_checks import CheckedEnsemble
+
+# What one explanation may take of the thread that answers all calls: about 1.5 s, and 8 MB.
+MAX_EXPLANATION_STEPS = 200_000_000
+MAX_EXPLANATION_VALUES = 1_000_000
 
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
 _PREDICT_RAW_SCORE = 1  # C_API_PREDICT_RAW_SCORE: sums of leaves
@@ -39,26 +50,25 @@ class LightgbmBooster:
 
     Parameters
     ----------
-    model_text : bytes
-        Text that `trees.write_text` has written; the library trusts whatever it reads.
-    n_features, n_classes : int
-        What the artifact says.
+    checked : CheckedEnsemble
+        The trees; the library, which trusts its input, reads text that is written from them.
 
     Raises
     ------
     ArtifactCorrupt
-        If the library cannot read the text, or the text is of another shape.
+        If the library cannot read the text, or finds another shape in it.
     StartupError
         If the library is not there or lacks a library of the system.
     """
 
-    def __init__(self, model_text: bytes, n_features: int, n_classes: int) -> None:
+    def __init__(self, checked: CheckedEnsemble) -> None:
         self._library = _load_library()
-        self._n_features = n_features
-        self._n_outputs = 1 if n_classes == 2 else n_classes
-        self._handle = self._create(model_text)
+        self._n_features = checked.n_features
+        self._n_outputs = checked.n_outputs
+        self._n_explanation_steps = checked.n_explanation_steps
+        self._handle = self._create(write_text(checked))
         weakref.finalize(self, self._library.LGBM_BoosterFree, self._handle)
-        self._check_shape("LGBM_BoosterGetNumFeature", "features", n_features)
+        self._check_shape("LGBM_BoosterGetNumFeature", "features", self._n_features)
         self._check_shape("LGBM_BoosterGetNumClasses", "outputs", self._n_outputs)
         self._of_thread = threading.local()
 
@@ -77,12 +87,34 @@ class LightgbmBooster:
         return np.hstack([1.0 - outputs, outputs])
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
-        """Take the score of one class apart by SHAP values, as `Estimator` says."""
+        """Take the score of one class apart by SHAP values, as `Estimator` says.
+
+        Raises
+        ------
+        InvalidInstance
+            If it would hold up all other calls: the work grows with the cube of a tree's depth.
+        """
         n_values = self._n_outputs * (self._n_features + 1)
+        self._check_explainable(n_values)
         explain = self._find_predictor(_PREDICT_CONTRIB, n_values)
         start = position * (self._n_features + 1) if self._n_outputs > 1 else 0
         values = explain(row)[start : start + self._n_features + 1]
         return Explanation(sum(values), base=values[-1], contributions=values[:-1])
+
+    def _check_explainable(self, n_values: int) -> None:
+        n_steps = self._n_explanation_steps
+        if n_steps <= MAX_EXPLANATION_STEPS and n_values <= MAX_EXPLANATION_VALUES:
+            return
+        raise InvalidInstance(
+            [
+                Violation(
+                    "explain_top_k",
+                    f"only 0 is allowed with this model: it takes up to {n_steps} steps and "
+                    f"{n_values} numbers to explain an answer, and {MAX_EXPLANATION_STEPS} "
+                    f"and {MAX_EXPLANATION_VALUES} are allowed",
+                )
+            ]
+        )
 
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
         """Return the raw score of each class, with two classes that of the second alone."""

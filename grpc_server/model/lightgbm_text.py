@@ -1,14 +1,18 @@
-"""Reads LightGBM's own text of a model, as artifacts of older trainers carry it, into numbers.
+"""LightGBM's own text of a model: written for its C library, read from artifacts of old trainers.
 
-It takes what ``Booster.model_to_string()`` writes and nothing else: whatever it does not know is an
-error. What it returns is not checked; `trees.write_text` does that.
+What is written comes from numbers that `tree_checks` has checked, so the library never sees text
+that came with a model. What is read is what ``Booster.model_to_string()`` writes, and nothing else.
+
+The format is that of ``Tree::ToString`` and ``GBDT::SaveModelToString`` in LightGBM's
+``src/io/tree.cpp`` and ``src/boosting/gbdt_model_text.cpp``.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from grpc_server.errors import ArtifactCorrupt
+from grpc_server.model.tree_checks import CheckedEnsemble
 from grpc_server.model.trees import Ensemble, Objective, Tree
 
 _T = TypeVar("_T", int, float)
@@ -26,8 +30,34 @@ _TREE_KEYS = frozenset(
 _END = "\nend of trees\n"
 
 
+def write_text(checked: CheckedEnsemble) -> bytes:
+    """Return the text that the library reads; each number gives it back to the last bit."""
+    ensemble, n_features, n_outputs = (
+        checked.ensemble,
+        checked.n_features,
+        checked.n_outputs,
+    )
+    blocks = [_write_tree(number, tree) for number, tree in enumerate(ensemble.trees)]
+    header = [
+        "tree",
+        "version=v4",
+        f"num_class={n_outputs}",
+        f"num_tree_per_iteration={n_outputs}",
+        "label_index=0",
+        f"max_feature_idx={n_features - 1}",
+        f"objective={_write_objective(ensemble.objective, n_outputs)}",
+        *(["average_output"] if ensemble.is_average else []),
+        "feature_names=" + _join(f"f{number}" for number in range(n_features)),
+        "feature_infos=" + _join("none" for _ in range(n_features)),
+        "tree_sizes=" + _join(map(len, blocks)),
+        "",
+        "",
+    ]
+    return "\n".join(header).encode() + b"".join(blocks) + b"end of trees\n"
+
+
 def parse_text(text: str, n_features: int, n_outputs: int) -> Ensemble:
-    """Parse a text of LightGBM.
+    """Parse a text of LightGBM; what it says is not checked.
 
     Parameters
     ----------
@@ -148,3 +178,35 @@ def _numbers(
     if not text.isascii() or "_" in text:
         raise ValueError(f"{key} has a value that is no number")
     return [convert(part) for part in text.split(" ")] if text else []
+
+
+def _write_objective(objective: Objective, n_outputs: int) -> str:
+    if objective.name == "binary":
+        return f"binary sigmoid:{objective.sigmoid!r}"
+    return f"multiclass num_class:{n_outputs}"
+
+
+def _write_tree(number: int, tree: Tree) -> bytes:
+    lines = [
+        f"Tree={number}",
+        f"num_leaves={len(tree.leaf_values)}",
+        f"num_cat={tree.n_sets}",
+        "split_feature=" + _join(tree.split_features),
+        "threshold=" + _join(map(repr, tree.thresholds)),
+        "decision_type=" + _join(tree.decision_types),
+        "left_child=" + _join(tree.left_children),
+        "right_child=" + _join(tree.right_children),
+        "leaf_value=" + _join(map(repr, tree.leaf_values)),
+    ]
+    if tree.leaf_counts and (tree.node_counts or len(tree.leaf_values) == 1):
+        lines.append("leaf_count=" + _join(tree.leaf_counts))
+        lines.append("internal_count=" + _join(tree.node_counts))
+    if tree.n_sets:
+        lines.append("cat_boundaries=" + _join(tree.category_bounds))
+        lines.append("cat_threshold=" + _join(tree.category_words))
+    lines += ["is_linear=0", "shrinkage=1", "", "", ""]
+    return "\n".join(lines).encode()
+
+
+def _join(values: Iterable[object]) -> str:
+    return " ".join(map(str, values))

@@ -9,32 +9,31 @@ from grpc_server.errors import (
     ArtifactCorrupt,
     ArtifactError,
     ArtifactMissing,
+    ArtifactUntried,
     GoldenMismatch,
     InvalidInstance,
 )
+from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES, check_sizes
 from grpc_server.model.calibration import CalibratedEstimator, read_maps
 from grpc_server.model.estimator import Estimator, ScoringEstimator
 from grpc_server.model.files import read_file
+from grpc_server.model.kinds import list_first, list_names, quote
 from grpc_server.model.lightgbm import LightgbmBooster
 from grpc_server.model.lightgbm_text import parse_text
 from grpc_server.model.loaded import Classes, LoadedModel
 from grpc_server.model.logistic_regression import LogisticRegression
 from grpc_server.model.schema import InputSchema
 from grpc_server.model.source import ModelSource, read_source
-from grpc_server.model.trees import Ensemble, read_trees, write_text
+from grpc_server.model.tree_checks import check_ensemble
+from grpc_server.model.trees import read_trees
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1 import model_artifact_pb2
-
-MAX_ARTIFACT_BYTES = 128 * 1024 * 1024
-MAX_FEATURES = 100_000
-MAX_CLASSES = 10_000
-MAX_GOLDEN_EXAMPLES = 10_000
-MAX_NAME_CHARACTERS = 10_000
 
 # Largest difference to the trainer's probabilities by kind of estimator: trees add up the same
 # leaves in the same order, a dot product may be summed in another order.
 _TOLERANCES = {"boosted_trees": 0.0, "lightgbm": 0.0, "logistic_regression": 1e-12}
 _TOLERANCE_OF_CALIBRATION = 1e-12
+_MAX_ERROR_CHARACTERS = 200
 
 
 def load_model(folder: Path) -> LoadedModel:
@@ -52,26 +51,31 @@ def load_model(folder: Path) -> LoadedModel:
         If there is no model.binpb.
     ArtifactCorrupt
         If the file is truncated, altered, or of a kind that this server cannot read.
+    ArtifactUntried
+        If there is not enough memory.
     GoldenMismatch
         If an answer differs from the trainer's.
     """
     folder = _resolve(folder)
     path = folder / FILE_NAME
-    content = read_file(path, MAX_ARTIFACT_BYTES)
-    source = read_source(folder, content)
     try:
-        return _load(content, source)
-    except ArtifactError as error:
-        raise type(error)(f"{path}: {error}") from None
+        content = read_file(path, MAX_ARTIFACT_BYTES)
+        return _load(path, content, read_source(folder, content))
+    except MemoryError:
+        raise ArtifactUntried(f"{path}: there is no memory left to load it") from None
     except (
         ArithmeticError,
         LookupError,
-        MemoryError,
-        RecursionError,
+        OSError,
+        RuntimeError,
         ValueError,
     ) as error:
         # The checks name what they know; a file that was made to break them names itself.
-        raise ArtifactCorrupt(f"{path}: cannot be read: {error!r}") from None
+        raise ArtifactCorrupt(f"{path}: cannot be read: {_name(error)}") from None
+
+
+def _name(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:_MAX_ERROR_CHARACTERS]}"
 
 
 def _resolve(folder: Path) -> Path:
@@ -81,9 +85,18 @@ def _resolve(folder: Path) -> Path:
         raise ArtifactMissing(f"no model at {folder}: {error}") from None
 
 
-def _load(content: bytes, source: ModelSource) -> LoadedModel:
-    artifact = _parse(content)
-    _check_sizes(artifact)
+def _load(path: Path, content: bytes, source: ModelSource) -> LoadedModel:
+    try:
+        return _make_model(_parse(content), source)
+    except ArtifactError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def _make_model(
+    artifact: model_artifact_pb2.ModelArtifact, source: ModelSource
+) -> LoadedModel:
+    check_sizes(artifact)
+    _check_provenance(artifact.provenance)
     schema = InputSchema.from_message(artifact.input_schema)
     classes = _read_classes(artifact)
     model = LoadedModel(
@@ -99,25 +112,12 @@ def _load(content: bytes, source: ModelSource) -> LoadedModel:
     return model
 
 
-def _check_sizes(artifact: model_artifact_pb2.ModelArtifact) -> None:
-    """Refuse what would make a server slow or its messages large, before anything is made of it."""
-    labels = artifact.class_labels
-    names = [feature.name for feature in artifact.input_schema.features]
-    sizes = {
-        "input_schema.features": (len(names), MAX_FEATURES),
-        "class_labels": (
-            len(labels.integers.values) + len(labels.strings.values),
-            MAX_CLASSES,
-        ),
-        "golden_examples": (len(artifact.golden_examples), MAX_GOLDEN_EXAMPLES),
-        "the longest name": (
-            max(map(len, [*names, *labels.strings.values]), default=0),
-            MAX_NAME_CHARACTERS,
-        ),
-    }
-    for what, (size, limit) in sizes.items():
-        if size > limit:
-            raise ArtifactCorrupt(f"{what}: {size}; at most {limit} are allowed")
+def _check_provenance(provenance: model_artifact_pb2.Provenance) -> None:
+    try:
+        provenance.create_time.ToDatetime()
+    except (OverflowError, ValueError) as error:
+        # The REST endpoint could not describe the model.
+        raise ArtifactCorrupt(f"provenance.create_time: {error}") from None
 
 
 def _parse(content: bytes) -> model_artifact_pb2.ModelArtifact:
@@ -134,11 +134,15 @@ def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
     labels = tuple(map(str, integers)) or tuple(artifact.class_labels.strings.values)
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ArtifactCorrupt(
-            f"class_labels has to be two or more different labels, not {labels}"
+            "class_labels has to be two or more different labels, not "
+            f"{len(labels)}: {list_names(labels)}"
         )
     has_threshold = artifact.HasField("threshold")
     if has_threshold != (len(labels) == 2):
         raise ArtifactCorrupt("threshold is to be set for two classes, and for no more")
+    # Not a number is in no range.
+    if not 0 <= artifact.threshold <= 1:
+        raise ArtifactCorrupt(f"threshold is {artifact.threshold}; [0, 1] is allowed")
     return Classes(
         labels=labels,
         predictions=integers or tuple(range(len(labels))),
@@ -158,6 +162,7 @@ def _read_estimator(
 def _read_scoring_estimator(
     artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
 ) -> ScoringEstimator:
+    n_features = len(schema.features)
     match artifact.WhichOneof("estimator"):
         case "logistic_regression":
             return LogisticRegression.from_message(
@@ -165,25 +170,16 @@ def _read_scoring_estimator(
             )
         case "boosted_trees":
             trees = read_trees(artifact.boosted_trees)
-            return _make_booster(trees, schema, n_classes)
+            return LightgbmBooster(check_ensemble(trees, n_features, n_classes))
         case "lightgbm":
             n_outputs = 1 if n_classes == 2 else n_classes
-            n_features = len(schema.features)
             text = artifact.lightgbm.model_text
             trees = parse_text(text, n_features, n_outputs)
-            return _make_booster(trees, schema, n_classes)
+            return LightgbmBooster(check_ensemble(trees, n_features, n_classes))
         case _:
             raise ArtifactCorrupt(
                 "has no estimator that this server knows; a newer server may"
             )
-
-
-def _make_booster(
-    trees: Ensemble, schema: InputSchema, n_classes: int
-) -> LightgbmBooster:
-    n_features = len(schema.features)
-    text = write_text(trees, n_features, n_classes)
-    return LightgbmBooster(text, n_features, n_classes)
 
 
 def _read_calibration(artifact: model_artifact_pb2.ModelArtifact) -> str | None:
@@ -235,9 +231,11 @@ def _check_golden_example(
     )
     if not agrees:
         raise GoldenMismatch(
-            f"gives {list(probabilities)}, its trainer got {list(expected)}; allowed difference "
-            f"{tolerance}"
+            f"gives [{list_first(map(repr, probabilities))}], its trainer got "
+            f"[{list_first(map(repr, expected))}]; allowed difference {tolerance}"
         )
     label = model.classes.labels[model.classes.decide(probabilities)]
     if label != example.label:
-        raise GoldenMismatch(f'predicts "{label}", its trainer got "{example.label}"')
+        raise GoldenMismatch(
+            f"predicts {quote(label)}, its trainer got {quote(example.label)}"
+        )

@@ -92,7 +92,8 @@ class PredictRequest(_message.Message):
     EXPLAIN_TOP_K_FIELD_NUMBER: _builtins.int
     explain_top_k: _builtins.int
     """How many features to explain the score by, those of the largest contributions: 0 for none, and
-    all if there are fewer.
+    all if there are fewer. More than 0 is an INVALID_ARGUMENT for a model whose explanations would
+    hold up the calls of others: one of boosted trees that are many, deep and of many features.
     """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
