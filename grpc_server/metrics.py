@@ -122,6 +122,19 @@ class DeferredMethodMetrics(MethodMetrics):
         self._ended.clear()
 
 
+class Uncounted:
+    """Counts nothing: for calls that come from the server itself."""
+
+    def count_started(self) -> None:
+        """Do nothing."""
+
+    def record(self, code: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 class Metrics:
     """The metrics of one server, on the registry that is handed in.
 
