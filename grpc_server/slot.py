@@ -30,6 +30,7 @@ class Slot:
         self.control: socket.socket | None = None
         self.is_loaded = False
         self.has_all_metrics = True
+        self._is_killed = False
         self._has_spoken = False
         self._heard_at = 0.0
 
@@ -41,18 +42,21 @@ class Slot:
     @property
     def is_ready(self) -> bool:
         """Whether there is a process that has a model and answers."""
-        return self.is_loaded and self.silence_seconds <= _QUIET_SECONDS
+        is_heard = self.silence_seconds <= _QUIET_SECONDS
+        return self.is_loaded and is_heard and not self._is_killed
 
     @property
     def is_hanging(self) -> bool:
         """Whether there is a process that has been silent for too long."""
         limit = MAX_SILENCE_SECONDS if self._has_spoken else MAX_START_SECONDS
-        return self.process is not None and self.silence_seconds > limit
+        is_there = self.process is not None and not self._is_killed
+        return is_there and self.silence_seconds > limit
 
     def fill(self, process: "subprocess.Popen[bytes]", control: socket.socket) -> None:
         """Take in a process that has just been started."""
         self.process, self.control = process, control
-        self._has_spoken, self._heard_at = False, time.monotonic()
+        self._is_killed = self._has_spoken = False
+        self._heard_at = time.monotonic()
 
     def clear(self) -> None:
         """Forget the process that has ended."""
@@ -70,10 +74,10 @@ class Slot:
         self._heard_at += seconds
 
     def kill(self) -> None:
-        """Kill the process; its silence does not count until its end is noticed."""
+        """Kill the process, which is not ready any more from now on."""
         assert self.process is not None
         self.process.kill()
-        self.hear()
+        self._is_killed = True
 
 
 def wait_for_end(process: "subprocess.Popen[bytes]") -> str:
