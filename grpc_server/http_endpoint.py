@@ -1,7 +1,7 @@
 """The HTTP port: /metrics for Prometheus, /health/live and /health/ready for people.
 
-One thread serves it, so idle and slow clients take no thread of others; each has 5 s in all. A second
-thread writes the pages that take time, one after the other, so that health never waits for them.
+One thread serves it, so idle and slow clients take no thread of others; each has 5 s in all.
+A second thread writes the pages that take time, so that health never waits for them.
 """
 
 import asyncio

@@ -4,17 +4,14 @@ It never touches gRPC: each process is a program of its own, started afresh.
 """
 
 import logging
-import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +29,7 @@ from grpc_server.control import (
 from grpc_server.errors import RegistryError, StartupError
 from grpc_server.http_endpoint import HttpEndpoint, make_app
 from grpc_server.merged_metrics import MergedMetrics, forget_gauges
+from grpc_server.metric_folder import enter_metric_folder
 from grpc_server.ports import reserve
 from grpc_server.settings import Settings
 from grpc_server.signals import Signals
@@ -98,7 +96,7 @@ class Supervisor:
             for slot in self._slots
         ]
         with ExitStack() as stack:
-            self._folder = _make_folder(stack)
+            self._folder = enter_metric_folder(stack)
             self._http = HttpEndpoint(
                 settings.host,
                 settings.http_port,
@@ -341,21 +339,6 @@ class Supervisor:
             for slot in self._slots:
                 if slot.control is not None:
                     slot.control.shutdown(socket.SHUT_WR)
-
-
-def _make_folder(stack: ExitStack) -> Path:
-    """Return a folder for the files of metrics that lasts as long as `stack`.
-
-    Where none can be made, calls are answered all the same: the folder is then one in which no file
-    can be, and the metrics tell that they are incomplete.
-    """
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="prediction-metrics-")
-    except OSError as error:
-        fields = {"reason": str(error)}
-        _log.error("no folder for metrics can be made", extra={"fields": fields})
-        return Path(os.devnull) / "none"
-    return Path(stack.enter_context(folder))
 
 
 def _kill_hanging(slot: Slot) -> None:
