@@ -34,8 +34,8 @@ _SLOW_PATHS = ("/metrics",)
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
-# Turns of the loop until a connection that is cut off is closed.
-_TURNS_TO_CLOSE = 5
+# Turns of the loop until a connection that is accepted is attended to, or one cut off is closed.
+_N_TURNS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -147,11 +147,13 @@ class HttpEndpoint:
         )
         await self._is_over.wait()
         server.close()
-        for task in list(self._clients):
+        # Those that have just been accepted begin, before all are cut off.
+        await _let_others_run()
+        clients = list(self._clients)
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        for _ in range(_TURNS_TO_CLOSE):
-            await asyncio.sleep(0)
+        await asyncio.gather(*clients, return_exceptions=True)
+        await _let_others_run()
 
     async def _attend(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -159,12 +161,12 @@ class HttpEndpoint:
         task = asyncio.current_task()
         assert task is not None
         if len(self._clients) >= self._max_connections:
-            next(iter(self._silent or self._clients)).cancel()
+            self._make_room()
         self._clients[task] = self._silent[task] = None
         try:
             async with asyncio.timeout(_CLIENT_SECONDS):
                 head = await _read_head(reader)
-                del self._silent[task]
+                self._silent.pop(task, None)
                 writer.write(await self._answer(head))
                 await writer.drain()
                 writer.close()
@@ -173,7 +175,14 @@ class HttpEndpoint:
             writer.transport.abort()  # it has had its time, has gone, or gives way
         finally:
             self._silent.pop(task, None)
-            del self._clients[task]
+            self._clients.pop(task, None)
+
+    def _make_room(self) -> None:
+        victim = next(iter(self._silent or self._clients))
+        victim.cancel()
+        # So that the next one finds another.
+        self._silent.pop(victim, None)
+        self._clients.pop(victim)
 
     async def _answer(self, head: bytes | HTTPStatus) -> bytes:
         if isinstance(head, HTTPStatus):
@@ -193,6 +202,11 @@ class HttpEndpoint:
         except Exception:
             _log.exception("page failed", extra={"fields": {"path": target[:100]}})
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def _let_others_run() -> None:
+    for _ in range(_N_TURNS):
+        await asyncio.sleep(0)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes | HTTPStatus:
