@@ -14,6 +14,7 @@ from grpc_server.registry_fetch import RegistryFetch
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings, describe, parse_command_line
 from grpc_server.signals import Signals
+from grpc_server.stop_limit import end_at_last
 from grpc_server.supervisor import Supervisor
 from grpc_server.trial_load import try_to_load
 
@@ -48,6 +49,7 @@ def _run(settings: Settings, environ: Mapping[str, str]) -> None:
 
     model_dir = settings.model_folder
     signals = Signals()
+    end_at_last(signals, settings.drain_seconds, settings.grace_seconds)
     server = PredictionServer(settings)
     watcher = ModelWatcher(
         model_dir, settings.model_uri, server.serve, server.count_load_failure

@@ -1,6 +1,7 @@
 """The HTTP port: /metrics for Prometheus, /health/live and /health/ready for people.
 
 One thread serves it, so idle and slow clients take no thread of others; each has 5 s in all.
+A second thread writes the pages that take time, so that health never waits for them.
 """
 
 import asyncio
@@ -8,9 +9,11 @@ import errno
 import io
 import json
 import logging
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +25,17 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _CLIENT_SECONDS = 5.0
-# Connections at once; beyond them, the oldest gives way: it has waited longest without a request.
+# Connections at once, and the share of all files that the process may open. Beyond them, the oldest
+# without a request gives way.
 _MAX_CONNECTIONS = 512
+_SHARE_OF_FILES = 4
+# Pages that grow with the number of series, of which labels are the most.
+_SLOW_PATHS = ("/metrics",)
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
-# Turns of the loop until a connection that is cut off is closed.
-_TURNS_TO_CLOSE = 5
+# Turns of the loop until a connection that is accepted is attended to, or one cut off is closed.
+_N_TURNS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +111,11 @@ class HttpEndpoint:
             ) from None
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
-        self._clients: dict[asyncio.Task[None], None] = {}  # the oldest first
+        self._max_connections = _count_connections()
+        # Both with the oldest first.
+        self._clients: dict[asyncio.Task[None], None] = {}
+        self._silent: dict[asyncio.Task[None], None] = {}
+        self._slow_pages = ThreadPoolExecutor(1, "pages")
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     @property
@@ -123,6 +134,7 @@ class HttpEndpoint:
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()
         self._socket.close()
+        self._slow_pages.shutdown(wait=False, cancel_futures=True)
         self._loop.close()
 
     def _run(self) -> None:
@@ -135,38 +147,46 @@ class HttpEndpoint:
         )
         await self._is_over.wait()
         server.close()
-        for task in list(self._clients):
+        # Those that have just been accepted begin, before all are cut off.
+        await _let_others_run()
+        clients = list(self._clients)
+        for task in clients:
             task.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
-        for _ in range(_TURNS_TO_CLOSE):
-            await asyncio.sleep(0)
+        await asyncio.gather(*clients, return_exceptions=True)
+        await _let_others_run()
 
     async def _attend(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._clients) >= _MAX_CONNECTIONS:
-            next(iter(self._clients)).cancel()
-        self._clients[task] = None
+        if len(self._clients) >= self._max_connections:
+            self._make_room()
+        self._clients[task] = self._silent[task] = None
         try:
             async with asyncio.timeout(_CLIENT_SECONDS):
-                writer.write(await self._answer(reader))
+                head = await _read_head(reader)
+                self._silent.pop(task, None)
+                writer.write(await self._answer(head))
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
         except (OSError, asyncio.CancelledError):
             writer.transport.abort()  # it has had its time, has gone, or gives way
         finally:
-            del self._clients[task]
+            self._silent.pop(task, None)
+            self._clients.pop(task, None)
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-        except asyncio.IncompleteReadError as error:
-            return _plain(HTTPStatus.BAD_REQUEST) if error.partial else b""
+    def _make_room(self) -> None:
+        victim = next(iter(self._silent or self._clients))
+        victim.cancel()
+        # So that the next one finds another.
+        self._silent.pop(victim, None)
+        self._clients.pop(victim)
+
+    async def _answer(self, head: bytes | HTTPStatus) -> bytes:
+        if isinstance(head, HTTPStatus):
+            return _plain(head)
         try:
             method, target, headers = _parse(head)
         except ValueError:
@@ -175,10 +195,43 @@ class HttpEndpoint:
             allowed = [("Allow", ", ".join(_METHODS))]
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, allowed)
         try:
-            return _call(self._app, method, target, headers)
+            if target.partition("?")[0] not in _SLOW_PATHS:
+                return _call(self._app, method, target, headers)
+            call = self._slow_pages.submit(_call, self._app, method, target, headers)
+            return await asyncio.wrap_future(call)
         except Exception:
             _log.exception("page failed", extra={"fields": {"path": target[:100]}})
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+async def _let_others_run() -> None:
+    for _ in range(_N_TURNS):
+        await asyncio.sleep(0)
+
+
+async def _read_head(reader: asyncio.StreamReader) -> bytes | HTTPStatus:
+    """Return the head of a request, or the status that refuses what came.
+
+    Raises
+    ------
+    ConnectionResetError
+        If nothing came.
+    """
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    except asyncio.IncompleteReadError as error:
+        if not error.partial:
+            raise ConnectionResetError from None
+        return HTTPStatus.BAD_REQUEST
+
+
+def _count_connections() -> int:
+    n_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if n_files == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(1, min(_MAX_CONNECTIONS, n_files // _SHARE_OF_FILES))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,62 +10,25 @@ import resource
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from prometheus_client import ProcessCollector, values
+from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-_log = logging.getLogger(__name__)
-
-FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-# What prometheus_client calls its files, before the number of the process.
-_FILE_KINDS = ("counter", "histogram", "gauge_livemax")
-# Room for some 20,000 series, of which labels of classes are the most.
-_FILE_BYTES = 4 * 1024 * 1024
 # The supervisor's own; the others are sums.
 _NOT_SUMMED = ("process_start_time_seconds", "process_max_fds")
 
-
-def write_values_as(number: int, folder: Path) -> None:
-    """Keep the values of all metrics made from now on in the files of process `number`.
-
-    Parameters
-    ----------
-    number : int
-        Number of the process.
-    folder : Path
-        The one that `FOLDER_VARIABLE` names in the environment.
-    """
-    try:
-        for kind in _FILE_KINDS:
-            _reserve(folder / f"{kind}_{number}.db")
-    except OSError as error:
-        # Counters may be lost, calls may not.
-        fields = {"reason": error.strerror, "folder": str(folder)}
-        _log.error("metrics of this process are not shown", extra={"fields": fields})
-        # Else prometheus_client takes files because the folder is in the environment.
-        values.ValueClass = values.MutexValue
-        return
-    # By number, not by process id as prometheus_client does by default: else the files of all
-    # processes that ever were pile up.
-    values.ValueClass = values.MultiProcessValue(  # type: ignore[no-untyped-call]
-        lambda: number
-    )
+_log = logging.getLogger(__name__)
 
 
 def forget_gauges(folder: Path, number: int) -> None:
     """Remove what process `number` was; what it has counted stays."""
-    mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
-
-
-def _reserve(path: Path) -> None:
-    """Give a file its room on the disk.
-
-    The values are written through memory. Where a page has no room on a disk that has become full,
-    the kernel ends the process.
-    """
-    with open(path, "ab") as file:
-        os.posix_fallocate(file.fileno(), 0, _FILE_BYTES)
+    try:
+        mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
+    except OSError as error:
+        # The process that takes its place goes on with the same file.
+        fields = {"folder": str(folder), "reason": error.strerror}
+        _log.warning("metrics not removed", extra={"fields": fields})
 
 
 class MergedMetrics(Collector):
@@ -79,6 +42,8 @@ class MergedMetrics(Collector):
         Returns the ids of the processes that run.
     count_ready : callable
         Returns how many of them are ready.
+    count_incomplete : callable
+        Returns how many of them have no room for all their values.
     """
 
     def __init__(
@@ -86,10 +51,12 @@ class MergedMetrics(Collector):
         folder: Path,
         list_pids: Callable[[], list[int]],
         count_ready: Callable[[], int],
+        count_incomplete: Callable[[], int],
     ) -> None:
         self._folder = folder
         self._list_pids = list_pids
         self._count_ready = count_ready
+        self._count_incomplete = count_incomplete
         self._cpu_seconds = 0.0
 
     def collect(self) -> Iterable[Metric]:
@@ -98,6 +65,11 @@ class MergedMetrics(Collector):
             "prediction_processes_ready",
             "Processes that answer calls.",
             value=self._count_ready(),
+        )
+        yield GaugeMetricFamily(
+            "prediction_processes_metrics_incomplete",
+            "Processes that count what is not shown, since the disk is full.",
+            value=self._count_incomplete(),
         )
         yield from self._collect_processes()
         paths = [str(path) for path in self._folder.glob("*.db") if _is_begun(path)]

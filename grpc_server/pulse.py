@@ -7,6 +7,7 @@ call takes the way that every caller's call takes: a connection, the serving thr
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from time import monotonic
 
 import grpc
@@ -14,22 +15,42 @@ import grpc
 # Without an answer for so long, a process is taken for one that hangs. Under ten times the load
 # that a server can take, an answer needs 0.1 s.
 MAX_SILENCE_SECONDS = 10.0
-# A method of its own, so that these calls are not counted among those of others.
-SERVICE, METHOD = "prediction.internal.Pulse", "Beat"
 _INTERVAL_SECONDS = 1.0
 _CALL_SECONDS = 2.0
+METHOD = "Beat"
+_OPTIONS = [
+    # A connection of its own: other channels of this process must not share it.
+    ("grpc.use_local_subchannel_pool", 1),
+    # By default a channel waits for up to two minutes before it connects again.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 
 
-def make_handler() -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """Return the handler of the method: it gives back what it gets."""
-    return grpc.unary_unary_rpc_method_handler(
-        lambda request, context: request, bytes, bytes
-    )
+@dataclass(frozen=True, slots=True)
+class PulsePoint:
+    """Where a process feels its pulse: an address and a method that nobody else knows.
 
+    A port may be shared by many processes, and a call of a method that others know would be counted
+    among theirs.
+    """
 
-def private_address() -> str:
-    """Return an address that only one process listens on, where a port may be shared by many."""
-    return f"unix-abstract:prediction-{secrets.token_hex(16)}"
+    _token: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @property
+    def address(self) -> str:
+        """Address that only this process listens on."""
+        return f"unix-abstract:prediction-{self._token}"
+
+    @property
+    def service(self) -> str:
+        """Name of the service."""
+        return f"pulse.{self._token}"
+
+    @property
+    def path(self) -> str:
+        """Path of the one method of the service."""
+        return f"/{self.service}/{METHOD}"
 
 
 class Pulse:
@@ -37,16 +58,16 @@ class Pulse:
 
     Parameters
     ----------
-    address : str
-        Where only this process listens.
+    point : PulsePoint
+        Where this process's own server listens, and what it answers there.
     on_answer : callable
         Is called, by a thread of the pulse, after each answer.
     """
 
     def __init__(
-        self, address: str, on_answer: Callable[[], None] = lambda: None
+        self, point: PulsePoint, on_answer: Callable[[], None] = lambda: None
     ) -> None:
-        self._address = address
+        self._point = point
         self._on_answer = on_answer
         self._answered_at = monotonic()
         self._stop = threading.Event()
@@ -69,11 +90,9 @@ class Pulse:
         return f"the gRPC server has not answered for {silence_seconds:.0f} s"
 
     def _run(self) -> None:
-        # A connection of its own: other channels of this process must not share it.
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(self._address, options) as channel:
+        with grpc.insecure_channel(self._point.address, _OPTIONS) as channel:
             beat: grpc.UnaryUnaryMultiCallable[bytes, bytes]
-            beat = channel.unary_unary(f"/{SERVICE}/{METHOD}")
+            beat = channel.unary_unary(self._point.path)
             while not self._stop.wait(_INTERVAL_SECONDS):
                 try:
                     beat(b"", timeout=_CALL_SECONDS)

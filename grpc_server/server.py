@@ -14,7 +14,6 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from grpc_server import pulse
 from grpc_server.calls import Desk
 from grpc_server.channel_options import make_channel_options
 from grpc_server.desks import AtOnce, FastLane, OpenCalls, Workers
@@ -32,7 +31,7 @@ from grpc_server.metrics import (
 from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.patience import Patience
 from grpc_server.ports import check_address, telling_the_address
-from grpc_server.pulse import Pulse, private_address
+from grpc_server.pulse import METHOD, Pulse, PulsePoint
 from grpc_server.requests import RequestDecoder, decode_small
 from grpc_server.self_test import check_grpcio
 from grpc_server.servicer import PredictionServicer
@@ -65,8 +64,8 @@ class PredictionServer:
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         self._health = Health()
-        address = private_address()
-        self._pulse = Pulse(address)
+        point = PulsePoint()
+        self._pulse = Pulse(point)
         self._http = HttpEndpoint(
             settings.host,
             settings.http_port,
@@ -74,7 +73,7 @@ class PredictionServer:
         )
         try:
             metrics = Metrics(registry)
-            self._grpc = GrpcEndpoint(settings, metrics, self._health, address)
+            self._grpc = GrpcEndpoint(settings, metrics, self._health, point)
         except StartupError:
             self._http.stop()
             raise
@@ -125,7 +124,7 @@ class GrpcEndpoint:
         What counts the calls.
     health : Health
         What health checks are told; whoever made it says when it is ready.
-    address : str
+    point : PulsePoint
         Where to listen besides, for this process's own pulse.
     shares_port : bool
         Whether further processes listen on the port; the caller has reserved it for them.
@@ -141,13 +140,14 @@ class GrpcEndpoint:
         settings: Settings,
         metrics: Metrics,
         health: Health,
-        address: str,
+        point: PulsePoint,
         *,
         shares_port: bool = False,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._health = health
+        self._point = point
         self._slot = ModelSlot()
         check_grpcio()
         self._workers = Workers(
@@ -165,7 +165,7 @@ class GrpcEndpoint:
         self._give_desks()
         metrics.show_lane(settings.lane, asked=settings.lane)
         self.port = self._bind(shares_port)
-        self._server.add_insecure_port(address)
+        self._server.add_insecure_port(point.address)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -207,9 +207,8 @@ class GrpcEndpoint:
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthServicer(self._health), server
         )
-        server.add_registered_method_handlers(
-            pulse.SERVICE, {pulse.METHOD: pulse.make_handler()}
-        )
+        beat = grpc.unary_unary_rpc_method_handler(_beat, bytes, bytes)
+        server.add_registered_method_handlers(self._point.service, {METHOD: beat})
         if settings.reflection:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
@@ -227,8 +226,6 @@ class GrpcEndpoint:
             SERVICE_NAME, "StreamPredict", streams, decoder.chunk, "bidi_stream"
         )
         self._serve_health()
-        path = f"/{pulse.SERVICE}/{pulse.METHOD}"
-        self._dispatcher.serve(path, AtOnce(), Uncounted(), bytes)
         if settings.reflection:
             self._serve_reflection()
 
@@ -250,6 +247,8 @@ class GrpcEndpoint:
             list_all = decode_small(health_pb2.HealthListRequest)
             self._serve(HEALTH_NAME, "List", at_once, list_all)
         self._serve(HEALTH_NAME, "Watch", watches, check, "server_stream")
+        # Beside the methods that are counted: only this process itself calls it.
+        self._dispatcher.serve(self._point.path, at_once, Uncounted(), bytes)
 
     def _serve_reflection(self) -> None:
         calls = OpenCalls(self._settings.max_streams, self._workers.take_unbounded)
@@ -276,3 +275,7 @@ class GrpcEndpoint:
             return self._server.add_insecure_port(
                 f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             )
+
+
+def _beat(request: bytes, context: grpc.ServicerContext) -> bytes:
+    return b""

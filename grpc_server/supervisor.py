@@ -8,29 +8,33 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from prometheus_client import CollectorRegistry, PlatformCollector
 
+from grpc_server.control import (
+    BEAT,
+    BEAT_UNCOUNTED,
+    LOADED,
+    READY,
+    listen,
+    read_error,
+    tell,
+)
 from grpc_server.errors import RegistryError, StartupError
 from grpc_server.http_endpoint import HttpEndpoint, make_app
-from grpc_server.merged_metrics import FOLDER_VARIABLE, MergedMetrics, forget_gauges
+from grpc_server.merged_metrics import MergedMetrics, forget_gauges
+from grpc_server.metric_folder import enter_metric_folder
 from grpc_server.ports import reserve
 from grpc_server.settings import Settings
 from grpc_server.signals import Signals
-
-# What a process tells the supervisor, and the supervisor a process; one line each.
-LOADED = "loaded"
-BEAT = "beat"
-ERROR = "error: "
-READY = "ready"
+from grpc_server.slot import Slot, wait_for_end
+from grpc_server.stop_limit import STOP_MARGIN_SECONDS
 
 # A process that ends so often in a row without having answered, while no other answers, would end
 # in the same way for ever.
@@ -40,40 +44,11 @@ _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 30.0
 # A process that ran for so long has not ended of what its start did.
 _STEADY_SECONDS = 60.0
-# What a process may need to end, beyond the drain and grace times.
-_STOP_MARGIN_SECONDS = 10.0
-
-# A process beats about every second as long as its own server answers it. After some silence it is
-# not counted as ready; after more it is taken for one that hangs, and another takes its place.
-_SILENCE_SECONDS = 4.0
-MAX_SILENCE_SECONDS = 10.0
+# How often to look for processes that hang, and how late a look may be on a busy machine.
 _LOOK_SECONDS = 0.5
+_LATE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-class _Slot:
-    """The place of one process, and of the one after it when it dies."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.process: subprocess.Popen[bytes] | None = None
-        self.control: socket.socket | None = None
-        self.is_loaded = False
-        self.beat_at = 0.0
-        self.is_killed = False
-        self.n_quick_ends = 0
-
-    @property
-    def silence_seconds(self) -> float:
-        """Time since the process has shown that it answers, 0 for one that has no model yet."""
-        return time.monotonic() - self.beat_at if self.is_loaded else 0.0
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is a process that answers."""
-        is_heard = self.silence_seconds <= _SILENCE_SECONDS
-        return self.is_loaded and is_heard and not self.is_killed
 
 
 class Supervisor:
@@ -107,8 +82,9 @@ class Supervisor:
     ) -> None:
         self._settings = settings
         self._arguments = arguments
+        self._environ = dict(environ)
         self._signals = signals
-        self._slots = [_Slot(number) for number in range(settings.processes)]
+        self._slots = [Slot(number) for number in range(settings.processes)]
         # Held when a slot changes, and when a process is started or told to stop.
         self._lock = threading.Lock()
         self._error: StartupError | None = None
@@ -120,12 +96,7 @@ class Supervisor:
             for slot in self._slots
         ]
         with ExitStack() as stack:
-            self._folder = Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix="prediction-metrics-")
-                )
-            )
-            self._environ = {**environ, FOLDER_VARIABLE: str(self._folder)}
+            self._folder = enter_metric_folder(stack)
             self._http = HttpEndpoint(
                 settings.host,
                 settings.http_port,
@@ -171,13 +142,7 @@ class Supervisor:
         self._registry_error = registry_error
         for thread in self._threads:
             thread.start()
-        looked_at = time.monotonic()
-        while not self._signals.stop.wait(_LOOK_SECONDS):
-            now = time.monotonic()
-            # Where this process itself stood still, beats may be there and not be read yet.
-            if now - looked_at < _SILENCE_SECONDS:
-                self._kill_silent()
-            looked_at = now
+        self._look_until_stopped()
         if self._error is None:
             fields = {"seconds": self._settings.drain_seconds}
             _log.info("draining", extra={"fields": fields})
@@ -189,7 +154,12 @@ class Supervisor:
         registry = CollectorRegistry()
         PlatformCollector(registry=registry)
         registry.register(
-            MergedMetrics(self._folder, self._list_pids, self._count_ready)
+            MergedMetrics(
+                self._folder,
+                self._list_pids,
+                self._count_ready,
+                self._count_incomplete,
+            )
         )
         return registry
 
@@ -201,6 +171,10 @@ class Supervisor:
         with self._lock:
             return sum(slot.is_ready for slot in self._slots)
 
+    def _count_incomplete(self) -> int:
+        with self._lock:
+            return sum(not slot.has_all_metrics for slot in self._slots)
+
     def _why_not_ready(self) -> str | None:
         if self._signals.stop.is_set():
             return "draining before the server stops"
@@ -209,7 +183,7 @@ class Supervisor:
             return f"{n_ready} of {n_slots} processes are ready"
         return None
 
-    def _keep(self, slot: _Slot) -> None:
+    def _keep(self, slot: Slot) -> None:
         """Run one process after the other in a slot, until told to stop."""
         while not self._signals.stop.is_set():
             begin = time.monotonic()
@@ -227,7 +201,7 @@ class Supervisor:
             _log.error("process ended", extra={"fields": fields})
             self._signals.stop.wait(wait_seconds)
 
-    def _run_one(self, slot: _Slot) -> tuple[str | None, str]:
+    def _run_one(self, slot: Slot) -> tuple[str | None, str]:
         """Run a process to its end; return the error that it told, if any, and how it ended."""
         try:
             process = self._start(slot)
@@ -236,81 +210,86 @@ class Supervisor:
         if process is None:
             return None, "nothing begun"
         error = self._attend(slot)
-        code = process.wait()
-        return error, error or _describe_end(code)
+        reason = wait_for_end(process)
+        return error, error or reason
 
-    def _start(self, slot: _Slot) -> "subprocess.Popen[bytes] | None":
+    def _start(self, slot: Slot) -> "subprocess.Popen[bytes] | None":
         with self._lock:
             # Looked at under the lock: who tells all to stop misses none.
             if self._signals.stop.is_set():
                 return None
-            slot.control, theirs = socket.socketpair()
+            ours, theirs = socket.socketpair()
             command = [sys.executable, "-m", "grpc_server.worker_process"]
             command += [str(slot.number), str(self.port), str(theirs.fileno())]
-            with theirs:
-                slot.process = subprocess.Popen(
+            command.append(str(self._folder))
+            with theirs, ExitStack() as stack:
+                stack.callback(ours.close)
+                process = subprocess.Popen(
                     [*command, *self._arguments],
                     env=self._environ,
                     pass_fds=[theirs.fileno()],
                     # Else a terminal's Ctrl-C reaches them too, besides what they are told.
                     process_group=0,
                 )
-            return slot.process
+                stack.pop_all()
+            slot.fill(process, ours)
+            return process
 
-    def _attend(self, slot: _Slot) -> str | None:
+    def _attend(self, slot: Slot) -> str | None:
         """Hear what a process tells, until it ends; return the error that it told, if any."""
         assert slot.control is not None
         error = None
-        # A process that is killed with a word to it unread resets the connection.
-        with suppress(ConnectionError), slot.control.makefile(
-            encoding="utf-8"
-        ) as lines:
-            for line in lines:
-                if line.startswith(ERROR):
-                    error = line.removeprefix(ERROR).rstrip("\n")
-                elif line.rstrip() == BEAT:
-                    slot.beat_at = time.monotonic()
-                else:
-                    self._note_loaded(slot)
+        for line in listen(slot.control):
+            error = read_error(line) or error
+            self._hear(slot, line)
         return error
 
-    def _kill_silent(self) -> None:
-        """Kill the processes that do not answer; whoever keeps their slots starts others."""
+    def _hear(self, slot: Slot, line: str) -> None:
         with self._lock:
-            for slot in self._slots:
-                seconds = slot.silence_seconds
-                if slot.process is None or slot.is_killed:
-                    continue
-                if seconds > MAX_SILENCE_SECONDS:
-                    fields = {"process": slot.number, "silence_seconds": round(seconds)}
-                    _log.error("process hangs, killed", extra={"fields": fields})
-                    slot.process.kill()
-                    slot.is_killed = True
+            slot.hear()
+            if line in (BEAT, BEAT_UNCOUNTED):
+                slot.has_all_metrics = line == BEAT
+        if line == LOADED:
+            self._note_loaded(slot)
 
-    def _note_loaded(self, slot: _Slot) -> None:
+    def _look_until_stopped(self) -> None:
+        """Kill the processes that do not answer; whoever keeps their slots starts others."""
+        looked_at = time.monotonic()
+        while not self._signals.stop.wait(_LOOK_SECONDS):
+            now = time.monotonic()
+            late_seconds = now - looked_at - _LOOK_SECONDS
+            looked_at = now
+            with self._lock:
+                for slot in self._slots:
+                    # Who was held up itself, as all in a container that is paused, heard nobody.
+                    if late_seconds > _LATE_SECONDS:
+                        slot.forgive(late_seconds)
+                    if slot.is_hanging:
+                        _kill_hanging(slot)
+
+    def _note_loaded(self, slot: Slot) -> None:
         """Let processes be ready once all are; those that are already stay so."""
         with self._lock:
             if slot.is_loaded:
                 return
-            slot.is_loaded, slot.beat_at = True, time.monotonic()
+            slot.is_loaded = True
             if not all(other.is_loaded for other in self._slots):
                 return
             for other in self._slots:
-                _tell_ready(other)
+                assert other.control is not None
+                tell(other.control, READY)
         fields = {"processes": len(self._slots)}
         _log.info("all processes are ready", extra={"fields": fields})
 
-    def _clear(self, slot: _Slot) -> bool:
+    def _clear(self, slot: Slot) -> bool:
         """Forget the process that ended; return whether it had a model."""
         with self._lock:
-            if slot.control is not None:
-                slot.control.close()
-            has_served, slot.is_loaded, slot.is_killed = slot.is_loaded, False, False
-            slot.control = slot.process = None
+            has_served = slot.is_loaded
+            slot.clear()
         forget_gauges(self._folder, slot.number)
         return has_served
 
-    def _give_up_if_hopeless(self, slot: _Slot, error: str | None, reason: str) -> None:
+    def _give_up_if_hopeless(self, slot: Slot, error: str | None, reason: str) -> None:
         """End the server as the process alone would have, unless another one answers."""
         with self._lock:
             if any(other.is_loaded for other in self._slots) or self._error is not None:
@@ -329,7 +308,7 @@ class Supervisor:
     def _end_all(self) -> None:
         """End the processes as a signal ends one, and kill what outlives its time."""
         settings = self._settings
-        seconds = settings.drain_seconds + settings.grace_seconds + _STOP_MARGIN_SECONDS
+        seconds = settings.drain_seconds + settings.grace_seconds + STOP_MARGIN_SECONDS
         end = time.monotonic() + seconds
         self._signal_all(signal.SIGTERM)
         must_hurry = False
@@ -362,17 +341,10 @@ class Supervisor:
                     slot.control.shutdown(socket.SHUT_WR)
 
 
-def _tell_ready(slot: _Slot) -> None:
-    assert slot.control is not None
-    try:
-        slot.control.sendall(f"{READY}\n".encode())
-    except OSError:
-        # It died just now: whoever attends it will see.
-        _log.debug("process gone", extra={"fields": {"process": slot.number}})
-
-
-def _describe_end(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+def _kill_hanging(slot: Slot) -> None:
+    fields = {"process": slot.number, "silence_seconds": round(slot.silence_seconds)}
+    _log.error("process hangs, killed", extra={"fields": fields})
+    slot.kill()
 
 
 def _backoff_seconds(n_quick_ends: int) -> float:

@@ -1,33 +1,44 @@
 """`python -m grpc_server.worker_process`: one of many processes that answer on one port.
 
-The supervisor starts it, with its number, the port, the number of a socket to talk over, and the
-server's own command line. When the supervisor is gone, it ends.
+The supervisor starts it, with its number, the port, the number of a socket to talk over, the folder
+of metrics, and the server's own command line. When the supervisor is gone, it ends.
 """
 
+import logging
 import os
 import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from grpc_server.control import (
+    BEAT,
+    BEAT_UNCOUNTED,
+    LOADED,
+    READY,
+    listen,
+    tell,
+    tell_error,
+)
 from grpc_server.errors import StartupError
 from grpc_server.health import Health
 from grpc_server.logs import configure_logging
-from grpc_server.merged_metrics import FOLDER_VARIABLE, write_values_as
+from grpc_server.metric_files import MetricFiles
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel
 from grpc_server.model_watch import ModelWatcher
-from grpc_server.pulse import Pulse, private_address
+from grpc_server.pulse import Pulse, PulsePoint
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped
 from grpc_server.settings import Settings, parse_command_line
 from grpc_server.signals import Signals
-from grpc_server.supervisor import BEAT, ERROR, LOADED, READY
+from grpc_server.stop_limit import end_at_last
+
+_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -41,20 +52,28 @@ class Worker:
         Stream to and from the supervisor.
     signals : Signals
         Set as well when the supervisor is gone.
+    files : MetricFiles
+        Where the metrics are kept.
     """
 
     def __init__(
-        self, settings: Settings, control: socket.socket, signals: Signals
+        self,
+        settings: Settings,
+        control: socket.socket,
+        signals: Signals,
+        files: MetricFiles,
     ) -> None:
         self._control = control
+        self._files = files
+        self._told_incomplete = False
         self._signals = signals
         self._settings = settings
         self._health = Health()
         metrics = Metrics(CollectorRegistry(), is_merged=True)
-        address = private_address()
-        self._pulse = Pulse(address, lambda: _tell(control, BEAT))
+        point = PulsePoint()
+        self._pulse = Pulse(point, self._beat)
         self._grpc = GrpcEndpoint(
-            settings, metrics, self._health, address, shares_port=True
+            settings, metrics, self._health, point, shares_port=True
         )
 
     def run(self) -> None:
@@ -80,38 +99,48 @@ class Worker:
 
     def _serve(self, model: LoadedModel) -> None:
         self._grpc.serve(model)
-        _tell(self._control, LOADED)
+        tell(self._control, LOADED)
+
+    def _beat(self) -> None:
+        self._files.retry()
+        reason = self._files.why_incomplete()
+        is_incomplete = reason is not None
+        if is_incomplete != self._told_incomplete:
+            self._told_incomplete = is_incomplete
+            _log_metrics(reason)
+        tell(self._control, BEAT_UNCOUNTED if is_incomplete else BEAT)
 
     def _listen(self) -> None:
-        with suppress(ConnectionError), self._control.makefile(
-            encoding="utf-8"
-        ) as lines:
-            for line in lines:
-                if line.rstrip() == READY and not self._signals.stop.is_set():
-                    self._health.set_ready()
+        for line in listen(self._control):
+            if line == READY and not self._signals.stop.is_set():
+                self._health.set_ready()
         self._signals.hurry.set()
         self._signals.stop.set()
 
 
-def _tell(control: socket.socket, line: str) -> None:
-    # Without a supervisor there is nobody to tell, and this process is about to end.
-    with suppress(ConnectionError):
-        control.sendall(f"{line}\n".encode())
+def _log_metrics(reason: str | None) -> None:
+    if reason is None:
+        _log.info("metrics are complete again")
+    else:
+        fields = {"reason": reason}
+        _log.error("metrics are incomplete", extra={"fields": fields})
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the program and return its exit code."""
     number, port, control_fd = (int(argument) for argument in arguments[:3])
-    settings = parse_command_line(arguments[3:], environ).settings
+    files = MetricFiles(Path(arguments[3]), number)
+    settings = parse_command_line(arguments[4:], environ).settings
     configure_logging(settings.log_level, process=number)
-    write_values_as(number, Path(environ[FOLDER_VARIABLE]))
+    files.keep_all_values()
     signals = Signals()
+    end_at_last(signals, settings.drain_seconds, settings.grace_seconds)
     with socket.socket(fileno=control_fd) as control:
         try:
-            Worker(replace(settings, port=port), control, signals).run()
+            Worker(replace(settings, port=port), control, signals, files).run()
         except StartupError as error:
             # The supervisor knows whether it is the whole server's.
-            _tell(control, f"{ERROR}{error}")
+            tell_error(control, str(error))
             return 1
     return 0
 

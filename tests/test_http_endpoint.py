@@ -8,10 +8,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from grpc_server import http_endpoint
 from grpc_server.errors import StartupError
@@ -162,6 +165,73 @@ def test_silent_clients_keep_nobody_waiting(endpoint: HttpEndpoint) -> None:
     assert get(endpoint, "/health/live")[0] == 200
     for client in silent:
         client.close()
+
+
+class SlowPage(Collector):
+    """Metrics that take as long to write as the test wants."""
+
+    def __init__(self) -> None:
+        self.is_asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return nothing, after a while."""
+        self.is_asked.set()
+        self.may_go_on.wait(20)
+        yield from ()
+
+
+@contextmanager
+def slow_endpoint(page: SlowPage) -> Iterator[HttpEndpoint]:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(page)
+    app = make_app(registry, lambda: None, lambda: None)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app)
+    endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        page.may_go_on.set()
+        endpoint.stop()
+
+
+def test_health_does_not_wait_for_a_page_that_takes_time() -> None:
+    page = SlowPage()
+    page.may_go_on.set()
+    with slow_endpoint(page) as endpoint, ThreadPoolExecutor(1) as pool:
+        page.may_go_on.clear()
+        page.is_asked.clear()
+        url = f"http://127.0.0.1:{endpoint.port}/metrics"
+        scrape = pool.submit(read_page, url)
+        assert page.is_asked.wait(20)
+
+        assert get(endpoint, "/health/live")[0] == 200
+
+        assert not scrape.done()
+        page.may_go_on.set()
+        scrape.result(20)
+
+
+def test_the_silent_give_way_before_those_that_have_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_endpoint, "_MAX_CONNECTIONS", 5)
+    page = SlowPage()
+    page.may_go_on.set()
+    with slow_endpoint(page) as endpoint, ThreadPoolExecutor(1) as pool:
+        page.may_go_on.clear()
+        page.is_asked.clear()
+        scrape = pool.submit(read_page, f"http://127.0.0.1:{endpoint.port}/metrics")
+        assert page.is_asked.wait(20)
+        silent = [
+            socket.create_connection(("127.0.0.1", endpoint.port), 20)
+            for _ in range(20)
+        ]
+        assert get(endpoint, "/health/live")[0] == 200
+        page.may_go_on.set()
+
+        scrape.result(20)
+        for client in silent:
+            client.close()
 
 
 def test_many_at_once_are_all_answered(endpoint: HttpEndpoint) -> None:

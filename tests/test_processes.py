@@ -236,20 +236,28 @@ def test_a_process_that_hangs_is_missed_and_replaced(process: Process) -> None:
 def test_a_full_disk_costs_counters_and_no_call(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    """Where there is no room for the files of the metrics, none are made."""
+    """Nor does it end a process, whose memory is the disk's where its files are."""
     arguments = ["--model-dir", str(model_dir), *TWO]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREDICTION_LOG_LEVEL", "INFO")
-        with small_disk(tmp_path) as folder:
-            patch.setenv("TMPDIR", str(folder))
-            with running(*arguments) as process:
-                process.wait_for("metrics of this process are not shown")
-                process.wait_for(ALL_READY)
-                for _ in range(N_CONNECTIONS):
-                    predict(process)
-                page = read_page(f"http://127.0.0.1:{process.http_port}/metrics")
+    with pytest.MonkeyPatch.context() as patch, small_disk(tmp_path) as folder:
+        patch.setenv("TMPDIR", str(folder))
+        with running(*arguments) as process:
+            process.wait_for(ALL_READY)
+            workers = list_workers(process)
+            fill(folder)
+            for _ in range(N_CONNECTIONS):
+                predict(process)
+                with pytest.raises(grpc.RpcError, match="features"):
+                    predict(process, PredictRequest(features=[1.0]))
 
-    assert "prediction_processes_ready 2.0" in page
+            assert list_workers(process) == workers
+            assert count_answered(process) == N_CONNECTIONS
+
+
+def fill(folder: Path) -> None:
+    with open(folder / "filler", "wb", buffering=0) as file:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(4096))
 
 
 @contextmanager

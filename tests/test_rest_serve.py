@@ -1,5 +1,6 @@
 """`make serve-rest`: the server and Envoy start together and stop in order."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -113,3 +114,70 @@ def test_a_server_that_cannot_start_ends_envoy(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "error: no model at" in result.stderr
     assert is_free(ports.rest)
+
+
+def child_of(process: "subprocess.Popen[str]", name: str) -> int:
+    """Return the id of the child whose command line has a word."""
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    (found,) = (
+        int(pid)
+        for pid in path.read_text().split()
+        if name in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "ended"), [("grpc_server", "the server"), ("envoy.yaml", "Envoy")]
+)
+def test_one_that_dies_ends_the_other_and_is_named(
+    name: str, ended: str, model_dir: Path
+) -> None:
+    """Nothing is drained either: there is nobody left who could call."""
+    ports = free_ports()
+    arguments = ["--model-dir", str(model_dir), "--drain-seconds", "3600"]
+    with subprocess.Popen(
+        command(ports, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until_well(f"http://127.0.0.1:{ports.rest}/health/ready")
+        os.kill(child_of(process, name), signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    (line,) = (line for line in errors.splitlines() if line.startswith("error: "))
+    assert line == f"error: {ended} has ended, with SIGKILL"
+    assert is_free(ports.rest) and is_free(ports.grpc)
+
+
+def test_ports_of_zero_are_free_ones_that_envoy_knows(model_dir: Path) -> None:
+    arguments = ["--model-dir", str(model_dir), "--drain-seconds", "0"]
+    with subprocess.Popen(
+        command(Ports(rest=0, grpc=0, http=0), *arguments),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        try:
+            wait_until_well(f"{url}/health/ready")
+            reply = post(url, '{"features": [1, 2, 3, 4, 5]}')
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+    assert (reply.status, process.returncode) == (200, 0)
+
+
+@pytest.mark.parametrize("arguments", [("--host", "::1"), ("--host=0.0.0.0",)])
+def test_the_host_is_not_to_be_chosen(arguments: tuple[str, ...]) -> None:
+    """Envoy would not find the server."""
+    result = subprocess.run(
+        command(Ports(), *arguments), capture_output=True, text=True, timeout=60
+    )
+
+    assert result.returncode == 2
+    assert "--host cannot be given" in result.stderr

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from signal import SIGINT, SIGTERM, signal
+from signal import SIGINT, SIGTERM, Signals, signal
 from tempfile import TemporaryDirectory
 
 from grpc_server.descriptor_set import build_descriptor_set
@@ -94,18 +94,39 @@ def run_together(server_command: list[str], ports: Ports) -> int:
         server = _start(server_command)
         envoy = _start(envoy_command, Path(name))
         while server.poll() is None and envoy.poll() is None:
-            try:
-                server.send_signal(signals.get(timeout=0.1))
-            except Empty:
-                continue
-        # Envoy never ends by itself but for a fault.
-        failed = envoy.poll() is not None
-        if failed:
-            print(f"error: Envoy ended with {envoy.returncode}", file=sys.stderr)
-        for process in (server, envoy):
-            process.terminate()
-            process.wait()
-    return 1 if failed else server.returncode
+            _pass_on(signals, server)
+        fault = _describe_fault(server, envoy)
+        # SIGINT, since nobody can reach the server any more: it need not drain.
+        server.send_signal(SIGINT)
+        envoy.terminate()
+        server.wait()
+        envoy.wait()
+    if fault is not None:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if fault is not None else server.returncode
+
+
+def _pass_on(signals: "SimpleQueue[int]", server: "subprocess.Popen[bytes]") -> None:
+    try:
+        server.send_signal(signals.get(timeout=0.1))
+    except Empty:
+        return
+
+
+def _describe_fault(
+    server: "subprocess.Popen[bytes]", envoy: "subprocess.Popen[bytes]"
+) -> str | None:
+    """Return which of the two has ended of a fault, None if the server has said why itself."""
+    if envoy.returncode is not None:
+        # It never ends by itself.
+        return f"Envoy has ended, with {_describe_end(envoy.returncode)}"
+    if server.returncode < 0:
+        return f"the server has ended, with {_describe_end(server.returncode)}"
+    return None
+
+
+def _describe_end(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else Signals(-code).name
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Ports, list[str]]:
@@ -125,6 +146,8 @@ def _parse(arguments: Sequence[str]) -> tuple[Ports, list[str]]:
         text = f"port of {what}; 0 takes a free one (default: {default})"
         parser.add_argument(flag, dest=field, type=int, default=default, help=text)
     known, others = parser.parse_known_args(arguments)
+    if any(other.partition("=")[0] == "--host" for other in others):
+        parser.error("--host cannot be given: Envoy reaches the server on 127.0.0.1")
     for name, port in vars(known).items():
         if not 0 <= port <= 65_535:
             parser.error(
