@@ -42,7 +42,17 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, default=str), self._secrets)
+        return json.dumps(self._redact(line))
+
+    def _redact(self, value: object) -> object:
+        """Return what JSON takes, without secrets: before it is written, which escapes quotes."""
+        if isinstance(value, Mapping):
+            return {str(key): self._redact(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._redact(item) for item in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return redact(str(value), self._secrets)
 
 
 def configure_logging(

@@ -23,6 +23,7 @@ from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel
 from grpc_server.model_watch import ModelWatcher
 from grpc_server.pulse import Pulse, private_address
+from grpc_server.secrets import find_secrets
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped
 from grpc_server.settings import Settings, parse_command_line
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the program and return its exit code."""
     number, port, control_fd = (int(argument) for argument in arguments[:3])
     settings = parse_command_line(arguments[3:], environ).settings
-    configure_logging(settings.log_level, process=number)
+    configure_logging(settings.log_level, find_secrets(environ), process=number)
     write_values_as(number, Path(environ[FOLDER_VARIABLE]))
     signals = Signals()
     with socket.socket(fileno=control_fd) as control:
