@@ -1,5 +1,6 @@
 """Takes calls off the completion queue of a server, and brings each to the desk of its method."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,10 @@ from grpc_server.patience import Patience, Timekeeper
 # As many calls of a method are accepted without a turn of the serving loop; beyond them they wait
 # in grpc-core.
 N_OUTSTANDING_ACCEPTS = 128
+# What calls may need to be over once grpc-core has cut them off.
+_STOP_MARGIN_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -77,7 +82,8 @@ class Dispatcher:
         stopped = self._server.stop(grace_seconds)
         time.sleep(self._goodbye_seconds / 2)
         self._gate.open()
-        stopped.wait()
+        if not stopped.wait(grace_seconds + _STOP_MARGIN_SECONDS):
+            _log.error("calls left behind")  # a fault; the process ends all the same
         self._timekeeper.stop()
 
     def _look(self, now: float) -> None:

@@ -4,6 +4,7 @@ One thread serves it, so idle and slow clients take no thread of others; each ha
 """
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 _CLIENT_SECONDS = 5.0
 # Connections at once; beyond them, the oldest gives way: it has waited longest without a request.
-_MAX_CONNECTIONS = 64
+_MAX_CONNECTIONS = 512
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
+# Turns of the loop until a connection that is cut off is closed.
+_TURNS_TO_CLOSE = 5
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +97,8 @@ class HttpEndpoint:
         try:
             self._socket = _listen(host, port)
         except OSError as error:
-            flag = "--host" if isinstance(error, socket.gaierror) else "--http-port"
+            is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            flag = "--http-port" if is_port else "--host"
             raise StartupError(
                 f"cannot listen on {host}:{port}: {error.strerror}; choose another with {flag}"
             ) from None
@@ -134,6 +138,8 @@ class HttpEndpoint:
         for task in list(self._clients):
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
+        for _ in range(_TURNS_TO_CLOSE):
+            await asyncio.sleep(0)
 
     async def _attend(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -218,7 +224,7 @@ def _call(
     """Return what the application answers, as it goes over the wire."""
     path, _, query = target.partition("?")
     environ: "WSGIEnvironment" = {
-        "REQUEST_METHOD": method,
+        "REQUEST_METHOD": "GET",  # what HEAD has the headers of
         "PATH_INFO": path,
         "QUERY_STRING": query,
         "HTTP_ACCEPT": headers.get("accept", ""),

@@ -43,6 +43,8 @@ def write_values_as(number: int, folder: Path) -> None:
         # Counters may be lost, calls may not.
         fields = {"reason": error.strerror, "folder": str(folder)}
         _log.error("metrics of this process are not shown", extra={"fields": fields})
+        # Else prometheus_client takes files because the folder is in the environment.
+        values.ValueClass = values.MutexValue
         return
     # By number, not by process id as prometheus_client does by default: else the files of all
     # processes that ever were pile up.

@@ -5,6 +5,7 @@ its default. This module refuses to read the environment itself: it is handed in
 """
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from grpc_server.model_uri import FORMS, ModelUri
 ENV_PREFIX = "PREDICTION_"
 STORE = Path(".model")
 LANES = ("fast", "pool")
+_HOST_NAME = r"[\w-]{1,63}(\.[\w-]{1,63})*"
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -79,6 +81,19 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def _host(text: str) -> str:
+    """Return an address or name as sockets take it: without the brackets that URIs need."""
+    host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    is_address_6 = re.fullmatch(
+        r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?", host
+    )
+    if not is_address_6 and not re.fullmatch(_HOST_NAME, host, re.ASCII):
+        raise ValueError(
+            "an address or a name, such as 0.0.0.0, ::1 or localhost; the port is --port's"
+        )
+    return host
+
+
 def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
     return field(default=default, metadata={"parse": parse, "help": help})
 
@@ -102,7 +117,9 @@ class Settings:
     wait_for_model: bool = _setting(
         False, _boolean, "start without a model, not ready until --model-dir holds one"
     )
-    host: str = _setting("0.0.0.0", str, "address to listen on")
+    host: str = _setting(
+        "0.0.0.0", _host, "address to listen on, such as 127.0.0.1 or ::1"
+    )
     port: int = _setting(50051, _integer(0, 65535), "port of gRPC; 0 takes a free one")
     http_port: int = _setting(
         8080, _integer(0, 65535), "port of /metrics and /health; 0 takes a free one"

@@ -61,6 +61,7 @@ class _Slot:
         self.control: socket.socket | None = None
         self.is_loaded = False
         self.beat_at = 0.0
+        self.is_killed = False
         self.n_quick_ends = 0
 
     @property
@@ -71,7 +72,8 @@ class _Slot:
     @property
     def is_ready(self) -> bool:
         """Whether there is a process that answers."""
-        return self.is_loaded and self.silence_seconds <= _SILENCE_SECONDS
+        is_heard = self.silence_seconds <= _SILENCE_SECONDS
+        return self.is_loaded and is_heard and not self.is_killed
 
 
 class Supervisor:
@@ -169,8 +171,13 @@ class Supervisor:
         self._registry_error = registry_error
         for thread in self._threads:
             thread.start()
+        looked_at = time.monotonic()
         while not self._signals.stop.wait(_LOOK_SECONDS):
-            self._kill_silent()
+            now = time.monotonic()
+            # Where this process itself stood still, beats may be there and not be read yet.
+            if now - looked_at < _SILENCE_SECONDS:
+                self._kill_silent()
+            looked_at = now
         if self._error is None:
             fields = {"seconds": self._settings.drain_seconds}
             _log.info("draining", extra={"fields": fields})
@@ -269,11 +276,13 @@ class Supervisor:
         with self._lock:
             for slot in self._slots:
                 seconds = slot.silence_seconds
-                if seconds > MAX_SILENCE_SECONDS and slot.process is not None:
+                if slot.process is None or slot.is_killed:
+                    continue
+                if seconds > MAX_SILENCE_SECONDS:
                     fields = {"process": slot.number, "silence_seconds": round(seconds)}
                     _log.error("process hangs, killed", extra={"fields": fields})
                     slot.process.kill()
-                    slot.beat_at = time.monotonic()  # until its end is noticed
+                    slot.is_killed = True
 
     def _note_loaded(self, slot: _Slot) -> None:
         """Let processes be ready once all are; those that are already stay so."""
@@ -293,7 +302,7 @@ class Supervisor:
         with self._lock:
             if slot.control is not None:
                 slot.control.close()
-            has_served, slot.is_loaded = slot.is_loaded, False
+            has_served, slot.is_loaded, slot.is_killed = slot.is_loaded, False, False
             slot.control = slot.process = None
         forget_gauges(self._folder, slot.number)
         return has_served

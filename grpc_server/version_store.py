@@ -73,6 +73,7 @@ class VersionStore:
             with self._locked():
                 # Looked at again: another one may have removed it meanwhile.
                 if _is_undamaged(folder, source):
+                    self._remove_left_over()
                     self._point(folder)
                     return
         with self._partial() as partial:

@@ -94,7 +94,7 @@ class Worker:
 
 def _tell(control: socket.socket, line: str) -> None:
     # Without a supervisor there is nobody to tell, and this process is about to end.
-    with suppress(BrokenPipeError):
+    with suppress(ConnectionError):
         control.sendall(f"{line}\n".encode())
 
 

@@ -25,6 +25,7 @@ from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from server_process import COMMAND, FREE_PORTS, Process, running
 from support import (
     ROOT,
+    answers,
     connect,
     lightgbm_artifact,
     read_page,
@@ -209,6 +210,59 @@ def test_a_process_that_dies_is_replaced_and_its_calls_stay_counted(
     # The same files go on: nothing piles up.
     assert sample(process, "prediction_processes_ready") == 2
     assert sample(process, "prediction_model_info") == 1
+
+
+def test_a_process_that_hangs_is_missed_and_replaced(process: Process) -> None:
+    """Stopped, not ended: its connections are taken by the kernel, and nothing answers."""
+    ready = f"http://127.0.0.1:{process.http_port}/health/ready"
+    live = f"http://127.0.0.1:{process.http_port}/health/live"
+    hung, *_ = list_workers(process)
+    os.kill(hung, signal.SIGSTOP)
+
+    wait_for(lambda: not answers(ready))
+    assert answers(live)
+    killed = process.wait_for("process hangs, killed")
+    assert killed["silence_seconds"] >= 10
+    wait_for(lambda: answers(ready), timeout_seconds=60)
+    assert hung not in list_workers(process)
+    for _ in range(N_CONNECTIONS):
+        predict(process)
+
+
+def test_a_full_disk_costs_counters_and_no_call(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    """Where there is no room for the files of the metrics, none are made."""
+    arguments = ["--model-dir", str(model_dir), *TWO]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREDICTION_LOG_LEVEL", "INFO")
+        with small_disk(tmp_path) as folder:
+            patch.setenv("TMPDIR", str(folder))
+            with running(*arguments) as process:
+                process.wait_for("metrics of this process are not shown")
+                process.wait_for(ALL_READY)
+                for _ in range(N_CONNECTIONS):
+                    predict(process)
+                page = read_page(f"http://127.0.0.1:{process.http_port}/metrics")
+
+    assert "prediction_processes_ready 2.0" in page
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A folder on a disk of 1 MiB; only root can make one, anywhere else a limit stands for it."""
+    place = folder / "disk"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)],
+        capture_output=True,
+    )
+    if made.returncode:
+        pytest.skip("a disk of its own needs root: mount is not permitted")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_the_server_is_ready_once_every_process_is(

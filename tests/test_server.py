@@ -21,6 +21,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
+from grpc_server import pulse
+from grpc_server.calls import Call
+from grpc_server.desks import AtOnce
 from grpc_server.errors import StartupError
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.arrays import Matrix
@@ -36,7 +39,7 @@ from prediction.v1.prediction_service_pb2 import (
 )
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
-from support import connect, lightgbm_artifact, running_server
+from support import connect, lightgbm_artifact, running_server, wait_for
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
@@ -377,6 +380,33 @@ def test_reflection_lists_and_describes_the_services(server: PredictionServer) -
             "StreamPredict",
             "GetModel",
         ]
+
+
+def test_a_serving_thread_that_hangs_is_no_life(
+    model_dir: Path, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Liveness asks the path that it vouches for: a call from outside to the end."""
+    monkeypatch.setattr(pulse, "MAX_SILENCE_SECONDS", 3.0)
+    let_go = Event()
+
+    take = AtOnce.take
+
+    def hang(desk: AtOnce, call: Call) -> None:
+        let_go.wait(60)
+        take(desk, call)
+
+    with running_server(model_dir, lane) as server:
+        assert get(server, "/health/live") == (200, '{"status": "ok"}')
+        # Where each message of a call is handled, which is on the serving thread.
+        monkeypatch.setattr(AtOnce, "take", hang)
+        try:
+            wait_for(lambda: get(server, "/health/live")[0] == 503)
+            reason = json.loads(get(server, "/health/live")[1])["reason"]
+            assert "has not answered for" in reason
+        finally:
+            monkeypatch.undo()
+            let_go.set()
+        wait_for(lambda: get(server, "/health/live")[0] == 200)
 
 
 def test_reflection_can_be_switched_off() -> None:

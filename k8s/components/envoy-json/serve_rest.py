@@ -5,11 +5,13 @@ handed on to the server: it has its own --help.
 """
 
 import argparse
+import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from signal import SIGINT, SIGTERM, signal
@@ -29,6 +31,20 @@ class Ports:
     admin: int = 9901
     grpc: int = 50051
     http: int = 8080
+
+
+def choose_free(ports: Ports) -> Ports:
+    """Return the ports with a free one in place of each 0: Envoy has to know the server's."""
+    with ExitStack() as stack:
+        chosen = {}
+        for name, port in asdict(ports).items():
+            held = stack.enter_context(socket.socket())
+            if port == 0:
+                held.bind(
+                    ("127.0.0.1", 0)
+                )  # held until all are chosen, so that they differ
+            chosen[name] = port or held.getsockname()[1]
+    return Ports(**chosen)
 
 
 def render(configuration: str, ports: Ports) -> str:
@@ -84,6 +100,8 @@ def run_together(server_command: list[str], ports: Ports) -> int:
                 continue
         # Envoy never ends by itself but for a fault.
         failed = envoy.poll() is not None
+        if failed:
+            print(f"error: Envoy ended with {envoy.returncode}", file=sys.stderr)
         for process in (server, envoy):
             process.terminate()
             process.wait()
@@ -104,10 +122,15 @@ def _parse(arguments: Sequence[str]) -> tuple[Ports, list[str]]:
         ("http", "--http-port", "/metrics and /health"),
     ):
         default: int = getattr(pod, field)
-        text = f"port of {what} (default: {default})"
+        text = f"port of {what}; 0 takes a free one (default: {default})"
         parser.add_argument(flag, dest=field, type=int, default=default, help=text)
     known, others = parser.parse_known_args(arguments)
-    return Ports(**vars(known)), others
+    for name, port in vars(known).items():
+        if not 0 <= port <= 65_535:
+            parser.error(
+                f"port {port} ({name}) is not in [0, 65535]; 0 takes a free one"
+            )
+    return choose_free(Ports(**vars(known))), others
 
 
 def main(arguments: Sequence[str]) -> int:

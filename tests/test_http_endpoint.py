@@ -1,0 +1,211 @@
+"""The HTTP port, against clients that are slow, silent, many or no clients of HTTP."""
+
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from grpc_server import http_endpoint
+from grpc_server.errors import StartupError
+from grpc_server.http_endpoint import HttpEndpoint, make_app
+
+from support import read_page
+
+
+class Reasons:
+    """Why the server is not ready, or not alive."""
+
+    ready: str | None = None
+    alive: str | None = None
+
+
+@pytest.fixture
+def reasons() -> Reasons:
+    return Reasons()
+
+
+@pytest.fixture
+def endpoint(reasons: Reasons) -> Iterator[HttpEndpoint]:
+    registry = CollectorRegistry()
+    Gauge("answer", "A number.", registry=registry).set(42)
+    app = make_app(registry, lambda: reasons.ready, lambda: reasons.alive)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app)
+    endpoint.start()
+    yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def send(endpoint: HttpEndpoint) -> Callable[[bytes], bytes]:
+    """Return a function that sends bytes and returns all that comes back."""
+
+    def send(request: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", endpoint.port), 20) as client:
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+            received = b""
+            while part := client.recv(65_536):
+                received += part
+            return received
+
+    return send
+
+
+def get(endpoint: HttpEndpoint, path: str) -> tuple[int, Any]:
+    try:
+        url = f"http://127.0.0.1:{endpoint.port}{path}"
+        with urllib.request.urlopen(url, timeout=20) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_health_tells_why_not(endpoint: HttpEndpoint, reasons: Reasons) -> None:
+    assert get(endpoint, "/health/ready") == (200, {"status": "ok"})
+    assert get(endpoint, "/health/live") == (200, {"status": "ok"})
+
+    reasons.ready, reasons.alive = "no model", "it hangs"
+
+    ready = {"status": "not ready", "reason": "no model"}
+    alive = {"status": "not alive", "reason": "it hangs"}
+    assert get(endpoint, "/health/ready") == (503, ready)
+    assert get(endpoint, "/health/live") == (503, alive)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+def test_other_methods_are_not_allowed(
+    method: str, send: Callable[[bytes], bytes]
+) -> None:
+    answer = send(f"{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.1 405 Method Not Allowed\r\n")
+    assert b"\r\nAllow: GET, HEAD\r\n" in answer
+
+
+def test_head_has_the_headers_of_get_alone(send: Callable[[bytes], bytes]) -> None:
+    head, _, body = send(b"HEAD /metrics HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert body == b""
+    _, _, body = send(b"GET /metrics HTTP/1.0\r\n\r\n").partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert b"answer 42.0" in body
+
+
+def test_no_answer_tells_what_runs_here(send: Callable[[bytes], bytes]) -> None:
+    answers = [
+        send(b"GET /metrics HTTP/1.1\r\n\r\n"),
+        send(b"POST / HTTP/1.1\r\n\r\n"),
+        send(b"GET / HTTP/1.1\r\n\r\n"),
+        send(b"nonsense\r\n\r\n"),
+    ]
+
+    for answer in answers:
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        assert b"server:" not in head
+        assert b"python" not in head
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET metrics HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/2.0\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nno colon\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"half a request",
+    ],
+)
+def test_what_is_no_request_is_refused(
+    request_bytes: bytes, send: Callable[[bytes], bytes]
+) -> None:
+    assert send(request_bytes).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def test_a_request_without_end_is_refused(send: Callable[[bytes], bytes]) -> None:
+    answer = send(b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 10_000)
+
+    assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""
+
+
+def test_slow_clients_have_a_time_in_all(
+    endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then does not buy them more."""
+    monkeypatch.setattr(http_endpoint, "_CLIENT_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", endpoint.port), 20) as client:
+        begin = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() < begin + 30:
+                client.sendall(b"G")
+                time.sleep(0.05)
+
+    assert get(endpoint, "/health/live")[0] == 200
+
+
+def test_silent_clients_keep_nobody_waiting(endpoint: HttpEndpoint) -> None:
+    silent = [
+        socket.create_connection(("127.0.0.1", endpoint.port), 20) for _ in range(300)
+    ]
+
+    assert get(endpoint, "/health/live")[0] == 200
+    for client in silent:
+        client.close()
+
+
+def test_many_at_once_are_all_answered(endpoint: HttpEndpoint) -> None:
+    """More than a backlog of 5, and at most as many as are attended to."""
+    url = f"http://127.0.0.1:{endpoint.port}/metrics"
+    with ThreadPoolExecutor(50) as pool:
+        pages = list(pool.map(read_page, [url] * 300))
+
+    assert all("answer 42.0" in page for page in pages)
+
+
+def test_a_page_that_fails_ends_no_other() -> None:
+    def fail() -> str | None:
+        raise RuntimeError("bug")
+
+    endpoint = HttpEndpoint(
+        "127.0.0.1", 0, make_app(CollectorRegistry(), fail, lambda: None)
+    )
+    endpoint.start()
+    try:
+        assert get(endpoint, "/health/ready")[0] == 500
+        assert get(endpoint, "/health/live")[0] == 200
+    finally:
+        endpoint.stop()
+
+
+def test_an_address_that_is_none_names_its_flag() -> None:
+    app = make_app(CollectorRegistry(), lambda: None, lambda: None)
+    with pytest.raises(StartupError, match="choose another with --host"):
+        HttpEndpoint("no.such.host.invalid", 0, app)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(StartupError, match="choose another with --http-port"):
+            HttpEndpoint("127.0.0.1", port, app)
+
+
+def test_it_stops_while_clients_are_there(endpoint: HttpEndpoint) -> None:
+    clients = [
+        socket.create_connection(("127.0.0.1", endpoint.port), 20) for _ in range(10)
+    ]
+    stopping = threading.Thread(target=endpoint.stop)
+    stopping.start()
+    stopping.join(20)
+
+    assert not stopping.is_alive()
+    for client in clients:
+        client.close()
