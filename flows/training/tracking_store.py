@@ -75,7 +75,8 @@ def _hide_secrets(text: str) -> str:
     """Return `text` without what lets somebody into MLflow."""
     settings = {"uri": str(mlflow.get_tracking_uri())}
     for variable in (MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN):
-        settings[variable.name] = variable.get() or ""
+        value = variable.get()  # type: ignore[no-untyped-call]
+        settings[variable.name] = value or ""
     return redact(text, find_secrets(settings))
 
 
