@@ -40,6 +40,19 @@ class CallCounter(Protocol):
         ...
 
 
+class Uncounted:
+    """Counts nothing: calls that the server makes to itself."""
+
+    def count_started(self) -> None:
+        """Do nothing."""
+
+    def record(self, code: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
 class CallMetrics:
     """The metrics of all calls, as other gRPC servers name them."""
 

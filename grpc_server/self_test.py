@@ -7,23 +7,11 @@ import grpc
 from grpc_server.desks import FastLane
 from grpc_server.dispatcher import Dispatcher
 from grpc_server.errors import GrpcioUnusable
+from grpc_server.metrics import Uncounted
 from grpc_server.patience import Patience
 
 _SECONDS = 2.0
 _PATH = "/check.Dispatcher/Echo"
-
-
-class _Uncounted:
-    """Counts nothing."""
-
-    def count_started(self) -> None:
-        """Do nothing."""
-
-    def record(self, code: str, seconds: float) -> None:
-        """Do nothing."""
-
-    def flush(self) -> None:
-        """Do nothing."""
 
 
 def check_grpcio() -> None:
@@ -56,7 +44,7 @@ def echo_server() -> tuple[Dispatcher, int, str]:
     server.add_registered_method_handlers(service, {name: handler})
     patience = Patience(_SECONDS, _SECONDS, _SECONDS)
     dispatcher = Dispatcher(server, patience, goodbye_seconds=0)
-    counter = _Uncounted()
+    counter = Uncounted()
     lane = FastLane(dispatcher.queue, 1000, counter.flush)
     dispatcher.serve(_PATH, lane, counter, bytes)
     return dispatcher, server.add_insecure_port("127.0.0.1:0"), _PATH

@@ -14,6 +14,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from grpc_server import pulse
 from grpc_server.calls import Desk
 from grpc_server.channel_options import make_channel_options
 from grpc_server.desks import AtOnce, FastLane, OpenCalls, Workers
@@ -21,7 +22,13 @@ from grpc_server.dispatcher import Dispatcher
 from grpc_server.errors import StartupError
 from grpc_server.health import HEALTH_NAME, SERVICE_NAME, Health, HealthServicer
 from grpc_server.http_endpoint import HttpEndpoint, make_app
-from grpc_server.metrics import DeferredMethodMetrics, Method, MethodMetrics, Metrics
+from grpc_server.metrics import (
+    DeferredMethodMetrics,
+    Method,
+    MethodMetrics,
+    Metrics,
+    Uncounted,
+)
 from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.patience import Patience
 from grpc_server.ports import check_address, telling_the_address
@@ -198,6 +205,9 @@ class GrpcEndpoint:
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthServicer(self._health), server
         )
+        server.add_registered_method_handlers(
+            pulse.SERVICE, {pulse.METHOD: pulse.make_handler()}
+        )
         if settings.reflection:
             names = (SERVICE_NAME, HEALTH_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
@@ -215,6 +225,8 @@ class GrpcEndpoint:
             SERVICE_NAME, "StreamPredict", streams, decoder.chunk, "bidi_stream"
         )
         self._serve_health()
+        path = f"/{pulse.SERVICE}/{pulse.METHOD}"
+        self._dispatcher.serve(path, AtOnce(), Uncounted(), bytes)
         if settings.reflection:
             self._serve_reflection()
 

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -261,7 +261,10 @@ class Supervisor:
         """Hear what a process tells, until it ends; return the error that it told, if any."""
         assert slot.control is not None
         error = None
-        with slot.control.makefile(encoding="utf-8") as lines:
+        # A process that is killed with a word to it unread resets the connection.
+        with suppress(ConnectionError), slot.control.makefile(
+            encoding="utf-8"
+        ) as lines:
             for line in lines:
                 if line.startswith(ERROR):
                     error = line.removeprefix(ERROR).rstrip("\n")

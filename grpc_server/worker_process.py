@@ -84,7 +84,9 @@ class Worker:
         _tell(self._control, LOADED)
 
     def _listen(self) -> None:
-        with self._control.makefile(encoding="utf-8") as lines:
+        with suppress(ConnectionError), self._control.makefile(
+            encoding="utf-8"
+        ) as lines:
             for line in lines:
                 if line.rstrip() == READY and not self._signals.stop.is_set():
                     self._health.set_ready()

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from grpc_server import model_watch
 from grpc_server.errors import ArtifactMissing, OtherModel
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model_uri import ModelUri
@@ -64,6 +65,56 @@ def watcher(tmp_path: Path, log: Log) -> Iterator[ModelWatcher]:
     )
     yield watcher
     watcher.stop()
+
+
+def test_a_stop_does_not_wait_for_a_load(
+    watcher: ModelWatcher,
+    log: Log,
+    logistic_artifact: ModelArtifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does what it loads serve after the stop."""
+    is_loading, may_end = threading.Event(), threading.Event()
+
+    def hang(folder: Path, is_stopped: object) -> dict[str, str]:
+        is_loading.set()
+        assert may_end.wait(60)
+        return {"sha256": load_model(folder).source.sha256}
+
+    monkeypatch.setattr(model_watch, "try_to_load", hang)
+    point(tmp_path / "current", write_version(tmp_path, logistic_artifact, "1"))
+    watcher.start()
+    assert is_loading.wait(30)
+
+    watcher.stop()  # returns at once, or the test hangs
+
+    may_end.set()
+    wait_for(lambda: not any(t.name == "model-watch" for t in threading.enumerate()))
+    assert log.versions == []
+
+
+@pytest.mark.parametrize("failure", [MemoryError, RecursionError, OSError, KeyError])
+def test_the_watcher_goes_on_whatever_a_file_does(
+    failure: type[Exception],
+    watcher: ModelWatcher,
+    log: Log,
+    logistic_artifact: ModelArtifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise failure("odd")
+
+    folders = [write_version(tmp_path, logistic_artifact, version) for version in "12"]
+    with monkeypatch.context() as patch:
+        patch.setattr(model_watch, "try_to_load", fail)
+        point(tmp_path / "current", folders[0])
+        watcher.start()
+        wait_for(lambda: log.failures == 1)
+    point(tmp_path / "current", folders[1])
+
+    wait_for(lambda: log.versions == ["2"])
 
 
 def test_a_moved_link_brings_the_new_model_and_a_moved_back_one_the_old(

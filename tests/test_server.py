@@ -34,12 +34,20 @@ from grpc_server.settings import Settings
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact, StringLabels
 from prediction.v1.prediction_service_pb2 import (
     FEATURE_KIND_NUMERIC,
+    BatchPredictRequest,
     GetModelRequest,
     PredictRequest,
+    StreamPredictRequest,
 )
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
-from support import connect, lightgbm_artifact, running_server, wait_for
+from support import (
+    artifact_without_estimator,
+    connect,
+    lightgbm_artifact,
+    running_server,
+    wait_for,
+)
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
@@ -380,6 +388,40 @@ def test_reflection_lists_and_describes_the_services(server: PredictionServer) -
             "StreamPredict",
             "GetModel",
         ]
+
+
+def linear_of_three_classes() -> ModelArtifact:
+    """A model whose scores overflow where the features are large."""
+    artifact = artifact_without_estimator(2, 3)
+    linear = artifact.logistic_regression
+    linear.coefficients.extend([3.0, -3.0, -2.0, 2.0, 1.0, 1.0])
+    linear.intercepts.extend([0.0] * 3)
+    third = [1 / 3] * 3
+    artifact.golden_examples.add(features=[0.0, 0.0], probabilities=third, label="0")
+    return artifact
+
+
+@pytest.mark.parametrize("size", [1e308, 1.7e308])
+def test_an_answer_that_is_no_probability_is_not_sent(
+    serve: Serve, size: float
+) -> None:
+    """Not by Predict, nor in a batch, a chunk or an explanation."""
+    stub = serve(linear_of_three_classes())
+    rows = [0.5, 1.0, size, size]
+    batch = BatchPredictRequest(values=rows)
+    by_name = PredictRequest()
+    by_name.record.update({"f0": size, "f1": size})
+
+    for call in (
+        lambda: stub.Predict(PredictRequest(features=[size, size])),
+        lambda: stub.Predict(by_name),
+        lambda: stub.BatchPredict(batch),
+        lambda: list(stub.StreamPredict(iter([StreamPredictRequest(chunk=batch)]))),
+        lambda: stub.Predict(PredictRequest(features=[size, -size], explain_top_k=1)),
+    ):
+        error = failure(call)
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "its score overflows" in error.details()
 
 
 def test_a_serving_thread_that_hangs_is_no_life(
