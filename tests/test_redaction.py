@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -101,3 +104,48 @@ def test_both_halves_hide_the_same() -> None:
     )
 
     assert ours == theirs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "uri", [f"http://someone:{SECRET}@127.0.0.1:9", f"no://{SECRET}@x"]
+)
+def test_a_follower_and_a_flow_print_no_password(uri: str, tmp_path: Path) -> None:
+    """Nor do the libraries that they use, on either stream."""
+    environ = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "USERNAME": "tester",
+    }
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "grpc_server.model_sync", "models:/m@champion"]
+        + ["--model-dir", str(tmp_path / "link"), "--interval-seconds", "0.1"],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    lines = [follower.stdout.readline() for _ in range(4)]
+    follower.terminate()
+    rest, errors = follower.communicate(timeout=60)
+    flow = subprocess.run(
+        [sys.executable, str(ROOT / "flows" / "train_flow.py"), "run"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+    assert any("registry failed" in line and "***@" in line for line in lines)
+    assert follower.returncode == 0 and errors == ""
+    assert flow.returncode != 0
+    assert "MLflow at" in flow.stdout + flow.stderr
+    for text in (*lines, rest, flow.stdout, flow.stderr):
+        assert SECRET not in text and "Traceback" not in text
+    for path in tmp_path.rglob("*"):  # what Metaflow keeps: logs, cards, artifacts
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes()
