@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def test_a_writer_may_be_killed_at_every_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "flipped", "no source", "other source", "gone"]
+    "damage", ["cut", "flipped", "no source", "other source", "gone", "folder", "pipe"]
 )
 def test_a_damaged_version_is_fetched_again(damage: str, tmp_path: Path) -> None:
     link = tmp_path / "link"
@@ -142,6 +143,12 @@ def test_a_damaged_version_is_fetched_again(damage: str, tmp_path: Path) -> None
         case "other source":
             values = json.loads(source.read_text()) | {"version": "7"}
             source.write_text(json.dumps(values))
+        case "folder":
+            path.unlink()
+            path.mkdir()
+        case "pipe":
+            path.unlink()
+            os.mkfifo(path)
         case _:
             path.unlink()
 
@@ -149,6 +156,15 @@ def test_a_damaged_version_is_fetched_again(damage: str, tmp_path: Path) -> None
 
     assert served_version(link) == "1"
     assert names_of(link) == {"link", "versions", ".lock", "iris-1"}
+
+
+def test_a_download_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    def download(folder: Path) -> Path:
+        (folder / "downloaded").mkdir()
+        return folder / "downloaded"
+
+    with pytest.raises(RegistryError, match="is no regular file"):
+        VersionStore(tmp_path / "link").serve(source_of("1"), download)
 
 
 def test_two_models_in_one_store_leave_each_other_alone(tmp_path: Path) -> None:
