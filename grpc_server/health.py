@@ -134,9 +134,9 @@ class HealthServicer:
         return pb.HealthCheckResponse(status=status)
 
     def List(
-        self, request: pb.HealthListRequest, context: grpc.ServicerContext
-    ) -> pb.HealthListResponse:
-        """Return the status of each service."""
+        self, request: "pb.HealthListRequest", context: grpc.ServicerContext
+    ) -> "pb.HealthListResponse":
+        """Return the status of each service; from grpcio-health-checking 1.85 on."""
         statuses = self._health.list_all().items()
         return pb.HealthListResponse(
             statuses={

@@ -41,6 +41,8 @@ from grpc_server.unknown_methods import UNKNOWN, ServingThread, UnknownMethods
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc
 
+# The oldest version that is allowed has no List.
+_HEALTH_METHODS = health_pb2.DESCRIPTOR.services_by_name["Health"].methods_by_name
 PREDICT_PATH = f"/{SERVICE_NAME}/Predict"
 # Messages that wait for a worker may take the room of so many of the largest.
 _N_WAITING_MESSAGES = 8
@@ -243,9 +245,10 @@ class GrpcEndpoint:
         at_once = AtOnce()
         watches = OpenCalls(self._settings.max_watches, at_once.take)
         check = decode_small(health_pb2.HealthCheckRequest)
-        list_all = decode_small(health_pb2.HealthListRequest)
         self._serve(HEALTH_NAME, "Check", at_once, check)
-        self._serve(HEALTH_NAME, "List", at_once, list_all)
+        if "List" in _HEALTH_METHODS:
+            list_all = decode_small(health_pb2.HealthListRequest)
+            self._serve(HEALTH_NAME, "List", at_once, list_all)
         self._serve(HEALTH_NAME, "Watch", watches, check, "server_stream")
 
     def _serve_reflection(self) -> None:

@@ -305,6 +305,10 @@ def test_a_watcher_that_reads_nothing_holds_up_no_other(
         deaf.close()
 
 
+@pytest.mark.skipif(
+    not hasattr(health_pb2, "HealthListRequest"),
+    reason="the oldest grpcio-health-checking that is allowed has no List",
+)
 def test_health_lists_every_name(server: PredictionServer) -> None:
     with channel_to(server) as channel:
         health = health_pb2_grpc.HealthStub(channel)

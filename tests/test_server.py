@@ -401,12 +401,23 @@ def linear_of_three_classes() -> ModelArtifact:
     return artifact
 
 
+def calibrated_by_steps() -> ModelArtifact:
+    """The same with maps that end in a constant, which a score that is no number must not get."""
+    artifact = linear_of_three_classes()
+    for _ in range(3):
+        isotonic = artifact.calibration.maps.add().isotonic
+        isotonic.inputs.extend([-1.0, 0.0, 1.0])
+        isotonic.outputs.extend([0.1, 0.5, 0.9])
+    return artifact
+
+
 @pytest.mark.parametrize("size", [1e308, 1.7e308])
+@pytest.mark.parametrize("make", [linear_of_three_classes, calibrated_by_steps])
 def test_an_answer_that_is_no_probability_is_not_sent(
-    serve: Serve, size: float
+    serve: Serve, size: float, make: Callable[[], ModelArtifact]
 ) -> None:
     """Not by Predict, nor in a batch, a chunk or an explanation."""
-    stub = serve(linear_of_three_classes())
+    stub = serve(make())
     rows = [0.5, 1.0, size, size]
     batch = BatchPredictRequest(values=rows)
     by_name = PredictRequest()

@@ -1,7 +1,7 @@
 """Models of mixed tables, calibrated or not, answer as scikit-learn and LightGBM do."""
 
 from collections.abc import Callable
-from math import inf, nan
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,14 @@ def test_an_isotonic_map_is_exact_at_its_knots_and_outside() -> None:
 
     for score in (-inf, 0.0, 1.0, 1.5, 2.0, 2.5, 3.25, 4.0, 9.0, inf):
         assert isotonic(score) == fitted.predict([min(max(score, -1e9), 1e9)])[0]
+
+
+@pytest.mark.parametrize("n_knots", [1, 2, 3])
+def test_an_isotonic_map_has_no_value_for_what_is_no_number(n_knots: int) -> None:
+    """A score that overflows is no number; its answer is refused by its probabilities."""
+    inputs, outputs = (-1.0, 0.0, 1.0)[:n_knots], (0.2, 0.5, 0.9)[:n_knots]
+
+    assert isnan(IsotonicMap(inputs, outputs)(nan))
 
 
 def test_no_class_that_has_a_chance_leaves_all_alike(tmp_path: Path) -> None:

@@ -148,15 +148,17 @@ def _goes_left(tree: pb.BoostedTree, node: int, value: float) -> bool:
     is_missing = bool(np.isnan(value))
     if is_missing and not decision & _NAN_IS_MISSING:
         value, is_missing = 0.0, False
-    if decision & _ZERO_IS_MISSING:
-        is_missing = abs(value) <= _ZERO
+    # The library drops such values from a row before any tree sees it.
+    if abs(value) <= _ZERO:
+        value, is_missing = 0.0, bool(decision & _ZERO_IS_MISSING)
     if is_missing:
         return bool(decision & _DEFAULT_LEFT)
     return bool(value <= tree.thresholds[node])
 
 
 def _is_in_set(tree: pb.BoostedTree, number: int, value: float) -> bool:
-    if np.isnan(value) or value < 0:
+    # Truncated, so that -0.5 is the first category.
+    if np.isnan(value) or value <= -1:
         return False
     begin, end = tree.category_bounds[number : number + 2]
     word, bit = divmod(int(value), 32)

@@ -76,7 +76,10 @@ class IsotonicMap:
         return max(((b - a) / (x - w) for (w, a), (x, b) in pairwise(knots)), default=0)
 
     def __call__(self, score: float) -> float:
-        """Return the value at `score`, by the steps of ``numpy.interp``."""
+        """Return the value at `score`, by the steps of ``numpy.interp``: NaN at NaN."""
+        # Not a number would be looked for behind the last knot. Only NaN differs from itself.
+        if score != score:
+            return score
         right = bisect_right(self.inputs, score)
         if right == 0:
             return self.outputs[0]

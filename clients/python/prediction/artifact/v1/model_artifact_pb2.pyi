@@ -527,6 +527,9 @@ class BoostedTrees(_message.Message):
     k, k + n_outputs, k + 2 * n_outputs and so on, in this order.
     There is one output for two classes, and else one for each class. The probabilities are the sigmoid of
     the score or the softmax of all, as the objective says. Readers agree with LightGBM to the last bit.
+
+    As in LightGBM, a value from -1e-35 to 1e-35, rounded to single precision, is 0. The category of a
+    value is its whole part, and a value of -1 or below is in no set.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
