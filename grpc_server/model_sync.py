@@ -12,8 +12,7 @@ import resource
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from grpc_server.attempt import Attempt, AttemptOverdue
 from grpc_server.errors import RegistryError
 from grpc_server.logs import RedactedStream, configure_logging
 from grpc_server.model.source import ModelSource
@@ -189,58 +189,6 @@ def follow(
             served = source
         # Spread, so that the replicas of a deployment do not ask the registry all at once.
         stop.wait(interval_seconds * random.uniform(0.8, 1.2))
-
-
-class AttemptOverdue(Exception):
-    """An attempt hangs, as one does to which a registry sends a byte now and then."""
-
-
-class Attempt:
-    """One try in a thread of its own, which can be given up."""
-
-    def __init__(self, work: Callable[[], ModelSource]) -> None:
-        self._is_over = threading.Event()
-        self._source: ModelSource | None = None
-        self._error: RegistryError | None = None
-        self._work = work
-        threading.Thread(target=self._run, name="attempt", daemon=True).start()
-
-    def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Wait for the end of the attempt, of its time, or of the program.
-
-        MLflow's own timeouts are for each wait. A registry that sends a byte now and then never
-        runs into one.
-
-        Raises
-        ------
-        AttemptOverdue
-            If its time is over.
-        """
-        end = time.monotonic() + seconds
-        while not self._is_over.wait(0.1) and not stop.is_set():
-            if time.monotonic() > end:
-                raise AttemptOverdue
-
-    def result(self) -> ModelSource:
-        """Return what was fetched.
-
-        Raises
-        ------
-        RegistryError
-            If nothing was.
-        """
-        if self._error is not None:
-            raise self._error
-        assert self._source is not None
-        return self._source
-
-    def _run(self) -> None:
-        try:
-            self._source = self._work()
-        except RegistryError as error:
-            self._error = error
-        finally:
-            self._is_over.set()
 
 
 def _build_parser() -> argparse.ArgumentParser:
