@@ -1,11 +1,12 @@
 """The log: one JSON object a line on stdout, message a constant, data in fields."""
 
+import io
 import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from grpc_server.secrets import redact
 
@@ -42,7 +43,17 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, default=str), self._secrets)
+        return json.dumps(self._redact(line))
+
+    def _redact(self, value: object) -> object:
+        """Return what JSON takes, without secrets: before it is written, which escapes quotes."""
+        if isinstance(value, Mapping):
+            return {str(key): self._redact(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._redact(item) for item in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return redact(str(value), self._secrets)
 
 
 def configure_logging(
@@ -52,3 +63,32 @@ def configure_logging(
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(fields, secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class RedactedStream(io.TextIOBase):
+    """Passes lines on without secrets; for what libraries write to stderr.
+
+    Parameters
+    ----------
+    stream : text stream
+        Where the lines go.
+    secrets : iterable of str
+        What no line may have.
+    """
+
+    def __init__(self, stream: TextIO, secrets: Iterable[str]) -> None:
+        self._stream = stream
+        self._secrets = tuple(secrets)
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """Take a part of a line, or many lines; a line is passed on once it is whole."""
+        lines, end, self._begun = (self._begun + text).rpartition("\n")
+        self._stream.write(redact(lines, self._secrets) + end)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what is there, be it a whole line or not."""
+        self._stream.write(redact(self._begun, self._secrets))
+        self._begun = ""
+        self._stream.flush()

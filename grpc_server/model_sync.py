@@ -9,19 +9,23 @@ import logging
 import os
 import random
 import resource
+import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from grpc_server.attempt import Attempt, AttemptOverdue
 from grpc_server.errors import RegistryError
-from grpc_server.logs import configure_logging
+from grpc_server.logs import RedactedStream, configure_logging
 from grpc_server.model.source import ModelSource
 from grpc_server.model_uri import FORMS, ModelUri
+from grpc_server.registry_fetch import ATTEMPT_SECONDS
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.signals import Signals
 from grpc_server.version_store import VersionStore, check_source
@@ -31,12 +35,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# One attempt: MLflow's own timeouts are for each wait, and a registry that sends a byte now and
-# then never runs into one.
-ATTEMPT_SECONDS = 300.0
 # No file that this program writes may be larger: a registry could name one that fills the disk.
 _MAX_FILE_BYTES = 1024**3
+# The program has 250 MiB with MLflow: a registry could answer without an end.
+_MAX_MEMORY_BYTES = 1024**3
 _MAX_ERROR_CHARACTERS = 1000
+# Of a text of somebody else, looked through for secrets before it is cut to the above.
+_MAX_READ_CHARACTERS = 50_000
 
 _log = logging.getLogger(__name__)
 
@@ -58,22 +63,38 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
         is a folder that somebody else made, or cannot be written.
     """
     try:
-        return _synchronize(uri, model_dir)
+        source = _look_up(uri)
+        VersionStore(model_dir).serve(source, partial(_download, source))
+        return source
     except RegistryError as error:
-        raise RegistryError(_one_line(str(error))) from None
+        words = str(error)
     except OSError as error:
+        words = f"{model_dir} cannot be written: {error}"
+    except Exception as error:
+        # Whatever it is, the next attempt may do better, and a start says it in one line.
+        words = f"{model_dir}: {type(error).__name__}: {error}"
+    raise RegistryError(_one_line(words)) from None
+
+
+@contextmanager
+def _registry_errors() -> Iterator[None]:
+    """Turn what the registry, MLflow and the libraries below it raise into one error."""
+    try:
+        yield
+    except RegistryError:
+        raise
+    except ImportError as error:
         raise RegistryError(
-            _one_line(f"{model_dir} cannot be written: {error}")
+            f"MLflow cannot be imported: {error}; install prediction-server[sync]"
         ) from None
     except Exception as error:
-        # MLflow's, of the libraries below it, and of whatever the registry has answered.
-        text = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
-        raise RegistryError(
-            _one_line(f"the registry at {_tracking_uri()}: {text}")
-        ) from None
+        words = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+        raise RegistryError(f"the registry at {_tracking_uri()}: {words}") from None
 
 
-def _synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
+@_registry_errors()
+def _look_up(uri: ModelUri) -> ModelSource:
+    """Ask the registry for the version that `uri` names, and check what it says."""
     from mlflow import MlflowClient
 
     _check_store_exists()
@@ -88,10 +109,12 @@ def _synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
         version.name, str(version.version), version.run_id or "", digest
     )
     check_source(source, uri.name)
-    VersionStore(model_dir).serve(source, lambda folder: _download(source, folder))
+    if not uri.may_mean(source.registered_model, source.version):
+        raise RegistryError(f"the registry answers {uri} with version {source.version}")
     return source
 
 
+@_registry_errors()
 def _download(source: ModelSource, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
@@ -101,6 +124,9 @@ def _download(source: ModelSource, folder: Path) -> Path:
 
 def _one_line(text: str) -> str:
     """Return what an error says, in one line, of a bounded length and without secrets."""
+    if len(text) > _MAX_READ_CHARACTERS:
+        # Without the last word, of which a secret may have been the end.
+        text = text[:_MAX_READ_CHARACTERS].rpartition(" ")[0]
     line = " ".join(redact(text, find_secrets(os.environ)).split())
     return (
         line
@@ -134,7 +160,11 @@ def _resolve(client: "MlflowClient", uri: ModelUri) -> "ModelVersion":
 
 
 def follow(
-    uri: ModelUri, model_dir: Path, interval_seconds: float, stop: threading.Event
+    uri: ModelUri,
+    model_dir: Path,
+    interval_seconds: float,
+    stop: threading.Event,
+    attempt_seconds: float = ATTEMPT_SECONDS,
 ) -> None:
     """Synchronise again and again until `stop` is set; what fails is logged and tried again.
 
@@ -146,7 +176,7 @@ def follow(
     served: ModelSource | None = None
     while not stop.is_set():
         attempt = Attempt(lambda: synchronize(uri, model_dir))
-        attempt.wait(stop)
+        attempt.wait(attempt_seconds, stop)
         if stop.is_set():
             return
         try:
@@ -159,49 +189,6 @@ def follow(
             served = source
         # Spread, so that the replicas of a deployment do not ask the registry all at once.
         stop.wait(interval_seconds * random.uniform(0.8, 1.2))
-
-
-class AttemptOverdue(Exception):
-    """An attempt hangs, as one does to which a registry sends a byte now and then."""
-
-
-class Attempt:
-    """One try in a thread of its own, which can be given up."""
-
-    def __init__(self, work: Callable[[], ModelSource]) -> None:
-        self._is_over = threading.Event()
-        self._source: ModelSource | None = None
-        self._error: RegistryError | None = None
-        self._work = work
-        threading.Thread(target=self._run, name="attempt", daemon=True).start()
-
-    def wait(self, stop: threading.Event) -> None:
-        """Wait for the end of the attempt, of its time, or of the program."""
-        end = time.monotonic() + ATTEMPT_SECONDS
-        while not self._is_over.wait(0.1) and not stop.is_set():
-            if time.monotonic() > end:
-                raise AttemptOverdue
-
-    def result(self) -> ModelSource:
-        """Return what was fetched.
-
-        Raises
-        ------
-        RegistryError
-            If nothing was.
-        """
-        if self._error is not None:
-            raise self._error
-        assert self._source is not None
-        return self._source
-
-    def _run(self) -> None:
-        try:
-            self._source = self._work()
-        except RegistryError as error:
-            self._error = error
-        finally:
-            self._is_over.set()
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -224,29 +211,37 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="go on, and look for another version this often; without it, fetch once",
     )
+    parser.add_argument(
+        "--attempt-seconds",
+        type=float,
+        metavar="SECONDS",
+        default=ATTEMPT_SECONDS,
+        help="time for one attempt, which is then given up (default: %(default)g)",
+    )
     return parser
 
 
-def _follow_until_signalled(
-    uri: ModelUri, model_dir: Path, interval_seconds: float
-) -> None:
+def _follow_until_signalled(given: argparse.Namespace, uri: ModelUri) -> None:
     configure_logging("INFO", find_secrets(os.environ))
+    stop = Signals().stop
+    seconds: float = given.attempt_seconds
     try:
-        follow(uri, model_dir, interval_seconds, Signals().stop)
+        follow(uri, given.model_dir, given.interval_seconds, stop, seconds)
     except AttemptOverdue:
-        fields = {"reason": f"no end within {ATTEMPT_SECONDS:g} s"}
+        fields = {"reason": f"no end within {seconds:g} s"}
         _log.error("registry failed", extra={"fields": fields})
         # A thread cannot be ended, a program can: it begins anew, with the same arguments.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _fetch_once(uri: ModelUri, model_dir: Path) -> ModelSource:
-    attempt = Attempt(lambda: synchronize(uri, model_dir))
+def _fetch_once(given: argparse.Namespace, uri: ModelUri) -> ModelSource:
+    seconds: float = given.attempt_seconds
+    attempt = Attempt(lambda: synchronize(uri, given.model_dir))
     try:
-        attempt.wait(threading.Event())
+        attempt.wait(seconds, threading.Event())
     except AttemptOverdue:
         raise RegistryError(
-            f"the registry did not come to an end within {ATTEMPT_SECONDS:g} s"
+            f"the registry did not come to an end within {seconds:g} s"
         ) from None
     return attempt.result()
 
@@ -269,18 +264,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     parser = _build_parser()
     given = parser.parse_args(arguments)
-    if given.interval_seconds is not None and not 0 < given.interval_seconds <= 86_400:
-        parser.error(
-            f"--interval-seconds: {given.interval_seconds} is not in (0, 86400]"
-        )
+    for flag, value, high in (
+        ("--interval-seconds", given.interval_seconds, 86_400),
+        ("--attempt-seconds", given.attempt_seconds, 3600),
+    ):
+        if value is not None and not 0 < value <= high:
+            parser.error(f"{flag}: {value} is not in (0, {high}]")
     if given.end_with_stdin:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         uri = _parse_uri(given.model_uri)
         if given.interval_seconds is not None:
-            _follow_until_signalled(uri, given.model_dir, given.interval_seconds)
+            _follow_until_signalled(given, uri)
             return 0
-        source = _fetch_once(uri, given.model_dir)
+        source = _fetch_once(given, uri)
     except RegistryError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -288,12 +285,42 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _limit(kind: int, n_bytes: int) -> None:
+    """Bound what this program takes, unless it is bounded more closely already."""
+    soft, hard = resource.getrlimit(kind)
+    if soft == resource.RLIM_INFINITY or soft > n_bytes:
+        resource.setrlimit(kind, (n_bytes, hard))
+
+
+def _prepare_process() -> None:
+    """Settle what is the whole process's, before MLflow is imported."""
+    # Ctrl-C ends it at once, and without a traceback; following, it asks to stop.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _limit(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)
+    _limit(resource.RLIMIT_DATA, _MAX_MEMORY_BYTES)
+    for name, value in (
+        # MLflow's own default retries for minutes.
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"),
+        # The file comes through MLflow's server: it would send clients to S3, by an address that
+        # only it may reach.
+        ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false"),
+        ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
+        # It would take memory for each processor; nothing is computed here.
+        ("OPENBLAS_NUM_THREADS", "1"),
+    ):
+        os.environ.setdefault(name, value)
+    # What MLflow and the libraries below it write there is theirs, too.
+    sys.stderr = RedactedStream(sys.stderr, find_secrets(os.environ))
+
+
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
-    # MLflow's own default retries for minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    # The file comes through MLflow's server: it would send clients to S3, by an address that only
-    # it may reach.
-    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    sys.exit(main(sys.argv[1:]))
+    _prepare_process()
+    try:
+        code = main(sys.argv[1:])
+    except SystemExit as end:  # of the parser
+        code = int(end.code or 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not by `sys.exit`, which waits for the threads of a download that was given up.
+    os._exit(code)

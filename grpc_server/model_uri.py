@@ -24,7 +24,7 @@ class ModelUri:
             If it has neither form; the message is the two forms.
         """
         match = re.fullmatch(
-            r"models:/([^/@\0-\x1f\x7f]+)(?:@([\w-]+)|/([0-9]{1,19}))", text
+            r"models:/([^/@\0-\x1f\x7f]+)(?:@([\w-]+)|/([1-9][0-9]{0,18}))", text
         )
         if match is None:
             raise ValueError(FORMS)

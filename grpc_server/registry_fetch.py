@@ -4,6 +4,8 @@ import logging
 import subprocess
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +14,15 @@ from grpc_server.model_uri import ModelUri
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings
 
+# One attempt of model_sync, which gives it up then; more than a large model needs.
+ATTEMPT_SECONDS = 300.0
+# It may need so much longer to start and to end; one that cannot end any more is killed.
+_MARGIN_SECONDS = 60.0
 # Between two tries of a server that has no news from the registry yet: doubling up to the last.
 _FIRST_WAIT_SECONDS = 5.0
 _MAX_WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
+_MAX_LINES = 20
 
 _log = logging.getLogger("grpc_server")
 
@@ -58,6 +65,7 @@ class RegistryFetch:
 
     def try_once(self) -> RegistryError | None:
         """Fetch the model; return what the registry failed with, if it did."""
+        _log.info("fetching", extra={"fields": {"model_uri": str(self._uri)}})
         try:
             self._synchronize()
         except RegistryError as error:
@@ -81,7 +89,8 @@ class RegistryFetch:
         ends with this one, however this one ends: its standard input does.
         """
         command = [sys.executable, "-m", "grpc_server.model_sync", str(self._uri)]
-        command += ["--model-dir", str(self._model_dir), "--end-with-stdin"]
+        command += [f"--model-dir={self._model_dir}", "--end-with-stdin"]
+        command += ["--attempt-seconds", f"{ATTEMPT_SECONDS:g}"]
         try:
             child = subprocess.Popen(
                 command,
@@ -92,24 +101,35 @@ class RegistryFetch:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
+                # Else a terminal's Ctrl-C reaches it too, besides what it is told.
+                process_group=0,
             )
         except OSError as error:
             raise RegistryError(f"model_sync cannot be started: {error}") from None
         errors = self._attend(child)
-        if child.returncode and not self._stop.is_set():
+        if self._stop.is_set():
+            return
+        if child.returncode < 0:
+            raise RegistryError(
+                f"model_sync was ended by signal {-child.returncode}, or had no end"
+            )
+        if child.returncode:
             last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
             text = redact(last_line, find_secrets(self._environ))
             raise RegistryError(text.removeprefix("error: "))
 
     def _attend(self, child: "subprocess.Popen[str]") -> str:
-        """Return what the child has said once it is over, of itself or because of a signal."""
+        """Return what the child has said last once it is over, of itself or because it must be."""
         assert child.stderr is not None and child.stdin is not None
-        said: list[str] = []
+        said: deque[str] = deque(maxlen=_MAX_LINES)
+        end = time.monotonic() + ATTEMPT_SECONDS + _MARGIN_SECONDS
         # Its standard input stays open, so that `communicate`, which closes it, cannot be used.
-        reader = threading.Thread(target=lambda: said.extend(child.stderr or ()))
+        reader = threading.Thread(
+            target=lambda: said.extend(child.stderr or ()), daemon=True
+        )
         reader.start()
         while child.poll() is None:
-            if self._stop.wait(_POLL_SECONDS):
+            if self._stop.wait(_POLL_SECONDS) or time.monotonic() > end:
                 child.kill()
                 child.wait()
         reader.join()

@@ -1,41 +1,105 @@
-"""Removes passwords and keys from what people or programs get to read."""
+"""Removes passwords and keys from text that people or programs get to read.
+
+Training and serving import nothing of each other, and what they share brings gRPC, which the
+supervisor has no memory for. So each has this module, and a test keeps the two the same.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import quote, quote_plus, unquote
 
 _HIDDEN = "***"
-# user:password@ of an address, up to the last @ of the word: a password may hold one.
-_USER = re.compile(r"(?<=://)[^\s'\"<>]*@")
-_NAME = r"[\w-]*(?:passw(?:or)?d|pwd|secret|token|credential|signature|api_?key|access_?key)[\w-]*"
-# name=value and name: value, in queries, connection strings and headers.
+# What is shorter, or a number that might be a port, would be found in words that are no secret.
+_MIN_CHARACTERS = 4
+_MIN_DIGITS = 6
+# The part before the @ of an address without a colon is a user's name, unless it is so long.
+_MIN_TOKEN_CHARACTERS = 16
+
+# Every repetition that may fail afterwards is bounded. Else a text that somebody else has written
+# could keep the expression busy for hours.
+_NAME = r"(?:passw(?:or)?d|pwd|secret|token(?!iz)|credential|api_?key|access_?key|authorization)"
+_MARKS = r"['\"\\]{0,4}"
+_VALUE = r"(?:\"[^\"]*|'[^']*|[^\s&;]+)"
 _PAIR = re.compile(
-    rf"(?i)\b({_NAME}['\"]?\s*[=:]\s*['\"]?(?:bearer |basic )?)[^\s'\"&;,]+"
+    # name=value and name: value, in queries, connection strings, JSON and headers.
+    rf"(?i)({_NAME}[\w.%-]{{0,40}}{_MARKS}\s{{0,4}}[=:]\s{{0,4}}\\{{0,4}}"
+    r"(?:(?:basic|bearer|digest|token:?)\s{1,4}){0,2})" + rf"({_VALUE})"
 )
-_SECRET_NAME = re.compile(rf"(?i){_NAME}$")
-# A shorter value would be found in words that are none.
-_MIN_VALUE_CHARACTERS = 8
+_SIGNATURE = re.compile(r"(?i)(\bsig(?:nature)?=)[^\s&;]+")
+_BEARER = re.compile(r"(?i)(\bbearer\s{1,4})[\w.~+/=-]+")
+_WORD = re.compile(r"[^\s'\"<>]+")
+# What ends a scheme, and what ends a user's name and password: plain, and within a query.
+_ADDRESS_SIGNS = ((re.compile("://"), "@"), (re.compile("(?i)%3a%2f%2f"), "%40"))
+_SECRET_VARIABLE = re.compile(rf"(?i){_NAME}(?!\w*_(?:FILE|PATH|DIR|URL|URI)$)")
 
 
 def redact(text: str, values: Iterable[str] = ()) -> str:
-    """Return `text` without the passwords and keys in it.
+    """Return `text` without the passwords and keys in it, in time proportional to its length.
 
     Parameters
     ----------
     text : str
         Text of any kind: a URI, an error of a library, a line of a log.
     values : iterable of str
-        Secrets that are known, wherever they stand.
+        Secrets that are known, wherever they stand; see `find_secrets`.
     """
     for value in values:
         text = text.replace(value, _HIDDEN)
-    return _PAIR.sub(rf"\1{_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
+    text = _WORD.sub(lambda word: _without_user(word[0]), text)
+    for expression in (_PAIR, _SIGNATURE, _BEARER):
+        text = expression.sub(rf"\g<1>{_HIDDEN}", text)
+    return text
 
 
 def find_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values of the variables whose names say that they are secrets, longest first."""
+    """Return the secrets of an environment in each of their spellings, longest first.
+
+    They are the values of variables whose names say so, and the passwords in addresses.
+    """
     found = {
-        value
+        spelling
         for name, value in environ.items()
-        if _SECRET_NAME.match(name) and len(value) >= _MIN_VALUE_CHARACTERS
+        for secret in _list_secrets(name, value)
+        for spelling in _spell(secret)
+        if _is_unmistakable(spelling)
     }
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def _without_user(word: str) -> str:
+    """Return a word without the user and password of an address in it.
+
+    Up to the last @, since a password may hold one, or a slash, that is not escaped.
+    """
+    for scheme, at in _ADDRESS_SIGNS:
+        match, end = scheme.search(word), word.rfind(at)
+        if match is not None and match.end() <= end:
+            word = word[: match.end()] + _HIDDEN + word[end:]
+    return word
+
+
+def _list_secrets(name: str, value: str) -> Iterator[str]:
+    if _SECRET_VARIABLE.search(name):
+        yield value
+    _, scheme, rest = value.partition("://")
+    if not scheme:
+        return
+    user, _, _ = rest.rpartition("@")
+    _, colon, password = user.partition(":")
+    if colon:
+        yield password
+    elif len(user) >= _MIN_TOKEN_CHARACTERS:
+        yield user
+    for match in _PAIR.finditer(rest):
+        yield match[2].strip("'\"")
+
+
+def _spell(secret: str) -> Iterator[str]:
+    plain = unquote(secret)
+    yield from (secret, plain, quote(plain, safe=""), quote_plus(plain))
+
+
+def _is_unmistakable(text: str) -> bool:
+    if text.lower() in ("true", "false", "none", "null"):
+        return False
+    return len(text) >= (_MIN_DIGITS if text.isdigit() else _MIN_CHARACTERS)

@@ -5,24 +5,32 @@
     STORE/NAME@ALIAS              link that a server reads -> versions/NAME-VERSION-DIGEST
     STORE/.NAME@ALIAS.previous    link to what it pointed at before, which a server may be reading
     STORE/versions/.lock          held by whoever changes what is here
-    STORE/versions/.partial-XXX   what is being fetched, locked by whoever fetches it
+    STORE/versions/.partial-XXX   what is being fetched; who fetches it holds a lock in it
 
 A version is complete, checked and on the disk before its folder has its name, and a link is
 replaced in one step. So whoever writes may be killed at any moment: a reader sees a whole version,
 and the next writer removes what is left over.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from grpc_server.durable_files import (
+    lock_file,
+    make_folder,
+    replace_link,
+    sync_file,
+    sync_folder,
+    write_file,
+)
 from grpc_server.errors import ArtifactError, RegistryError
 from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
 from grpc_server.model.files import read_file
@@ -34,6 +42,8 @@ _LOCK = ".lock"
 _PARTIAL = ".partial-"
 _SHOWN_DIGITS = 12
 _MAX_NAME_BYTES = 100
+_MAX_RUN_ID_CHARACTERS = 64
+_SIZE_LOOK_SECONDS = 0.1
 
 # Brings the artifact's file into a folder, and returns its path.
 Download = Callable[[Path], Path]
@@ -70,6 +80,9 @@ class VersionStore:
             )
         folder = self._versions / _folder_name(source)
         if _is_undamaged(folder, source):
+            # Where there is nothing to do, nothing is written: the disk may be full or read-only.
+            if self._points_at(folder) and not self._list_partials():
+                return
             with self._locked():
                 # Looked at again: another one may have removed it meanwhile.
                 if _is_undamaged(folder, source):
@@ -84,62 +97,68 @@ class VersionStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self._versions.mkdir(parents=True, exist_ok=True)
-        with open(self._versions / _LOCK, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        make_folder(self._versions)
+        with lock_file(self._versions / _LOCK):
             yield
 
     @contextmanager
     def _partial(self) -> Iterator[Path]:
-        """Make a folder for what is being fetched; it is locked, which ends with the process."""
-        with self._locked():
-            self._remove_left_over()
-            partial = Path(tempfile.mkdtemp(dir=self._versions, prefix=_PARTIAL))
-            descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
+        """Make a folder for what is being fetched, with a lock that ends with the process."""
+        with ExitStack() as stack:
+            with self._locked():
+                self._remove_left_over()
+                partial = Path(tempfile.mkdtemp(dir=self._versions, prefix=_PARTIAL))
+                stack.enter_context(lock_file(partial / _LOCK))
+            # What cannot be removed, the next writer removes.
+            stack.callback(shutil.rmtree, partial, ignore_errors=True)
             yield partial
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)  # else the next writer does it
-            os.close(descriptor)
+
+    def _list_partials(self) -> list[Path]:
+        return list(self._versions.glob(f"{_PARTIAL}*"))
 
     def _remove_left_over(self) -> None:
-        """Remove what processes that are gone were fetching."""
-        for partial in self._versions.glob(f"{_PARTIAL}*"):
-            descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        """Remove what processes that are gone were fetching.
+
+        What another user left may not be ours to remove. It takes space and is in nobody's way.
+        """
+        for partial in self._list_partials():
+            if partial.is_symlink() or not partial.is_dir():
+                with suppress(OSError):
+                    partial.unlink()
                 continue
-            else:
-                shutil.rmtree(partial)
-            finally:
-                os.close(descriptor)
+            with suppress(OSError):  # locked, or being removed by its own process
+                with lock_file(partial / _LOCK, waits=False):
+                    shutil.rmtree(partial, ignore_errors=True)
 
     def _publish(self, complete: Path, folder: Path, partial: Path) -> None:
         """Give a complete version its name; what was there by it is damaged."""
-        if folder.exists():
+        if os.path.lexists(folder):
             folder.rename(partial / "damaged")
         complete.rename(folder)
-        _sync_folder(self._versions)
+        sync_folder(self._versions)
 
     def _point(self, folder: Path) -> None:
         """Point the link at `folder`, and remove the versions that no link points at."""
-        if self._link.exists() and self._link.resolve() == folder.resolve():
+        if self._points_at(folder):
             return
         if self._link.is_symlink():
             previous = self._link.with_name(f".{self._link.name}.previous")
-            _replace_link(previous, os.readlink(self._link))
-        _replace_link(self._link, os.path.relpath(folder, self._store))
+            replace_link(previous, os.readlink(self._link))
+        replace_link(self._link, os.path.relpath(folder, self._store))
         self._prune()
 
+    def _points_at(self, folder: Path) -> bool:
+        return self._link.exists() and self._link.samefile(folder)
+
     def _prune(self) -> None:
-        linked = {path.resolve() for path in self._store.iterdir() if path.is_symlink()}
+        # Not `Path.resolve`, which raises where links form a loop.
+        links = (path for path in self._store.iterdir() if path.is_symlink())
+        linked = {os.path.realpath(link) for link in links}
         for folder in self._versions.iterdir():
-            if folder.resolve() not in linked and not folder.name.startswith("."):
-                shutil.rmtree(
-                    folder, ignore_errors=True
-                )  # else the next writer does it
+            is_ours = not folder.name.startswith(".")
+            if is_ours and os.path.realpath(folder) not in linked:
+                # What cannot be removed, the next writer removes.
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_source(source: ModelSource, name: str) -> None:
@@ -148,7 +167,8 @@ def check_source(source: ModelSource, name: str) -> None:
     Raises
     ------
     RegistryError
-        If the digest is none, the version is no number, or the model is not `name`.
+        If the digest is none, the version is no number, the run is none, or the model is not
+        `name`.
     """
     if source.registered_model != name:
         raise RegistryError(
@@ -156,6 +176,11 @@ def check_source(source: ModelSource, name: str) -> None:
         )
     if not re.fullmatch(r"[0-9]{1,19}", source.version):
         raise RegistryError(f"version {source.version[:40]!r} of {name!r} is no number")
+    if not re.fullmatch(rf"[\w-]{{0,{_MAX_RUN_ID_CHARACTERS}}}", source.run_id):
+        raise RegistryError(
+            f"version {source.version} of {name!r} is of the run {source.run_id[:80]!r}, which is "
+            "no run's ID"
+        )
     if not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
         raise RegistryError(
             f"version {source.version} of {name!r} has the digest {source.sha256[:80]!r}; a digest "
@@ -187,7 +212,8 @@ def _complete(partial: Path, source: ModelSource, download: Download) -> Path:
     scratch, complete = partial / "download", partial / "complete"
     scratch.mkdir()
     complete.mkdir()
-    downloaded = download(scratch)
+    with _bounded_size(scratch, source):
+        downloaded = download(scratch)
     try:
         content = read_file(downloaded, MAX_ARTIFACT_BYTES)
     except ArtifactError as error:
@@ -198,37 +224,49 @@ def _complete(partial: Path, source: ModelSource, download: Download) -> Path:
             f"version {source.version} of {source.registered_model}: its file has sha256 {actual}, "
             f"its tag says {source.sha256}; it was altered after registration"
         )
-    _write(complete / FILE_NAME, content)
+    write_file(complete / FILE_NAME, content)
     source.write(complete)
-    _sync_file(complete / SOURCE_FILE_NAME)
-    _sync_folder(complete)
+    sync_file(complete / SOURCE_FILE_NAME)
+    sync_folder(complete)
     return complete
 
 
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+@contextmanager
+def _bounded_size(folder: Path, source: ModelSource) -> Iterator[None]:
+    """Take the folder away from a download that brings more than any artifact may have.
 
+    The registry says whether it is one file or a folder of a million.
+    """
+    is_over, is_too_large = threading.Event(), threading.Event()
 
-def _sync_file(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    def watch() -> None:
+        while not is_over.wait(_SIZE_LOOK_SECONDS):
+            if _size_of(folder) > MAX_ARTIFACT_BYTES:
+                is_too_large.set()
+                shutil.rmtree(folder, ignore_errors=True)
 
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    thread = threading.Thread(target=watch, name="size", daemon=True)
+    thread.start()
     try:
-        os.fsync(descriptor)
+        yield
+    except Exception:
+        if not is_too_large.is_set():
+            raise
     finally:
-        os.close(descriptor)
+        is_over.set()
+        thread.join()
+    if is_too_large.is_set():
+        raise RegistryError(
+            f"version {source.version} of {source.registered_model} has more than "
+            f"{MAX_ARTIFACT_BYTES} bytes"
+        )
 
 
-def _replace_link(link: Path, target: str) -> None:
-    """Point `link` at `target` in one step, so that a reader sees the old or the new."""
-    fresh = link.with_name(f".{link.name.lstrip('.')}.new")
-    fresh.unlink(missing_ok=True)  # of one that was killed here
-    fresh.symlink_to(target)
-    fresh.replace(link)
-    _sync_folder(link.parent)
+def _size_of(folder: Path) -> int:
+    """Return the bytes of all files, as far as they are not just being removed."""
+    n_bytes = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                n_bytes += os.lstat(os.path.join(parent, name)).st_size
+    return n_bytes

@@ -32,6 +32,7 @@ from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel
 from grpc_server.model_watch import ModelWatcher
 from grpc_server.pulse import Pulse, PulsePoint
+from grpc_server.secrets import find_secrets
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped
 from grpc_server.settings import Settings, parse_command_line
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     number, port, control_fd = (int(argument) for argument in arguments[:3])
     files = MetricFiles(Path(arguments[3]), number)
     settings = parse_command_line(arguments[4:], environ).settings
-    configure_logging(settings.log_level, process=number)
+    configure_logging(settings.log_level, find_secrets(environ), process=number)
     files.keep_all_values()
     signals = Signals()
     end_at_last(signals, settings.drain_seconds, settings.grace_seconds)

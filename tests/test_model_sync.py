@@ -3,6 +3,9 @@
 import hashlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +19,23 @@ from grpc_server.model_uri import ModelUri
 from prediction.artifact import FILE_NAME, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 
-from support import artifact_without_estimator, lightgbm_artifact, wait_for
+from support import ROOT, artifact_without_estimator, lightgbm_artifact, wait_for
 
 pytestmark = pytest.mark.slow
+
+
+# Runs model_sync, and kills it before the first change of a kind in the folder of its versions.
+DIES_AT = """
+import os, runpy, signal, sys
+event = sys.argv[1]
+sys.argv[:2] = ["model_sync"]
+folder = os.path.dirname(sys.argv[3])
+def audit(name, arguments):
+    if name == event and str(arguments[1]).startswith(folder):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(audit)
+runpy.run_module("grpc_server.model_sync", run_name="__main__")
+"""
 
 
 def register(
@@ -145,6 +162,31 @@ def test_what_the_registry_lacks_is_named_and_nothing_changes(
     message = str(caught.value)
     assert all(word.lower() in message.lower() for word in words), message
     assert not link.is_symlink()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("event", ["os.rename", "os.symlink"])
+def test_the_program_may_be_killed_and_started_again(
+    event: str, registry: Path
+) -> None:
+    """The real program with a real store; `test_version_store.py` kills at every step."""
+    link = registry / "model" / "current"
+    arguments = ["models:/iris@champion", "--model-dir", str(link)]
+    dies = [sys.executable, "-c", DIES_AT, event, *arguments]
+    lives = [sys.executable, "-m", "grpc_server.model_sync", *arguments]
+
+    for _ in range(2):
+        assert subprocess.run(dies, cwd=ROOT).returncode == -signal.SIGKILL
+        assert not link.exists()
+    result = subprocess.run(lives, cwd=ROOT, capture_output=True, text=True)
+
+    assert result.returncode == 0 and result.stderr == ""
+    assert load_model(link).source.version == "1"
+    assert {path.name for path in link.parent.iterdir()} == {"current", "versions"}
+    assert {path.name[:5] for path in (link.parent / "versions").iterdir()} == {
+        ".lock",
+        "iris-",
+    }
 
 
 def test_an_artifact_altered_after_registration_is_refused(registry: Path) -> None:

@@ -472,9 +472,9 @@ def test_the_same_run_gives_the_same_outcome_in_another_store(
     [
         (
             "http://me:secret@127.0.0.1:9",
-            "http://me:***@127.0.0.1:9 (MLFLOW_TRACKING_URI): API request",
+            "http://***@127.0.0.1:9 (MLFLOW_TRACKING_URI): API request",
         ),
-        ("postgresql://me:secret@127.0.0.1:9/db", "postgresql://me:***@127.0.0.1:9/db"),
+        ("postgresql://me:secret@127.0.0.1:9/db", "postgresql://***@127.0.0.1:9/db"),
         ("sqlite:///broken.db", "file is not a database"),
         ("nowhere://x", "nowhere://x"),
         ("file:///tmp/mlruns", "maintenance mode"),

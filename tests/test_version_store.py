@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def test_a_writer_may_be_killed_at_every_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "flipped", "no source", "other source", "gone"]
+    "damage", ["cut", "flipped", "no source", "other source", "gone", "folder", "pipe"]
 )
 def test_a_damaged_version_is_fetched_again(damage: str, tmp_path: Path) -> None:
     link = tmp_path / "link"
@@ -142,6 +143,12 @@ def test_a_damaged_version_is_fetched_again(damage: str, tmp_path: Path) -> None
         case "other source":
             values = json.loads(source.read_text()) | {"version": "7"}
             source.write_text(json.dumps(values))
+        case "folder":
+            path.unlink()
+            path.mkdir()
+        case "pipe":
+            path.unlink()
+            os.mkfifo(path)
         case _:
             path.unlink()
 
@@ -149,6 +156,15 @@ def test_a_damaged_version_is_fetched_again(damage: str, tmp_path: Path) -> None
 
     assert served_version(link) == "1"
     assert names_of(link) == {"link", "versions", ".lock", "iris-1"}
+
+
+def test_a_download_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    def download(folder: Path) -> Path:
+        (folder / "downloaded").mkdir()
+        return folder / "downloaded"
+
+    with pytest.raises(RegistryError, match="is no regular file"):
+        VersionStore(tmp_path / "link").serve(source_of("1"), download)
 
 
 def test_two_models_in_one_store_leave_each_other_alone(tmp_path: Path) -> None:
@@ -195,6 +211,54 @@ def test_what_a_living_process_fetches_is_left_alone(tmp_path: Path) -> None:
     assert served_version(link) == "1"
 
 
+def test_two_writers_of_one_link_do_not_disturb_each_other(tmp_path: Path) -> None:
+    failures: list[Exception] = []
+
+    def flip(first: int) -> None:
+        try:
+            for turn in range(first, first + 30):
+                serve(tmp_path / "link", "12"[turn % 2])
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=flip, args=(first,)) for first in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert served_version(tmp_path / "link") in ("1", "2")
+
+
+def test_a_version_that_is_served_already_is_not_written_for(tmp_path: Path) -> None:
+    """So that it goes on with a disk that is full or read-only."""
+    serve(tmp_path / "link", "1")
+
+    assert serve_and_die(tmp_path / "link", "1", 0) == 0
+
+
+def test_strange_things_among_what_is_left_over_end_no_start(tmp_path: Path) -> None:
+    link, elsewhere = tmp_path / "store" / "link", tmp_path / "elsewhere"
+    versions = link.parent / "versions"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    versions.mkdir(parents=True)
+    (versions / ".partial-file").touch()
+    (versions / ".partial-link").symlink_to(elsewhere)
+    (versions / ".partial-nowhere").symlink_to("nowhere")
+    (versions / ".partial-folder").mkdir()
+    (link.parent / "loop").symlink_to("loop")
+    (versions / f"iris-1-{source_of('1').sha256[:12]}").symlink_to("nowhere")
+
+    serve(link, "1")
+    serve(link, "2")
+
+    assert served_version(link) == "2"
+    assert not list(versions.glob(".partial-*"))
+    assert [path.name for path in elsewhere.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(
     "name", ["..", ".", "a b", "ü" * 200, "-m", "%2e", "a.b.c", ".hidden", "a\\b", "~"]
 )
@@ -216,6 +280,8 @@ def test_any_name_has_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
         (ModelSource("iris", "1", "", "a" * 10**6), "64 hexadecimal digits"),
         (ModelSource("iris", "../1", "", "a" * 64), "version '../1'"),
         (ModelSource("iris", "١", "", "a" * 64), "is no number"),
+        (ModelSource("iris", "1", "r" * 10**5, "a" * 64), "no run's ID"),
+        (ModelSource("iris", "1", "a/../b", "a" * 64), "of the run 'a/../b'"),
         (ModelSource("wine", "1", "", "a" * 64), "another name than 'iris'"),
     ],
 )
@@ -227,7 +293,15 @@ def test_what_a_registry_says_is_checked(source: ModelSource, words: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["models:/m/١", "models:/m@a\nb", "models:/m\x01@a", "models:/m@../x"]
+    "text",
+    [
+        "models:/m/١",
+        "models:/m/01",
+        "models:/m/0",
+        "models:/m@a\nb",
+        "models:/m\x01@a",
+        "models:/m@../x",
+    ],
 )
 def test_a_uri_has_no_digits_or_signs_of_other_kinds(text: str) -> None:
     with pytest.raises(ValueError, match="models:/NAME@ALIAS"):

@@ -13,10 +13,13 @@ from mlflow.environment_variables import (
     MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
+    MLFLOW_TRACKING_PASSWORD,
+    MLFLOW_TRACKING_TOKEN,
 )
 from mlflow.exceptions import MlflowException
 
 from training.errors import RegistryError
+from training.secrets import find_secrets, redact
 
 # How long the first contact may take; by its own defaults, MLflow tries a server for more than a
 # minute, and a database for 101 seconds of waiting alone.
@@ -34,11 +37,10 @@ def registry_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        place = show_tracking_uri()
-        words = str(error).replace(str(mlflow.get_tracking_uri()), place).strip()
+        words = _hide_secrets(str(error)).strip()
         reason = (words.splitlines() or [type(error).__name__])[0][:MAX_REASON]
         raise RegistryError(
-            f"MLflow at {place} (MLFLOW_TRACKING_URI): {reason}"
+            f"MLflow at {show_tracking_uri()} (MLFLOW_TRACKING_URI): {reason}"
         ) from None
 
 
@@ -65,12 +67,17 @@ def through_the_server() -> AbstractContextManager[None]:
 
 
 def show_tracking_uri() -> str:
-    """Return where MLflow is, without the password."""
-    uri = str(mlflow.get_tracking_uri())
-    try:
-        return sqlalchemy.make_url(uri).render_as_string(hide_password=True)
-    except sqlalchemy.exc.ArgumentError:
-        return uri
+    """Return where MLflow is, without a user's name, password or key."""
+    return _hide_secrets(str(mlflow.get_tracking_uri()))
+
+
+def _hide_secrets(text: str) -> str:
+    """Return `text` without what lets somebody into MLflow."""
+    settings = {"uri": str(mlflow.get_tracking_uri())}
+    for variable in (MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN):
+        value = variable.get()  # type: ignore[no-untyped-call]
+        settings[variable.name] = value or ""
+    return redact(text, find_secrets(settings))
 
 
 def _check_database_answers() -> None:

@@ -23,10 +23,12 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactMissing(f"no model at {path}: {reason}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        # Looked at before Python's own `open`, which refuses a folder in its own words.
+        os.close(descriptor)
+        raise ArtifactCorrupt(f"{path} is no regular file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactCorrupt(f"{path} is no regular file")
         if status.st_size > max_bytes:
             raise ArtifactCorrupt(
                 f"{path} has {status.st_size} bytes; at most {max_bytes} are allowed"
