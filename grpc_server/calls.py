@@ -29,9 +29,9 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from grpc_server.admission import check_waited_for
 from grpc_server.errors import (
     CallCancelled,
+    DeadlineExceeded,
     DomainError,
     MessageMissing,
     MessageOverdue,
@@ -165,6 +165,7 @@ class Call(RawCall):
     """One call, and the context of its handler; the base of the three kinds."""
 
     is_counted = False
+    _needs_message = True
     _method: Method  # set by it: one more __init__ would cost more than the rest
     _code: grpc.StatusCode | None = None
     _details = b""
@@ -212,19 +213,30 @@ class Call(RawCall):
         """Let the call end with the status of `error`."""
         self._fail(to_status(error))
 
+    def on_message(self, is_refused: bool) -> None:
+        """Hand the call to its desk, unless it is overdue, and was answered already."""
+        try:
+            del self._is_unclaimed  # as `_claim` does, without a call: each message comes here
+        except AttributeError:
+            return
+        if is_refused or (self.message is None and self._needs_message):
+            self._fail_without_message(is_refused)
+            self.send()
+        else:
+            self._method.desk.take(self)
+
     def on_over(self) -> None:
         """Count the call by the status that its caller saw."""
         method = self._method
         is_plain = self._code is None and not self.is_cancelled
-        code = "OK" if is_plain else self._seen_code()
-        method.counter.record(code, self._seconds)
+        method.counter.record("OK" if is_plain else self._seen_code(), self._seconds)
         method.desk.forget(self)
 
     def compute(self) -> None:
         """Make of the message that came what is to be sent; errors become statuses of the table."""
         start = perf_counter()
         try:
-            check_waited_for(self)
+            self._check_is_waited_for()
             self._compute()
         except DomainError as error:
             self.fail(error)
@@ -241,6 +253,23 @@ class Call(RawCall):
 
     def _compute(self) -> None:
         raise NotImplementedError
+
+    def _check_is_waited_for(self) -> None:
+        """Refuse what nobody waits for any more, before it costs a prediction.
+
+        Raises
+        ------
+        DeadlineExceeded
+            If the deadline of the call passed.
+        CallCancelled
+            If its caller hung up.
+        """
+        if self.deadline <= monotonic():
+            raise DeadlineExceeded(
+                "the deadline passed before the call could be answered"
+            )
+        if self.is_cancelled:
+            raise CallCancelled("the call was cancelled before it could be answered")
 
     def _claim(self) -> bool:
         """Return whether nobody else has: the message has come, or is overdue, and never both.
@@ -296,22 +325,14 @@ class UnaryCall(Call):
 
     _answer: bytes | None = None
 
-    def on_message(self, is_refused: bool) -> None:
-        """Hand the call to its desk."""
-        if not self._claim():
-            return  # overdue, and answered already
-        if self.message is None:
-            self._fail_without_message(is_refused)
-            self.send()
-        else:
-            self._method.desk.take(self)
-
     def send(self) -> None:
         """Send answer or status, unless the gate is closed."""
         if self._method.gate.is_closed:
             self._method.gate.hold(self)
+        elif self._code is None:
+            self.send_end(self._answer, 0, b"", None)
         else:
-            self._send_end(self._answer)
+            self._send_end(None)
 
     def send_end_now(self) -> None:
         """Send answer or status."""
@@ -343,6 +364,7 @@ class _Inbox(Iterator[Any]):
 class StreamCall(Call):
     """Messages and answers by turns; whoever takes no answer is asked for no message."""
 
+    _needs_message = False  # the end of the messages is the end of the stream
     _inbox: _Inbox
     _answers: Any
     _answer: bytes | None = None
@@ -353,16 +375,6 @@ class StreamCall(Call):
         self._answers = self._method.behavior(self._inbox, self)
         self.watch()
         super().begin()
-
-    def on_message(self, is_refused: bool) -> None:
-        """Let the desk answer the message, or come to the end."""
-        if not self._claim():
-            return  # overdue, and ended already
-        if is_refused:
-            self._fail_without_message(is_refused)
-            self.send()
-        else:
-            self._method.desk.take(self)
 
     def on_sent(self) -> None:
         """Wait for the next message."""
@@ -394,7 +406,7 @@ class StreamCall(Call):
         for _ in self._answers:
             raise RuntimeError("a stream has more answers than messages")
         # A caller that is gone ends its messages, too.
-        check_waited_for(self)
+        self._check_is_waited_for()
 
 
 class Subscription(Protocol):
@@ -430,16 +442,6 @@ class WatchCall(Call):
         self._lock = threading.Lock()
         self.watch()
         super().begin()
-
-    def on_message(self, is_refused: bool) -> None:
-        """Tell what is, and wait for news."""
-        if not self._claim():
-            return  # overdue, and ended already
-        if self.message is None:
-            self._fail_without_message(is_refused)
-            self.send()
-        else:
-            self._method.desk.take(self)
 
     def on_sent(self) -> None:
         """Tell what has changed meanwhile."""

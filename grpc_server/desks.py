@@ -87,37 +87,38 @@ class FastLane:
     def admit(self, call: Call) -> bool:
         """Return whether there is room for a call; refuse it if not."""
         self._n_open += 1
-        if self._is_full():
+        if self._n_in_flight >= self._max_calls_in_flight or self._is_slow():
             self._refuse(call)
             return False
         # It may have waited already, in grpc-core, or will do so: its caller may hang up meanwhile.
         if self._is_behind or self._n_open > 2 * MIN_LINE:
             call.watch()
-        if not self._is_working:
+        if self._n_open == 1:
             self._flush()
         return True
 
     def take(self, call: Call) -> None:
         """Line the call up, and compute what is in line."""
-        if self._is_full():
+        if self._n_in_flight >= self._max_calls_in_flight:
             self._refuse(call)
             return
         call.is_counted = True
         self._n_in_flight += 1
         self._line.append(call)
-        self._work()
+        if not self._is_working:
+            self._work()
 
     def forget(self, call: Call) -> None:
         """Make room if the call was counted."""
         self._n_open -= 1
         if call.is_counted:
             self._n_in_flight -= 1
-        if not self._is_working:
+        # While others are open, one of them does so when it is answered, or over.
+        if self._n_open == 0:
             self._flush()
 
-    def _is_full(self) -> bool:
-        if self._n_in_flight >= self._max_calls_in_flight:
-            return True
+    def _is_slow(self) -> bool:
+        """Return whether the line is long, and its first call has waited for too long."""
         if len(self._line) < MIN_LINE:
             return False
         return time.monotonic() - self._line[0].arrival > MAX_WAIT_SECONDS
@@ -125,12 +126,11 @@ class FastLane:
     def _refuse(self, call: Call) -> None:
         call.refuse(_overloaded())
         self._computed.append(call)
-        self._work()
+        if not self._is_working:
+            self._work()
 
     def _work(self) -> None:
-        """Go round until no call is in line, unless something further down the stack does so."""
-        if self._is_working:
-            return
+        """Go round until no call is in line; events that come meanwhile only line calls up."""
         self._is_working = True
         while self._line or self._computed:
             if self._n_open > 1:

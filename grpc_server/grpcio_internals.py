@@ -47,10 +47,8 @@ class CallQueue:
         self._process = _server._process_event_and_continue
         self.handlers: dict[str, Handler] = dict(self._state.registered_method_handlers)
         self._state.registered_method_handlers.clear()
-
-    def keep(self, tag: Any) -> None:
-        """Let the server's stop wait until `tag` is done for good."""
-        self._state.rpc_states.add(tag)
+        # Lets the server's stop wait until a tag is done for good.
+        self.keep: Callable[[Any], None] = self._state.rpc_states.add
 
     def list_kept(self) -> list[Any]:
         """Return the tags that are kept, as of now; for any thread."""
@@ -217,8 +215,8 @@ class RawCall:
 
     def _on_end(self, event: Any) -> Outcome:
         self._has_ended = True
-        if not self._is_watched:
-            self.is_cancelled = event.batch_operations[-1].cancelled()
+        if not self._is_watched and event.batch_operations[-1].cancelled():
+            self.is_cancelled = True
         return self._finish()
 
     def _finish(self) -> Outcome:
