@@ -9,14 +9,14 @@ from pathlib import Path
 
 from grpc_server.errors import ArtifactError, StartupError
 from grpc_server.logs import configure_logging
+from grpc_server.model.trial_load import try_to_load
 from grpc_server.model_uri import ModelUri
-from grpc_server.registry_fetch import RegistryFetch
+from grpc_server.processes.supervisor import Supervisor
+from grpc_server.registry.fetch import RegistryFetch
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings, describe, parse_command_line
 from grpc_server.signals import Signals
 from grpc_server.stop_limit import end_at_last
-from grpc_server.supervisor import Supervisor
-from grpc_server.trial_load import try_to_load
 
 _log = logging.getLogger("grpc_server")
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve in this process."""
     # Imported here: they bring gRPC, which the supervisor has no use and no memory for.
-    from grpc_server.model_watch import ModelWatcher
+    from grpc_server.model.watch import ModelWatcher
     from grpc_server.server import PredictionServer
     from grpc_server.serving import load_first, serve_until_stopped
 

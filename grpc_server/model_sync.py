@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from grpc_server.attempt import Attempt, AttemptOverdue
 from grpc_server.errors import RegistryError
 from grpc_server.logs import RedactedStream, configure_logging
 from grpc_server.model.source import ModelSource
 from grpc_server.model_uri import FORMS, ModelUri
-from grpc_server.registry_fetch import ATTEMPT_SECONDS
+from grpc_server.registry.attempt import Attempt, AttemptOverdue
+from grpc_server.registry.fetch import ATTEMPT_SECONDS
+from grpc_server.registry.version_store import VersionStore, check_source
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.signals import Signals
-from grpc_server.version_store import VersionStore, check_source
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 
 if TYPE_CHECKING:

@@ -14,12 +14,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from grpc_server.calls import Desk
-from grpc_server.channel_options import make_channel_options
-from grpc_server.desks import AtOnce, FastLane, OpenCalls, Workers
-from grpc_server.dispatcher import Dispatcher
 from grpc_server.errors import StartupError
-from grpc_server.health import HEALTH_NAME, SERVICE_NAME, Health, HealthServicer
 from grpc_server.http_endpoint import HttpEndpoint, make_app
 from grpc_server.metrics import (
     DeferredMethodMetrics,
@@ -29,14 +24,19 @@ from grpc_server.metrics import (
     Uncounted,
 )
 from grpc_server.model import LoadedModel, ModelSlot
-from grpc_server.patience import Patience
 from grpc_server.ports import check_address, telling_the_address
-from grpc_server.pulse import METHOD, Pulse, PulsePoint
-from grpc_server.requests import RequestDecoder, decode_small
-from grpc_server.self_test import check_grpcio
-from grpc_server.servicer import PredictionServicer
+from grpc_server.rpc.calls import Desk
+from grpc_server.rpc.channel_options import make_channel_options
+from grpc_server.rpc.desks import AtOnce, FastLane, OpenCalls, Workers
+from grpc_server.rpc.dispatcher import Dispatcher
+from grpc_server.rpc.health import HEALTH_NAME, SERVICE_NAME, Health, HealthServicer
+from grpc_server.rpc.patience import Patience
+from grpc_server.rpc.pulse import METHOD, Pulse, PulsePoint
+from grpc_server.rpc.requests import RequestDecoder, decode_small
+from grpc_server.rpc.self_test import check_grpcio
+from grpc_server.rpc.servicer import PredictionServicer
+from grpc_server.rpc.unknown_methods import UNKNOWN, ServingThread, UnknownMethods
 from grpc_server.settings import Settings
-from grpc_server.unknown_methods import UNKNOWN, ServingThread, UnknownMethods
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc
 

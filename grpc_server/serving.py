@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from grpc_server.errors import ArtifactError, StartupError
-from grpc_server.model_watch import ModelWatcher
-from grpc_server.registry_fetch import RegistryFetch
+from grpc_server.model.watch import ModelWatcher
+from grpc_server.registry.fetch import RegistryFetch
 from grpc_server.settings import Settings
 from grpc_server.signals import Signals
 

@@ -14,8 +14,8 @@ from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
 from grpc_server.errors import InvalidInstance
-from grpc_server.model import read_batch
 from grpc_server.model.schema import InputSchema
+from grpc_server.rpc.batch import read_batch
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import (
     BatchPredictRequest,

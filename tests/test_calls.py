@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
-from grpc_server import calls, grpcio_internals
+from grpc_server.rpc import calls, grpcio_internals
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from prediction.v1.prediction_service_pb2 import (
     BatchPredictRequest,

@@ -19,12 +19,12 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
-from grpc_server import desks
 from grpc_server.errors import GrpcioUnusable
 from grpc_server.model import load_model
 from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
-from grpc_server.self_test import check_grpcio, echo_server
+from grpc_server.rpc import desks
+from grpc_server.rpc.self_test import check_grpcio, echo_server
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from grpc_server.settings import LANES
 from prediction.v1.prediction_service_pb2 import PredictRequest, PredictResponse
@@ -411,7 +411,7 @@ def test_this_grpcio_knows_what_the_image_sets() -> None:
     (experiments,) = re.findall(
         r"^ENV GRPC_EXPERIMENTS=(\S+)$", dockerfile, re.MULTILINE
     )
-    code = "from grpc_server.self_test import check_grpcio; check_grpcio()"
+    code = "from grpc_server.rpc.self_test import check_grpcio; check_grpcio()"
 
     for name, errors in ((experiments, ""), ("-unheard_of", "Unknown experiment")):
         result = subprocess.run(

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
-from grpc_server.health import LIVENESS_NAMES, READINESS_NAMES
 from grpc_server.model_uri import ModelUri
+from grpc_server.rpc.health import LIVENESS_NAMES, READINESS_NAMES
 from grpc_server.settings import Settings, parse_command_line
 
 from support import ROOT

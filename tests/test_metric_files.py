@@ -16,7 +16,7 @@ COUNT_LABELS = """
 import sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter
-from grpc_server.metric_files import MetricFiles
+from grpc_server.processes.metric_files import MetricFiles
 files = MetricFiles(Path(sys.argv[1]), int(sys.argv[2]))
 files.keep_all_values()
 counter = Counter("calls", "Calls.", ("label",), registry=CollectorRegistry())
@@ -102,7 +102,7 @@ def test_what_had_no_room_is_written_once_there_is_some(tmp_path: Path) -> None:
     """The limit on the size of files stands for a disk that is full, and then is not."""
     program = COUNT_LABELS + """
 import resource, time
-from grpc_server.metric_files import RETRY_SECONDS
+from grpc_server.processes.metric_files import RETRY_SECONDS
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 time.sleep(RETRY_SECONDS)

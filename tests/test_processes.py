@@ -478,9 +478,7 @@ def test_a_server_of_many_needs_to_know_its_model_too() -> None:
 def test_processes_that_crash_at_their_start_end_the_server(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    crash = (
-        "import os, sys\n'grpc_server.worker_process' in sys.orig_argv and os.abort()\n"
-    )
+    crash = "import os, sys\n'grpc_server.processes.worker' in sys.orig_argv and os.abort()\n"
     (tmp_path / "sitecustomize.py").write_text(crash)
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
 

@@ -15,7 +15,7 @@ from support import ROOT
 
 MAY_READ_ENVIRONMENT = {
     "grpc_server/__main__.py",
-    "grpc_server/worker_process.py",
+    "grpc_server/processes/worker.py",
     # Programs of their own.
     "grpc_server/model_sync.py",
     "flows/train_flow.py",

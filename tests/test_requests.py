@@ -19,9 +19,9 @@ from grpc_server.errors import (
     ModelUnavailable,
 )
 from grpc_server.model import ModelSlot, load_model
-from grpc_server.requests import RequestDecoder, decode_small
-from grpc_server.wire_format import WireReader
-from grpc_server.wire_scan import BatchBounds, BatchScan
+from grpc_server.rpc.requests import RequestDecoder, decode_small
+from grpc_server.rpc.wire_format import WireReader
+from grpc_server.rpc.wire_scan import BatchBounds, BatchScan
 from prediction.v1 import prediction_service_pb2 as pb
 
 from support import artifact_without_estimator, write_artifact

@@ -21,14 +21,14 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from grpc_status import rpc_status
 from prometheus_client.parser import text_string_to_metric_families
 
-from grpc_server import pulse
-from grpc_server.calls import Call
-from grpc_server.desks import AtOnce
 from grpc_server.errors import StartupError
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
 from grpc_server.model.source import ModelSource
+from grpc_server.rpc import pulse
+from grpc_server.rpc.calls import Call
+from grpc_server.rpc.desks import AtOnce
 from grpc_server.server import PredictionServer
 from grpc_server.settings import Settings
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact, StringLabels

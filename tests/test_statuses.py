@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from grpc_server import errors
 from grpc_server.errors import InvalidInstance, Violation
-from grpc_server.statuses import STATUS_BY_ERROR, to_status
+from grpc_server.rpc.statuses import STATUS_BY_ERROR, to_status
 
 
 def descendants(kind: type[errors.DomainError]) -> set[type[errors.DomainError]]:

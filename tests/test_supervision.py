@@ -15,10 +15,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from test_processes import ALL_READY, TWO, is_running, list_workers, predict, sample
 
-from grpc_server import slot
-from grpc_server.health import Health
 from grpc_server.metrics import Metrics
-from grpc_server.pulse import Pulse, PulsePoint
+from grpc_server.processes import slot
+from grpc_server.rpc.health import Health
+from grpc_server.rpc.pulse import Pulse, PulsePoint
 from grpc_server.server import GrpcEndpoint
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 
@@ -29,7 +29,7 @@ from support import ROOT, answers, settings_of, wait_for, write_version
 STOP_AT_START = """
 import os, pathlib, signal, sys
 at = pathlib.Path(__file__).with_name("stopped")
-if sys.orig_argv[2:4] == ["grpc_server.worker_process", "0"] and not at.exists():
+if sys.orig_argv[2:4] == ["grpc_server.processes.worker", "0"] and not at.exists():
     at.touch()
     os.kill(os.getpid(), signal.SIGSTOP)
 """
@@ -67,8 +67,9 @@ def test_a_process_that_hangs_before_its_first_model_is_replaced(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(STOP_AT_START)
     program = (
-        "import sys; from grpc_server import slot, __main__; slot.MAX_START_SECONDS = 3; "
-        "import os; sys.exit(__main__.main(sys.argv[1:], os.environ))"
+        "import os, sys; from grpc_server import __main__; "
+        "from grpc_server.processes import slot; slot.MAX_START_SECONDS = 3; "
+        "sys.exit(__main__.main(sys.argv[1:], os.environ))"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(tmp_path))

@@ -14,7 +14,7 @@ import pytest
 from grpc_server.errors import RegistryError
 from grpc_server.model.source import ModelSource, read_source
 from grpc_server.model_uri import ModelUri
-from grpc_server.version_store import VersionStore, check_source
+from grpc_server.registry.version_store import VersionStore, check_source
 from prediction.artifact import FILE_NAME
 
 from support import ROOT
@@ -25,7 +25,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from grpc_server.model.source import ModelSource
-from grpc_server.version_store import VersionStore
+from grpc_server.registry.version_store import VersionStore
 link, name, version, sha256, content, deadly = sys.argv[1:]
 EVENTS = {"open", "os.rename", "os.symlink", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 count = 0

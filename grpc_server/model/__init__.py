@@ -4,10 +4,9 @@ Uses no scikit-learn, pandas, MLflow or LightGBM package, and NumPy from the fir
 process is up in well under a second and holds little memory.
 """
 
-from grpc_server.model.batch import read_batch
 from grpc_server.model.loaded import LoadedModel
 from grpc_server.model.loading import load_model
 from grpc_server.model.schema import InputSchema
 from grpc_server.model.slot import ModelSlot
 
-__all__ = ["InputSchema", "LoadedModel", "ModelSlot", "load_model", "read_batch"]
+__all__ = ["InputSchema", "LoadedModel", "ModelSlot", "load_model"]

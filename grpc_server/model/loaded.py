@@ -1,7 +1,7 @@
 """A model that passed its checks and answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from grpc_server.model.arrays import Matrix
@@ -9,7 +9,6 @@ from grpc_server.model.estimator import Estimator
 from grpc_server.model.schema import InputSchema
 from grpc_server.model.source import ModelSource
 from prediction.artifact.v1 import model_artifact_pb2
-from prediction.v1 import prediction_service_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,7 @@ class Classes:
 class LoadedModel:
     """A model that passed its checks, and where it comes from.
 
-    The calibration is the kind of its maps, such as "sigmoid", or None. The answers are those to
-    Predict, by the position of the class, but for the probabilities: a message is copied in half
-    the time that it takes to put it together.
+    The calibration is the kind of its maps, such as "sigmoid", or None.
     """
 
     input_schema: InputSchema
@@ -60,21 +57,6 @@ class LoadedModel:
     source: ModelSource
     load_time: datetime
     calibration: str | None = None
-    answers: tuple[pb.PredictResponse, ...] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Make the answers ready."""
-        classes = zip(self.classes.predictions, self.classes.labels, strict=True)
-        answers = tuple(
-            pb.PredictResponse(
-                model=self.display_name,
-                prediction=prediction,
-                label=label,
-                model_version=self.source.version,
-            )
-            for prediction, label in classes
-        )
-        object.__setattr__(self, "answers", answers)  # how a frozen one is completed
 
     @property
     def display_name(self) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import grpc
 
-from grpc_server.calls import Call, Desk, Gate, Method
-from grpc_server.grpcio_internals import NOT_DONE, CallQueue, Handler, Outcome
 from grpc_server.metrics import CallCounter
-from grpc_server.patience import Patience, Timekeeper
+from grpc_server.rpc.calls import Call, Desk, Gate, Method
+from grpc_server.rpc.grpcio_internals import NOT_DONE, CallQueue, Handler, Outcome
+from grpc_server.rpc.patience import Patience, Timekeeper
 
 # As many calls of a method are accepted without a turn of the serving loop; beyond them they wait
 # in grpc-core.

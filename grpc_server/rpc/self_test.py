@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from grpc_server.desks import FastLane
-from grpc_server.dispatcher import Dispatcher
 from grpc_server.errors import GrpcioUnusable
 from grpc_server.metrics import Uncounted
-from grpc_server.patience import Patience
+from grpc_server.rpc.desks import FastLane
+from grpc_server.rpc.dispatcher import Dispatcher
+from grpc_server.rpc.patience import Patience
 
 _SECONDS = 2.0
 _PATH = "/check.Dispatcher/Echo"

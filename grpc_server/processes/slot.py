@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 
-from grpc_server.trial_load import TRIAL_SECONDS
+from grpc_server.model.trial_load import TRIAL_SECONDS
 
 # A process beats about every second as long as its own server answers it. After some silence it is
 # not counted as ready; after more it is taken for one that hangs, and another takes its place.

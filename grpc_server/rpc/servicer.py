@@ -1,7 +1,7 @@
 """prediction.v1.PredictionService: from request to model to response."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from math import isfinite, nan
 
@@ -9,10 +9,10 @@ import grpc
 
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
-from grpc_server.model import LoadedModel, ModelSlot, read_batch
+from grpc_server.model import LoadedModel, ModelSlot
 from grpc_server.model.arrays import Matrix, find_unlike_one
-from grpc_server.model.kinds import Boolean, IntegerCategories, TextCategories
-from grpc_server.model.schema import Feature
+from grpc_server.rpc.batch import read_batch
+from grpc_server.rpc.converters import Replies, describe_model
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 
@@ -20,12 +20,6 @@ from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 MAX_EXCESS = 1e-6
 # A batch of a model with more classes has fewer rows: its answer has a number for each of them.
 _CLASSES_OF_FULL_BATCH = 100
-
-_CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
-    None: pb.CALIBRATION_NONE,
-    "sigmoid": pb.CALIBRATION_SIGMOID,
-    "isotonic": pb.CALIBRATION_ISOTONIC,
-}
 
 
 class PredictionServicer(pb_grpc.PredictionServiceServicer):
@@ -35,6 +29,8 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         self._slot = slot
         self._metrics = metrics
         self._max_batch_rows = max_batch_rows
+        # Replaced as a whole, by any thread.
+        self._replies = Replies()
 
     def Predict(
         self, request: pb.PredictRequest, context: grpc.ServicerContext
@@ -50,8 +46,11 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
             )
         position = model.classes.decide(probabilities)
         self._metrics.count_prediction(model.classes.labels[position])
+        replies = self._replies
+        if replies.model is not model:
+            replies = self._replies = Replies.of(model)
         response = pb.PredictResponse()
-        response.CopyFrom(model.answers[position])
+        response.CopyFrom(replies.by_position[position])
         response.probabilities.extend(probabilities)
         if request.explain_top_k:
             response.explanation.CopyFrom(
@@ -106,7 +105,7 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         self, request: pb.GetModelRequest, context: grpc.ServicerContext
     ) -> pb.GetModelResponse:
         """Describe the model that answers."""
-        return _describe(self._slot.get())
+        return describe_model(self._slot.get())
 
 
 def _no_answer(field: str, row: Iterable[float]) -> InvalidInstance:
@@ -156,38 +155,3 @@ def _explain(
             for feature, value in largest
         ],
     )
-
-
-def _describe(model: LoadedModel) -> pb.GetModelResponse:
-    response = pb.GetModelResponse(
-        model=model.display_name,
-        registered_model=model.source.registered_model,
-        model_version=model.source.version,
-        run_id=model.source.run_id,
-        features=map(_describe_feature, model.input_schema.features),
-        classes=model.classes.labels,
-        threshold=model.classes.threshold,
-        calibration=_CALIBRATIONS[model.calibration],
-        metrics=model.provenance.metrics,
-        create_time=model.provenance.create_time,
-    )
-    response.load_time.FromDatetime(model.load_time)
-    return response
-
-
-def _describe_feature(feature: Feature) -> pb.Feature:
-    description = pb.Feature(name=feature.name, nullable=feature.nullable)
-    match feature.kind:
-        case Boolean():
-            description.kind = pb.FEATURE_KIND_BOOLEAN
-        case TextCategories() | IntegerCategories() as categories:
-            description.kind = (
-                pb.FEATURE_KIND_CATEGORICAL_TEXT
-                if isinstance(categories, TextCategories)
-                else pb.FEATURE_KIND_CATEGORICAL_INTEGER
-            )
-            description.categories.extend(categories.labels)
-            description.refuse_unknown = categories.refuse_unknown
-        case _:
-            description.kind = pb.FEATURE_KIND_NUMERIC
-    return description

@@ -38,10 +38,10 @@ from grpc_server.errors import (
     MessageRefused,
     ServerStops,
 )
-from grpc_server.grpcio_internals import Handler, RawCall
 from grpc_server.metrics import CallCounter
-from grpc_server.patience import Patience
-from grpc_server.statuses import internal_status, to_status
+from grpc_server.rpc.grpcio_internals import Handler, RawCall
+from grpc_server.rpc.patience import Patience
+from grpc_server.rpc.statuses import internal_status, to_status
 
 # A caller's clock ends a call a little before the server's would: the request was under way for a
 # moment, and gRPC rounds the time that it sends up.
@@ -216,7 +216,9 @@ class Call(RawCall):
     def on_message(self, is_refused: bool) -> None:
         """Hand the call to its desk, unless it is overdue, and was answered already."""
         try:
-            del self._is_unclaimed  # as `_claim` does, without a call: each message comes here
+            del (
+                self._is_unclaimed
+            )  # as `_claim` does, without a call: each message comes here
         except AttributeError:
             return
         if is_refused or (self.message is None and self._needs_message):

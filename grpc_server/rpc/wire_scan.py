@@ -9,7 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grpc_server.errors import BatchTooLarge, MalformedMessage
-from grpc_server.wire_format import BYTES, ELEMENTS, FIXED64, VARINT, Field, WireReader
+from grpc_server.rpc.wire_format import (
+    BYTES,
+    ELEMENTS,
+    FIXED64,
+    VARINT,
+    Field,
+    WireReader,
+)
 
 # Fields of prediction.v1.BatchPredictRequest, Column and its values.
 _VALUES, _COLUMNS = 1, 2

@@ -17,7 +17,10 @@ from typing import Self
 
 from prometheus_client import CollectorRegistry, PlatformCollector
 
-from grpc_server.control import (
+from grpc_server.errors import RegistryError, StartupError
+from grpc_server.http_endpoint import HttpEndpoint, make_app
+from grpc_server.ports import reserve
+from grpc_server.processes.control import (
     BEAT,
     BEAT_UNCOUNTED,
     LOADED,
@@ -26,14 +29,11 @@ from grpc_server.control import (
     read_error,
     tell,
 )
-from grpc_server.errors import RegistryError, StartupError
-from grpc_server.http_endpoint import HttpEndpoint, make_app
-from grpc_server.merged_metrics import MergedMetrics, forget_gauges
-from grpc_server.metric_folder import enter_metric_folder
-from grpc_server.ports import reserve
+from grpc_server.processes.merged_metrics import MergedMetrics, forget_gauges
+from grpc_server.processes.metric_folder import enter_metric_folder
+from grpc_server.processes.slot import Slot, wait_for_end
 from grpc_server.settings import Settings
 from grpc_server.signals import Signals
-from grpc_server.slot import Slot, wait_for_end
 from grpc_server.stop_limit import STOP_MARGIN_SECONDS
 
 # A process that ends so often in a row without having answered, while no other answers, would end
@@ -219,7 +219,7 @@ class Supervisor:
             if self._signals.stop.is_set():
                 return None
             ours, theirs = socket.socketpair()
-            command = [sys.executable, "-m", "grpc_server.worker_process"]
+            command = [sys.executable, "-m", "grpc_server.processes.worker"]
             command += [str(slot.number), str(self.port), str(theirs.fileno())]
             command.append(str(self._folder))
             with theirs, ExitStack() as stack:

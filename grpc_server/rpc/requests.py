@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError, Message
 from grpc_server.errors import InvalidInstance, MalformedMessage, Violation
 from grpc_server.model import InputSchema, LoadedModel, ModelSlot
 from grpc_server.model.kinds import IntegerCategories, TextCategories
-from grpc_server.wire_format import BYTES, WireReader
-from grpc_server.wire_scan import BatchBounds, BatchScan
+from grpc_server.rpc.wire_format import BYTES, WireReader
+from grpc_server.rpc.wire_scan import BatchBounds, BatchScan
 from prediction.v1 import prediction_service_pb2 as pb
 
 # Room for what a message may have besides: long texts that are no known category, and fields of a

@@ -11,10 +11,10 @@ from functools import cache
 import grpc
 from grpc_status import rpc_status
 
-from grpc_server.calls import Call
 from grpc_server.errors import Overloaded
-from grpc_server.grpcio_internals import CallQueue
-from grpc_server.statuses import to_status
+from grpc_server.rpc.calls import Call
+from grpc_server.rpc.grpcio_internals import CallQueue
+from grpc_server.rpc.statuses import to_status
 
 # One round: for as long calls are taken in, and computed, before they are answered.
 MAX_INTAKE_SECONDS = 0.001

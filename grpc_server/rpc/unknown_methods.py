@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 
 from grpc_server.errors import UnknownMethod
 from grpc_server.metrics import CallCounter, Method
-from grpc_server.statuses import to_status
+from grpc_server.rpc.statuses import to_status
 
 # One label for all: whoever calls chooses the names.
 UNKNOWN = Method("unknown", "unknown")

@@ -1,4 +1,4 @@
-"""`python -m grpc_server.worker_process`: one of many processes that answer on one port.
+"""`python -m grpc_server.processes.worker`: one of many processes that answer on one port.
 
 The supervisor starts it, with its number, the port, the number of a socket to talk over, the folder
 of metrics, and the server's own command line. When the supervisor is gone, it ends.
@@ -15,7 +15,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from grpc_server.control import (
+from grpc_server.errors import StartupError
+from grpc_server.logs import configure_logging
+from grpc_server.metrics import Metrics
+from grpc_server.model import LoadedModel
+from grpc_server.model.watch import ModelWatcher
+from grpc_server.processes.control import (
     BEAT,
     BEAT_UNCOUNTED,
     LOADED,
@@ -24,14 +29,9 @@ from grpc_server.control import (
     tell,
     tell_error,
 )
-from grpc_server.errors import StartupError
-from grpc_server.health import Health
-from grpc_server.logs import configure_logging
-from grpc_server.metric_files import MetricFiles
-from grpc_server.metrics import Metrics
-from grpc_server.model import LoadedModel
-from grpc_server.model_watch import ModelWatcher
-from grpc_server.pulse import Pulse, PulsePoint
+from grpc_server.processes.metric_files import MetricFiles
+from grpc_server.rpc.health import Health
+from grpc_server.rpc.pulse import Pulse, PulsePoint
 from grpc_server.secrets import find_secrets
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped

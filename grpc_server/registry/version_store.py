@@ -23,7 +23,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from grpc_server.durable_files import (
+from grpc_server.errors import ArtifactError, RegistryError
+from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
+from grpc_server.model.files import read_file
+from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource, read_source
+from grpc_server.registry.durable_files import (
     lock_file,
     make_folder,
     replace_link,
@@ -31,10 +35,6 @@ from grpc_server.durable_files import (
     sync_folder,
     write_file,
 )
-from grpc_server.errors import ArtifactError, RegistryError
-from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
-from grpc_server.model.files import read_file
-from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource, read_source
 from prediction.artifact import FILE_NAME
 
 VERSIONS_FOLDER = "versions"

@@ -1,0 +1,1 @@
+"""The model registry, as the server sees it: what is fetched, and how it is kept."""

@@ -1,0 +1,1 @@
+"""Calls over gRPC: from the wire to the model and back."""
