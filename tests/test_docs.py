@@ -128,6 +128,43 @@ def test_the_decisions_repeat_the_figures_of_mlflow() -> None:
     assert "over 50 times sooner" in text and "a seventh of its memory" in text
 
 
+LIMITS = [
+    ("docs/tables.md", r"keeps its (\d+) most frequent", "MAX_CATEGORIES"),
+    ("docs/tables.md", r"sparse if there are over (\d+)", "MAX_DENSE_INDICATORS"),
+    ("docs/probabilities.md", r"over (\d+) bins", "N_BINS"),
+    (
+        "docs/probabilities.md",
+        r"with calibration \| (\S+);",
+        "_TOLERANCE_OF_CALIBRATION",
+    ),
+]
+
+
+def find_constant(name: str) -> str:
+    """Return the value of a constant, wherever the code has it."""
+    folders = (ROOT / "flows", ROOT / "grpc_server")
+    sources = [path.read_text() for f in folders for path in f.rglob("*.py")]
+    values = re.findall(rf"^{name} = (\S+)$", "\n".join(sources), re.MULTILINE)
+    assert len(values) == 1, name
+    return str(values[0])
+
+
+@pytest.mark.parametrize(("page", "pattern", "constant"), LIMITS)
+def test_a_limit_on_a_page_is_that_of_the_code(
+    page: str, pattern: str, constant: str
+) -> None:
+    (stated,) = re.findall(pattern, (ROOT / page).read_text())
+
+    assert stated == find_constant(constant)
+
+
+def test_the_interval_of_model_sync_is_that_of_the_base() -> None:
+    base = (ROOT / "k8s" / "base" / "kustomization.yaml").read_text()
+    (stated,) = re.findall(r"every\s(\d+) s", (ROOT / "k8s" / "README.md").read_text())
+
+    assert f"INTERVAL_SECONDS={stated}\n" in base
+
+
 def test_the_hooks_run_the_commands_of_make_lint() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     command = ["make", "--no-print-directory", "--dry-run"]
