@@ -20,44 +20,55 @@ _FIELDS = ("calls_per_second", "p50_ms", "p99_ms", "cpu_us")
 _HEADER = ("calls/s", "p50 ms", "p99 ms", "CPU µs/call")
 _INTRODUCTION = """# How fast it serves
 
-`make bench-serve` measures and writes this page; it needs h2load (Debian's nghttp2-client). All
-figures are of one run on one machine, the servers of a table in turn, round by round, and ratios
-are what to look at: the load generator shares the cores with the server. Calls are answered with
-everything on: checks of the input, metrics, health, deadlines, bounds.
+`make bench-serve` measures and writes this page. It needs h2load (Debian's nghttp2-client).
+
+All figures are of one run on one machine. The servers of a table take turns, round by round.
+Compare ratios, not absolute figures, because the load generator shares the cores with the server.
+Calls are answered with everything on: checks of the input, metrics, health, deadlines and limits.
 
 ![Calls per second of this server, bare grpcio and other model servers](serving.svg)
 """
 _LANES = """## One row a call, beside bare grpcio
 
-The echoes parse the request and return a constant: what grpcio costs without a model. The
-completion queue is grpcio's core without its server, in one loop. *Of echo*: in units of the better
-echo at that load. *As in its image*: with what grpc_server/Dockerfile sets.
+An echo parses the request and returns a constant, so it shows what grpcio costs without a model.
+The completion queue is grpcio's core without its server, in one loop.
+
+The last three columns are in units of the better echo at the same load. *As in its image* sets
+what grpc_server/Dockerfile sets. `--lane pool` is the slower [lane](../README.md#words).
 """
 _PEERS = """## One row a call, beside other model servers
 
-Each in an environment of its own, with scikit-learn or LightGBM as its users have it and one
-worker, and in turn with this server. *Times*: this server's calls per second in units of the
-peer's, and the peer's first reply and memory in units of this server's. One answer in twenty
-milliseconds was checked: *wrong* counts those that were not the model's, or were missing.
+Each peer runs in an environment of its own, with scikit-learn or LightGBM as its users have it,
+and with one worker. It takes turns with this server.
+
+*Times* after a rate is this server's calls per second in units of the peer's. *Times* after the
+first reply and after MiB is the peer's figure in units of this server's. One answer in twenty
+milliseconds was checked: *wrong* counts answers that differed from the model's or were missing.
 """
 _BATCHES = """## Batches
 
-Rows per second of `BatchPredict` over gRPC, with one and two calls in flight, beside the same rows
-in the benchmark's own process: LightGBM's Python package on one thread, and one matrix product of
-NumPy. Wide rows are a matter of transport: 1,000 of 500 numbers are 4 MB.
+Rows per second of `BatchPredict` over gRPC, with one and two calls in flight. *In process*
+computes the same rows in the benchmark's own process: with LightGBM's Python package on one
+thread, or with one matrix product of NumPy. Transport limits wide rows: 1,000 rows of 500 numbers
+are 4 MB.
 """
 _OVERLOAD = """## Overload
 
-LightGBM with 500 trees and its explanations, for calls that take long enough that a load generator
-can send many times as many: they are sent at a fixed rate, answered or not. *Good* is in units of
-the capacity with 64 in flight; *refused* got RESOURCE_EXHAUSTED with the time to wait.
-"""
-_SOAK = """## A long time at full load
+The model is LightGBM with 500 trees, and every call asks for an explanation. Such calls take long
+enough for a load generator to send many times the capacity. It sends them at a fixed rate,
+answered or not.
 
-{n_calls:,} calls of LightGBM 100 with 64 in flight in {seconds} s, and one after the other
-{n_checked:,} good and bad ones beside them, each of which was looked at: {n_wrong} wrong. Memory:
-{early:.1f} MiB after a fifth of the time, {late:.1f} MiB at the end; slope {slope:+.2f} ±
-{slope_error:.2f} MiB per hour (95 %).
+*Good* is in units of the capacity with 64 calls in flight. *Refused* calls got RESOURCE_EXHAUSTED
+with a time to wait.
+"""
+_SOAK = """## Soak at full load
+
+LightGBM 100 answered {n_calls:,} calls in {seconds} s, with 64 in flight. Beside them,
+{n_checked:,} good and bad calls ran one after the other, and every answer was checked: {n_wrong}
+wrong.
+
+Memory was {early:.1f} MiB after a fifth of the time and {late:.1f} MiB at the end. The slope is
+{slope:+.2f} ± {slope_error:.2f} MiB per hour (95 %).
 """
 
 
