@@ -1,19 +1,20 @@
 """What can go wrong, in the words of the domain; knows no gRPC and no HTTP.
 
 DomainError
- ├─ InvalidInstance        the request does not fit the model's input schema
- ├─ BatchTooLarge          the batch has more rows than the server takes
- ├─ ModelUnavailable       no model is loaded
- ├─ DeadlineExceeded       the caller's deadline passed before the prediction began
- ├─ CallCancelled          the caller hung up before the prediction began
- ├─ Overloaded             more calls are in flight than the server lets in
- ├─ MalformedMessage       the bytes are no message of the method's type
- ├─ MessageMissing         the caller sent no message
- ├─ MessageOverdue         the message did not come in time
- ├─ MessageRefused         grpcio refused the message, and told the caller
- ├─ UnknownMethod          the server has no such method
- ├─ UnknownService         health is asked of a service that the server does not have
- ├─ ServerStops            a watch ends, since the server does
+ ├─ CallError                 one call fails; the caller gets a status (`rpc.statuses`)
+ │   ├─ InvalidInstance       the request does not fit the model's input schema
+ │   ├─ BatchTooLarge         the batch has more rows than the server takes
+ │   ├─ ModelUnavailable      no model is loaded
+ │   ├─ DeadlineExceeded      the caller's deadline passed before the prediction began
+ │   ├─ CallCancelled         the caller hung up before the prediction began
+ │   ├─ Overloaded            more calls are in flight than the server lets in
+ │   ├─ MalformedMessage      the bytes are no message of the method's type
+ │   ├─ MessageMissing        the caller sent no message
+ │   ├─ MessageOverdue        the message did not come in time
+ │   ├─ MessageRefused        grpcio refused the message, and told the caller
+ │   ├─ UnknownMethod         the server has no such method
+ │   ├─ UnknownService        health is asked of a service that the server does not have
+ │   └─ ServerStops           a watch ends, since the server does
  └─ StartupError           the process cannot do its work; the message says what to change
      ├─ SettingsError      a flag or an environment variable is unknown or has no valid value
      ├─ RegistryError      the registry cannot give the model that was asked for
@@ -40,6 +41,24 @@ class DomainError(Exception):
     """Any error that this server foresees."""
 
 
+class CallError(DomainError):
+    """A call fails, and its caller learns why.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what is allowed, in words.
+    **values : object
+        The values in the message, by name. They reach programs as text, in `metadata`.
+    """
+
+    def __init__(  # noqa: B042  never pickled
+        self, message: str, **values: object
+    ) -> None:
+        super().__init__(message)
+        self.metadata = {name: str(value) for name, value in values.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """One field of a request that does not fit.
@@ -48,6 +67,7 @@ class Violation:
     ----------
     field : str
         Path of the field in the request, such as ``features[3]`` or ``record["mean radius"]``.
+        A value in a row of a batch ends it: ``columns["mean radius"].doubles.values[17]``.
     description : str
         The value that came and what is allowed.
     """
@@ -56,7 +76,7 @@ class Violation:
     description: str
 
 
-class InvalidInstance(DomainError):
+class InvalidInstance(CallError):
     """The request does not fit the model's input schema.
 
     Parameters
@@ -67,18 +87,20 @@ class InvalidInstance(DomainError):
         How many there are besides.
     """
 
-    def __init__(self, violations: Iterable[Violation], n_more: int = 0) -> None:
-        super().__init__(violations, n_more)
+    def __init__(  # noqa: B042  never pickled
+        self, violations: Iterable[Violation], n_more: int = 0
+    ) -> None:
         found = tuple(violations)
         self.violations = found[:MAX_VIOLATIONS]
         self.n_more = n_more + len(found) - len(self.violations)
+        super().__init__(self._describe(), n_violations=n_more + len(found))
 
     def within(self, path: str) -> "InvalidInstance":
         """Return the error with its fields below `path`."""
         moved = [Violation(f"{path}.{v.field}", v.description) for v in self.violations]
         return InvalidInstance(moved, self.n_more)
 
-    def __str__(self) -> str:
+    def _describe(self) -> str:
         first, more = self.violations[0], len(self.violations) - 1 + self.n_more
         suffix = f" (and {more} more)" if more else ""
         return f"{first.field}: {first.description}{suffix}"
@@ -116,51 +138,73 @@ class Violations:
             raise InvalidInstance(self._made, self._n_more)
 
 
-class BatchTooLarge(DomainError):
-    """The batch has more rows than the server takes; the message says how many it takes."""
+class BatchTooLarge(CallError):
+    """The batch has more rows than the server takes.
+
+    Parameters
+    ----------
+    what : str
+        What came, such as "7 rows".
+    max_rows : int
+        The most rows that the server takes in a call.
+    **values : object
+        Further values by name, such as `n_rows`.
+    """
+
+    def __init__(  # noqa: B042  never pickled
+        self, what: str, max_rows: int, **values: object
+    ) -> None:
+        flag = "--max-batch-rows"
+        super().__init__(
+            f"{what} came, and the server takes {max_rows} in a call; its flag {flag} allows "
+            "more",
+            max_rows=max_rows,
+            flag=flag,
+            **values,
+        )
 
 
-class ModelUnavailable(DomainError):
+class ModelUnavailable(CallError):
     """No model is loaded."""
 
 
-class DeadlineExceeded(DomainError):
+class DeadlineExceeded(CallError):
     """The caller's deadline passed before the prediction began."""
 
 
-class CallCancelled(DomainError):
+class CallCancelled(CallError):
     """The caller hung up before the prediction began."""
 
 
-class Overloaded(DomainError):
+class Overloaded(CallError):
     """More calls are in flight than the server lets in."""
 
 
-class MalformedMessage(DomainError):
+class MalformedMessage(CallError):
     """The bytes are no message of the method's type."""
 
 
-class MessageMissing(DomainError):
+class MessageMissing(CallError):
     """The caller sent no message where the method takes one."""
 
 
-class MessageOverdue(DomainError):
+class MessageOverdue(CallError):
     """The message, or the next one of a stream, did not come in time."""
 
 
-class MessageRefused(DomainError):
+class MessageRefused(CallError):
     """grpcio refused the message, and told the caller; this is for the counters alone."""
 
 
-class UnknownMethod(DomainError):
+class UnknownMethod(CallError):
     """The server has no such method."""
 
 
-class UnknownService(DomainError):
+class UnknownService(CallError):
     """Health is asked of a service that the server does not have."""
 
 
-class ServerStops(DomainError):
+class ServerStops(CallError):
     """A watch ends, since the server does."""
 
 

@@ -202,8 +202,8 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
             ),
             [
                 (
-                    'columns["f0"].missing_rows[0]',
-                    "row 0 is missing; it takes a finite number",
+                    'columns["f0"].doubles.values[0]',
+                    "is missing; it takes a finite number",
                 ),
                 (
                     'columns["f1"].missing_rows[0]',

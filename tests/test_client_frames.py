@@ -894,7 +894,11 @@ def test_what_only_the_server_refuses_is_told_with_the_rows_of_the_frame() -> No
     refused = status_of(
         grpc.StatusCode.INVALID_ARGUMENT,
         'columns["a"].doubles.values[0]: 2.0 is not allowed',
-        ErrorInfo(reason="INVALID_INSTANCE", domain="prediction.v1"),
+        ErrorInfo(
+            reason="INVALID_INSTANCE",
+            domain="prediction.v1",
+            metadata={"n_violations": "2"},
+        ),
         BadRequest(
             field_violations=[
                 BadRequest.FieldViolation(
@@ -902,8 +906,8 @@ def test_what_only_the_server_refuses_is_told_with_the_rows_of_the_frame() -> No
                     description="2.0 is not allowed",
                 ),
                 BadRequest.FieldViolation(
-                    field='columns["a"].missing_rows[0]',
-                    description="row 0 is missing; it takes",
+                    field='columns["b.values[0]"].doubles.values[0]',
+                    description="is missing; row 0 is missing",
                 ),
             ]
         ),
@@ -915,8 +919,12 @@ def test_what_only_the_server_refuses_is_told_with_the_rows_of_the_frame() -> No
     assert caught.value.message == 'columns["a"].doubles.values[1]: 2.0 is not allowed'
     assert caught.value.violations == (
         FieldViolation('columns["a"].doubles.values[1]', "2.0 is not allowed"),
-        FieldViolation('columns["a"].missing_rows[0]', "row 1 is missing; it takes"),
+        FieldViolation(
+            'columns["b.values[0]"].doubles.values[1]', "is missing; row 0 is missing"
+        ),
     )
+    assert caught.value.reason == "INVALID_INSTANCE"
+    assert caught.value.metadata == {"n_violations": "2"}
 
 
 def test_the_model_is_asked_for_once() -> None:

@@ -5,36 +5,71 @@ import urllib.parse
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpc_server import errors
 from grpc_server.errors import InvalidInstance, Violation
-from grpc_server.rpc.statuses import STATUS_BY_ERROR, to_status
+from grpc_server.rpc.statuses import INTERNAL_REASON, STATUS_BY_ERROR, to_status
+from prediction.v1.prediction_service_pb2 import ErrorReason
 
 
 def descendants(kind: type[errors.DomainError]) -> set[type[errors.DomainError]]:
     return {kind}.union(*map(descendants, kind.__subclasses__()))
 
 
-OF_CALLS = descendants(errors.DomainError) - descendants(errors.StartupError)
+OF_CALLS: list[type[errors.CallError]] = sorted(
+    errors.CallError.__subclasses__(), key=str
+)
 
 
-@pytest.mark.parametrize("kind", sorted(OF_CALLS - {errors.DomainError}, key=str))
-def test_every_error_of_a_call_has_a_status(kind: type[errors.DomainError]) -> None:
-    error = (
-        kind([errors.Violation("features", "is odd")])
-        if kind is errors.InvalidInstance
-        else kind("because")
-    )
+def make(kind: type[errors.CallError]) -> errors.CallError:
+    if kind is errors.InvalidInstance:
+        return errors.InvalidInstance([Violation("features", "is odd")], n_more=2)
+    if kind is errors.BatchTooLarge:
+        return errors.BatchTooLarge("7 rows", 5, n_rows=7)
+    return kind("because", max_seconds=3)
+
+
+@pytest.mark.parametrize("kind", OF_CALLS)
+def test_every_error_of_a_call_has_a_status(kind: type[errors.CallError]) -> None:
+    error = make(kind)
 
     status = to_status(error)
 
-    assert STATUS_BY_ERROR[kind] not in (grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN)
-    assert status.code == STATUS_BY_ERROR[kind].value[0]
+    code, reason = STATUS_BY_ERROR[kind]
+    assert code not in (grpc.StatusCode.OK, grpc.StatusCode.UNKNOWN)
+    assert status.code == code.value[0]
     assert status.message == str(error)
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.domain, info.reason) == ("prediction.v1", reason)
+
+
+def test_the_values_of_a_message_are_there_for_programs() -> None:
+    told = [make(kind).metadata for kind in (errors.BatchTooLarge, InvalidInstance)]
+
+    assert told == [
+        {"n_rows": "7", "max_rows": "5", "flag": "--max-batch-rows"},
+        {"n_violations": "3"},
+    ]
+
+
+def test_the_reasons_are_those_of_the_contract() -> None:
+    reasons = [reason for _, reason in STATUS_BY_ERROR.values()] + [INTERNAL_REASON]
+
+    names = {f"ERROR_REASON_{reason}" for reason in reasons}
+    assert len(names) == len(reasons)
+    assert names | {"ERROR_REASON_UNSPECIFIED"} == set(ErrorReason.keys())
+
+
+def test_errors_of_calls_and_of_a_start_are_two_branches() -> None:
+    calls, starts = map(descendants, (errors.CallError, errors.StartupError))
+
+    assert not calls & starts
+    assert calls | starts | {errors.DomainError} == descendants(errors.DomainError)
 
 
 def test_the_tree_in_the_documentation_is_the_tree() -> None:

@@ -103,10 +103,7 @@ def _unfit_value(
 
 def _check_size(n_rows: int, max_rows: int) -> None:
     if n_rows > max_rows:
-        raise BatchTooLarge(
-            f"{n_rows} rows came, and the server takes {max_rows} in a call; its flag "
-            "--max-batch-rows allows more"
-        )
+        raise BatchTooLarge(f"{n_rows} rows", max_rows, n_rows=n_rows)
 
 
 class _ColumnReader:
@@ -209,7 +206,7 @@ class _ColumnReader:
             _add_each(
                 self._violations,
                 is_row,
-                lambda position: _missing_row(feature, position, int(rows[position])),
+                lambda position: _missing_row(feature, int(rows[position])),
             )
         missing = rows[is_row]
         numbers[missing], wrong[missing] = nan, False
@@ -267,16 +264,17 @@ def _wrong_length(
 
 def _unfit_row(feature: Feature, row: int, value: Scalar) -> Violation:
     return Violation(
-        f"{_path(feature.name)}.{feature.kind.column_field}.values[{row}]",
+        _row_path(feature, row),
         f"{show(value)} is not allowed; it takes {feature.allowed}",
     )
 
 
-def _missing_row(feature: Feature, position: int, row: int) -> Violation:
-    return Violation(
-        f"{_path(feature.name)}.missing_rows[{position}]",
-        f"row {row} is missing; it takes {feature.allowed}",
-    )
+def _missing_row(feature: Feature, row: int) -> Violation:
+    return Violation(_row_path(feature, row), f"is missing; it takes {feature.allowed}")
+
+
+def _row_path(feature: Feature, row: int) -> str:
+    return f"{_path(feature.name)}.{feature.kind.column_field}.values[{row}]"
 
 
 def _not_a_row(name: str, position: int, row: int, n_rows: int) -> Violation:

@@ -31,8 +31,8 @@ from grpc_status import rpc_status
 
 from grpc_server.errors import (
     CallCancelled,
+    CallError,
     DeadlineExceeded,
-    DomainError,
     MessageMissing,
     MessageOverdue,
     MessageRefused,
@@ -209,7 +209,7 @@ class Call(RawCall):
         self._code, self._details = status.code, status.details.encode()
         self._trailers = status.trailing_metadata
 
-    def fail(self, error: DomainError) -> None:
+    def fail(self, error: CallError) -> None:
         """Let the call end with the status of `error`."""
         self._fail(to_status(error))
 
@@ -240,7 +240,7 @@ class Call(RawCall):
         try:
             self._check_is_waited_for()
             self._compute()
-        except DomainError as error:
+        except CallError as error:
             self.fail(error)
         except Exception:
             status, error_id = internal_status()
@@ -291,7 +291,8 @@ class Call(RawCall):
     def _expire(self) -> None:
         what = "further message" if self._is_in_pause else "message"
         seconds = self._receiving_seconds()
-        self.fail(MessageOverdue(f"no {what} came within {seconds:g} s"))
+        message = f"no {what} came within {seconds:g} s"
+        self.fail(MessageOverdue(message, max_seconds=f"{seconds:g}"))
         self.send()
 
     def _send_end(self, answer: bytes | None) -> None:

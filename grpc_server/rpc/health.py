@@ -128,8 +128,9 @@ class HealthServicer:
         status = self._health.status_of(request.service)
         if status is None:
             known = ", ".join(map(repr, self._health.list_all()))
+            asked = request.service[:100]
             raise UnknownService(
-                f"service {request.service[:100]!r} is not known; known are {known}"
+                f"service {asked!r} is not known; known are {known}", service=asked
             )
         return pb.HealthCheckResponse(status=status)
 

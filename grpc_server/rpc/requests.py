@@ -149,7 +149,9 @@ def decode_small(kind: type[_M]) -> Callable[[bytes], _M]:
     def decode_bounded(message: bytes) -> _M:
         if len(message) > _MAX_SMALL_BYTES:
             raise MalformedMessage(
-                f"the request has {len(message)} bytes; {_MAX_SMALL_BYTES} are allowed"
+                f"the request has {len(message)} bytes; {_MAX_SMALL_BYTES} are allowed",
+                n_bytes=len(message),
+                max_bytes=_MAX_SMALL_BYTES,
             )
         return decode(kind, message)
 
@@ -184,8 +186,10 @@ def _decode_pieces(
 
 
 def _malformed(kind: type[Message]) -> MalformedMessage:
+    name = kind.DESCRIPTOR.full_name
     return MalformedMessage(
-        f"the bytes are no message of type {kind.DESCRIPTOR.full_name}, whose texts are UTF-8"
+        f"the bytes are no message of type {name}, whose texts are UTF-8",
+        message_type=name,
     )
 
 

@@ -124,7 +124,11 @@ def _check_batch(probabilities: Matrix, X: Matrix, field: str) -> None:
     """Refuse a batch of which a row has no answer."""
     row = find_unlike_one(probabilities, MAX_EXCESS)
     if row is not None:
-        raise _no_answer(f"{field}, row {row}", X[row].tolist())
+        position = row * X.shape[1]
+        path = (
+            f"values[{position}]" if field == "values" else f"columns[*].values[{row}]"
+        )
+        raise _no_answer(path, X[row].tolist())
 
 
 def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:

@@ -12,8 +12,8 @@ from google.rpc.status_pb2 import Status
 from grpc_server.errors import (
     BatchTooLarge,
     CallCancelled,
+    CallError,
     DeadlineExceeded,
-    DomainError,
     InvalidInstance,
     MalformedMessage,
     MessageMissing,
@@ -34,48 +34,39 @@ RETRY_DELAY_SECONDS = 0.1
 # RESOURCE_EXHAUSTED instead. The details, which hold the message as well, grow by a third there.
 _MAX_MESSAGE_BYTES = 1000
 _MAX_VIOLATION_BYTES = 3500
+_MAX_VALUE_BYTES = 120
 # Tags and lengths of one violation, the dots of a cut, and the count of those that are untold.
 _VIOLATION_OVERHEAD_BYTES = 50
 
-STATUS_BY_ERROR: Mapping[type[DomainError], grpc.StatusCode] = {
-    InvalidInstance: grpc.StatusCode.INVALID_ARGUMENT,
-    BatchTooLarge: grpc.StatusCode.INVALID_ARGUMENT,
-    ModelUnavailable: grpc.StatusCode.UNAVAILABLE,
-    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    CallCancelled: grpc.StatusCode.CANCELLED,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    MalformedMessage: grpc.StatusCode.INVALID_ARGUMENT,
+# The reason is a value of prediction.v1.ErrorReason, which documents it.
+STATUS_BY_ERROR: Mapping[type[CallError], tuple[grpc.StatusCode, str]] = {
+    InvalidInstance: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_INSTANCE"),
+    BatchTooLarge: (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE"),
+    ModelUnavailable: (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE"),
+    DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    CallCancelled: (grpc.StatusCode.CANCELLED, "CANCELLED"),
+    Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    MalformedMessage: (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
     # gRPC's own code for a wrong number of messages.
-    MessageMissing: grpc.StatusCode.UNIMPLEMENTED,
-    MessageOverdue: grpc.StatusCode.DEADLINE_EXCEEDED,
-    MessageRefused: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    UnknownMethod: grpc.StatusCode.UNIMPLEMENTED,
-    UnknownService: grpc.StatusCode.NOT_FOUND,
-    ServerStops: grpc.StatusCode.UNAVAILABLE,
+    MessageMissing: (grpc.StatusCode.UNIMPLEMENTED, "MESSAGE_MISSING"),
+    MessageOverdue: (grpc.StatusCode.DEADLINE_EXCEEDED, "MESSAGE_OVERDUE"),
+    MessageRefused: (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_REFUSED"),
+    UnknownMethod: (grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD"),
+    UnknownService: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_SERVICE"),
+    ServerStops: (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPS"),
 }
-
-_REASON_BY_ERROR: Mapping[type[DomainError], str] = {
-    InvalidInstance: "INVALID_INSTANCE",
-    BatchTooLarge: "BATCH_TOO_LARGE",
-    ModelUnavailable: "MODEL_UNAVAILABLE",
-    DeadlineExceeded: "DEADLINE_EXCEEDED",
-    CallCancelled: "CANCELLED",
-    Overloaded: "OVERLOADED",
-    MalformedMessage: "MALFORMED_MESSAGE",
-    MessageMissing: "MESSAGE_MISSING",
-    MessageOverdue: "MESSAGE_OVERDUE",
-    MessageRefused: "MESSAGE_REFUSED",
-    UnknownMethod: "UNKNOWN_METHOD",
-    UnknownService: "UNKNOWN_SERVICE",
-    ServerStops: "SERVER_STOPS",
-}
+INTERNAL_REASON = "INTERNAL"
 
 
-def to_status(error: DomainError) -> Status:
+def to_status(error: CallError) -> Status:
     """Return the status that tells the caller of `error`."""
-    code = STATUS_BY_ERROR[type(error)]
+    code, reason = STATUS_BY_ERROR[type(error)]
+    metadata = {
+        name: _cut(value, _MAX_VALUE_BYTES, _count_bytes)
+        for name, value in error.metadata.items()
+    }
     details: list[Message] = [
-        ErrorInfo(reason=_REASON_BY_ERROR[type(error)], domain=ERROR_DOMAIN)
+        ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
     ]
     if isinstance(error, InvalidInstance):
         details.append(_fit_bad_request(error))
@@ -90,7 +81,7 @@ def internal_status() -> tuple[Status, str]:
     """Return a status that tells nothing of a fault but an id, and the id for the log."""
     error_id = secrets.token_hex(8)
     info = ErrorInfo(
-        reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"error_id": error_id}
+        reason=INTERNAL_REASON, domain=ERROR_DOMAIN, metadata={"error_id": error_id}
     )
     message = f"internal error {error_id}: the server's log has the cause under this id"
     return _status(grpc.StatusCode.INTERNAL, message, [info]), error_id

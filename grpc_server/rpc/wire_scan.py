@@ -199,20 +199,18 @@ class BatchScan:
         return True
 
     def _too_many_rows(self) -> Exception:
-        return BatchTooLarge(
-            f"more than {self._bounds.max_rows} rows came, the most that the server takes in a "
-            "call; its flag --max-batch-rows allows more"
-        )
+        max_rows = self._bounds.max_rows
+        return BatchTooLarge(f"more than {max_rows} rows", max_rows)
 
     def _too_many_missing_rows(self) -> Exception:
-        return BatchTooLarge(
-            f"a column has more than {self._bounds.max_rows} missing_rows, the most rows that the "
-            "server takes in a call"
-        )
+        max_rows = self._bounds.max_rows
+        what = f"more than {max_rows} missing_rows in a column"
+        return BatchTooLarge(what, max_rows)
 
     def _too_many_columns(self) -> Exception:
         return MalformedMessage(
-            f"the request has too many columns; the model has {self._bounds.n_features} features"
+            f"the request has too many columns; the model has {self._bounds.n_features} features",
+            n_features=self._bounds.n_features,
         )
 
 

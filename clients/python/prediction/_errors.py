@@ -10,7 +10,7 @@ PredictionError                  any failed call; also a code that has no class 
  └─ ServerError                  a fault of the server, or no prediction server
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,14 @@ class PredictionError(Exception):
     message : str
         What happened, in words of the server or, where no answer came, of the transport.
 
+    Attributes
+    ----------
+    reason : str
+        Name of a value of ``prediction.v1.ErrorReason`` without ``ERROR_REASON_``, such as
+        ``"BATCH_TOO_LARGE"``. Empty if the server gave none.
+    metadata : mapping of str to str
+        Values in the message by name, such as ``{"max_rows": "10000"}``; `ErrorReason` lists them.
+
     Notes
     -----
     Where the failure came from a call, ``__cause__`` is the ``grpc.RpcError``.
@@ -57,6 +65,8 @@ class PredictionError(Exception):
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.reason = ""
+        self.metadata: Mapping[str, str] = {}
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}" if self.message else self.code.name
@@ -85,7 +95,7 @@ class InvalidInstanceError(PredictionError, ValueError):
         self.violations = tuple(violations)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message, self.violations)
+        return type(self), (self.code, self.message, self.violations), self.__dict__
 
     def __str__(self) -> str:
         # The server's message may be one of the violations: what it says is not said again.
@@ -127,7 +137,8 @@ class OverloadedError(PredictionError):
         self.retry_after_seconds = retry_after_seconds
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.code, self.message, self.retry_after_seconds)
+        arguments = (self.code, self.message, self.retry_after_seconds)
+        return type(self), arguments, self.__dict__
 
 
 class DeadlineExceededError(PredictionError):

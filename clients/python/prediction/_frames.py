@@ -21,8 +21,8 @@ DEFAULT_ROWS_PER_CALL = 5000
 # One chunk is answered while the next is written and sent.
 DEFAULT_CALLS_AT_ONCE = 2
 _MAX_RESENDS = 1
-# As the server names the rows of a chunk: columns["city"].strings.values[3], row 3 is missing.
-_ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\])|(?<=\brow )[0-9]+(?= is missing)")
+# The path of a value in a column ends with its row: columns["city"].strings.values[3].
+_ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\]\Z)")
 
 
 class _OtherVersion(Exception):
@@ -182,12 +182,17 @@ def _changed(version: str, other_version: str) -> ModelChangedError:
 
 def _in_frame(error: InvalidInstanceError, start: int) -> InvalidInstanceError:
     """Return the server's error for a chunk with the rows of the whole frame."""
-
-    def shifted(text: str) -> str:
-        return _ROW.sub(lambda match: str(int(match[0]) + start), text)
-
-    violations = [
-        FieldViolation(shifted(violation.field), shifted(violation.description))
+    moved = [
+        FieldViolation(
+            _ROW.sub(lambda match: str(int(match[0]) + start), violation.field),
+            violation.description,
+        )
         for violation in error.violations
     ]
-    return InvalidInstanceError(error.code, shifted(error.message), violations)
+    message = error.message
+    if moved:
+        # The message begins with the first violation.
+        message = message.replace(str(error.violations[0]), str(moved[0]), 1)
+    in_frame = InvalidInstanceError(error.code, message, moved)
+    in_frame.reason, in_frame.metadata = error.reason, error.metadata
+    return in_frame

@@ -46,8 +46,17 @@ def to_exception(error: grpc.RpcError) -> PredictionError:
     """Return the exception that tells of a failed unary call."""
     # What a stub raises is a grpc.Call too, which its declared type does not tell.
     call = cast(grpc.Call, error)
-    code, message = call.code(), call.details() or ""
     details = _details(call.trailing_metadata() or ())
+    exception = _make_exception(call.code(), call.details() or "", details)
+    info = _find(ErrorInfo, details)
+    if info is not None:
+        exception.reason, exception.metadata = info.reason, dict(info.metadata)
+    return exception
+
+
+def _make_exception(
+    code: grpc.StatusCode, message: str, details: tuple[Any, ...]
+) -> PredictionError:
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidInstanceError(code, message, _violations(details))
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

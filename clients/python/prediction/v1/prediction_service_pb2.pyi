@@ -21,6 +21,182 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ErrorReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
+    """Never sent."""
+    ERROR_REASON_INVALID_INSTANCE: _ErrorReason.ValueType  # 1
+    """The request does not fit the model's input schema. A google.rpc.BadRequest names each offending
+    field, its value and what is allowed. The path of a value in a batch ends with its row.
+
+        {"reason": "INVALID_INSTANCE", "metadata": {"n_violations": "1"}} with INVALID_ARGUMENT and
+        {"field": "columns[\\"age\\"].doubles.values[17]",
+         "description": "is missing; it takes a finite number"}
+    """
+    ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 2
+    """No model is loaded yet. Try again.
+
+        {"reason": "MODEL_UNAVAILABLE"} with UNAVAILABLE
+    """
+    ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 3
+    """The batch or chunk has more rows than the server takes. The number of rows is absent if the server
+    did not count them all.
+
+        {"reason": "BATCH_TOO_LARGE", "metadata": {"n_rows": "20000", "max_rows": "10000",
+         "flag": "--max-batch-rows"}} with INVALID_ARGUMENT
+    """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 4
+    """More calls or streams are in flight than the server lets in. A google.rpc.RetryInfo says when to
+    try again.
+
+        {"reason": "OVERLOADED"} with RESOURCE_EXHAUSTED and {"retry_delay": "0.1s"}
+    """
+    ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 5
+    """The deadline passed before the prediction began.
+
+        {"reason": "DEADLINE_EXCEEDED"} with DEADLINE_EXCEEDED
+    """
+    ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 6
+    """The caller hung up before the prediction began.
+
+        {"reason": "CANCELLED"} with CANCELLED
+    """
+    ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 7
+    """The bytes are no message of the method's type, or hold more fields than one can have.
+
+        {"reason": "MALFORMED_MESSAGE",
+         "metadata": {"message_type": "prediction.v1.PredictRequest"}} with INVALID_ARGUMENT
+    """
+    ERROR_REASON_MESSAGE_MISSING: _ErrorReason.ValueType  # 8
+    """The caller sent no message, and the method takes exactly one.
+
+        {"reason": "MESSAGE_MISSING"} with UNIMPLEMENTED
+    """
+    ERROR_REASON_MESSAGE_OVERDUE: _ErrorReason.ValueType  # 9
+    """The message, or the next one of a stream, did not come in the time that the server gives it.
+
+        {"reason": "MESSAGE_OVERDUE", "metadata": {"max_seconds": "10"}} with DEADLINE_EXCEEDED
+    """
+    ERROR_REASON_MESSAGE_REFUSED: _ErrorReason.ValueType  # 10
+    """gRPC refused the message: it is too large, or cannot be decompressed. gRPC itself answers with its
+    own words, so this reason reaches no caller.
+
+        {"reason": "MESSAGE_REFUSED"} with RESOURCE_EXHAUSTED
+    """
+    ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 11
+    """The server has no such method.
+
+        {"reason": "UNKNOWN_METHOD"} with UNIMPLEMENTED
+    """
+    ERROR_REASON_UNKNOWN_SERVICE: _ErrorReason.ValueType  # 12
+    """A health check names a service that the server does not have.
+
+        {"reason": "UNKNOWN_SERVICE", "metadata": {"service": "prediction.v2.PredictionService"}}
+        with NOT_FOUND
+    """
+    ERROR_REASON_SERVER_STOPS: _ErrorReason.ValueType  # 13
+    """A watch of health ends, since the server stops.
+
+        {"reason": "SERVER_STOPS"} with UNAVAILABLE
+    """
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 14
+    """A fault of the server. The server's log has the cause under the ID.
+
+        {"reason": "INTERNAL", "metadata": {"error_id": "8d1f0a6c2b3e4f57"}} with INTERNAL
+    """
+
+class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
+    """ErrorReason says why a call failed. ErrorInfo.reason has the name of a value without ERROR_REASON_,
+    and ErrorInfo.metadata the values of the message, each as text.
+    """
+
+ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
+"""Never sent."""
+ERROR_REASON_INVALID_INSTANCE: ErrorReason.ValueType  # 1
+"""The request does not fit the model's input schema. A google.rpc.BadRequest names each offending
+field, its value and what is allowed. The path of a value in a batch ends with its row.
+
+    {"reason": "INVALID_INSTANCE", "metadata": {"n_violations": "1"}} with INVALID_ARGUMENT and
+    {"field": "columns[\\"age\\"].doubles.values[17]",
+     "description": "is missing; it takes a finite number"}
+"""
+ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 2
+"""No model is loaded yet. Try again.
+
+    {"reason": "MODEL_UNAVAILABLE"} with UNAVAILABLE
+"""
+ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 3
+"""The batch or chunk has more rows than the server takes. The number of rows is absent if the server
+did not count them all.
+
+    {"reason": "BATCH_TOO_LARGE", "metadata": {"n_rows": "20000", "max_rows": "10000",
+     "flag": "--max-batch-rows"}} with INVALID_ARGUMENT
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 4
+"""More calls or streams are in flight than the server lets in. A google.rpc.RetryInfo says when to
+try again.
+
+    {"reason": "OVERLOADED"} with RESOURCE_EXHAUSTED and {"retry_delay": "0.1s"}
+"""
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 5
+"""The deadline passed before the prediction began.
+
+    {"reason": "DEADLINE_EXCEEDED"} with DEADLINE_EXCEEDED
+"""
+ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 6
+"""The caller hung up before the prediction began.
+
+    {"reason": "CANCELLED"} with CANCELLED
+"""
+ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 7
+"""The bytes are no message of the method's type, or hold more fields than one can have.
+
+    {"reason": "MALFORMED_MESSAGE",
+     "metadata": {"message_type": "prediction.v1.PredictRequest"}} with INVALID_ARGUMENT
+"""
+ERROR_REASON_MESSAGE_MISSING: ErrorReason.ValueType  # 8
+"""The caller sent no message, and the method takes exactly one.
+
+    {"reason": "MESSAGE_MISSING"} with UNIMPLEMENTED
+"""
+ERROR_REASON_MESSAGE_OVERDUE: ErrorReason.ValueType  # 9
+"""The message, or the next one of a stream, did not come in the time that the server gives it.
+
+    {"reason": "MESSAGE_OVERDUE", "metadata": {"max_seconds": "10"}} with DEADLINE_EXCEEDED
+"""
+ERROR_REASON_MESSAGE_REFUSED: ErrorReason.ValueType  # 10
+"""gRPC refused the message: it is too large, or cannot be decompressed. gRPC itself answers with its
+own words, so this reason reaches no caller.
+
+    {"reason": "MESSAGE_REFUSED"} with RESOURCE_EXHAUSTED
+"""
+ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 11
+"""The server has no such method.
+
+    {"reason": "UNKNOWN_METHOD"} with UNIMPLEMENTED
+"""
+ERROR_REASON_UNKNOWN_SERVICE: ErrorReason.ValueType  # 12
+"""A health check names a service that the server does not have.
+
+    {"reason": "UNKNOWN_SERVICE", "metadata": {"service": "prediction.v2.PredictionService"}}
+    with NOT_FOUND
+"""
+ERROR_REASON_SERVER_STOPS: ErrorReason.ValueType  # 13
+"""A watch of health ends, since the server stops.
+
+    {"reason": "SERVER_STOPS"} with UNAVAILABLE
+"""
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
+"""A fault of the server. The server's log has the cause under the ID.
+
+    {"reason": "INTERNAL", "metadata": {"error_id": "8d1f0a6c2b3e4f57"}} with INTERNAL
+"""
+Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+
 class _FeatureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -28,24 +28,8 @@ if _version_not_supported:
 class PredictionServiceStub:
     """PredictionService answers with the class probabilities of one registered model.
 
-    Every error carries a google.rpc.ErrorInfo with domain "prediction.v1" and one of these reasons:
-
-    - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
-    google.rpc.BadRequest names each offending field, its value and what is allowed.
-    - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
-    message says how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
-    google.rpc.RetryInfo says when to try again.
-    - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
-    - CANCELLED (CANCELLED): the caller hung up before the prediction began.
-    - MALFORMED_MESSAGE (INVALID_ARGUMENT): the bytes are no message of the method's type, or hold more
-    fields than one can have.
-    - MESSAGE_MISSING (UNIMPLEMENTED): the caller sent no message.
-    - MESSAGE_OVERDUE (DEADLINE_EXCEEDED): the message, or the next one of a stream, did not come in the
-    time that the server gives it.
-    - UNKNOWN_METHOD (UNIMPLEMENTED): the server has no such method.
-    - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+    Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
+    ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
     ignored.
@@ -82,24 +66,8 @@ class PredictionServiceStub:
 class PredictionServiceServicer:
     """PredictionService answers with the class probabilities of one registered model.
 
-    Every error carries a google.rpc.ErrorInfo with domain "prediction.v1" and one of these reasons:
-
-    - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
-    google.rpc.BadRequest names each offending field, its value and what is allowed.
-    - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
-    message says how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
-    google.rpc.RetryInfo says when to try again.
-    - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
-    - CANCELLED (CANCELLED): the caller hung up before the prediction began.
-    - MALFORMED_MESSAGE (INVALID_ARGUMENT): the bytes are no message of the method's type, or hold more
-    fields than one can have.
-    - MESSAGE_MISSING (UNIMPLEMENTED): the caller sent no message.
-    - MESSAGE_OVERDUE (DEADLINE_EXCEEDED): the message, or the next one of a stream, did not come in the
-    time that the server gives it.
-    - UNKNOWN_METHOD (UNIMPLEMENTED): the server has no such method.
-    - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+    Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
+    ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
     ignored.
@@ -171,24 +139,8 @@ def add_PredictionServiceServicer_to_server(servicer, server):
 class PredictionService:
     """PredictionService answers with the class probabilities of one registered model.
 
-    Every error carries a google.rpc.ErrorInfo with domain "prediction.v1" and one of these reasons:
-
-    - INVALID_INSTANCE (INVALID_ARGUMENT): the request does not fit the model's input schema. A
-    google.rpc.BadRequest names each offending field, its value and what is allowed.
-    - MODEL_UNAVAILABLE (UNAVAILABLE): no model is loaded yet. Try again.
-    - BATCH_TOO_LARGE (INVALID_ARGUMENT): the batch or chunk has more rows than the server takes. The
-    message says how many it takes, and which flag of the server allows more.
-    - OVERLOADED (RESOURCE_EXHAUSTED): more calls or streams are in flight than the server lets in. A
-    google.rpc.RetryInfo says when to try again.
-    - DEADLINE_EXCEEDED (DEADLINE_EXCEEDED): the deadline passed before the prediction began.
-    - CANCELLED (CANCELLED): the caller hung up before the prediction began.
-    - MALFORMED_MESSAGE (INVALID_ARGUMENT): the bytes are no message of the method's type, or hold more
-    fields than one can have.
-    - MESSAGE_MISSING (UNIMPLEMENTED): the caller sent no message.
-    - MESSAGE_OVERDUE (DEADLINE_EXCEEDED): the message, or the next one of a stream, did not come in the
-    time that the server gives it.
-    - UNKNOWN_METHOD (UNIMPLEMENTED): the server has no such method.
-    - INTERNAL (INTERNAL): a fault of the server. The message holds an id that is in the server's log.
+    Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
+    ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
     In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
     ignored.
