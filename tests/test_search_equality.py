@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     ParameterGrid,
@@ -25,8 +27,15 @@ from sklearn.model_selection import (
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from training.search import Data, Method, Problem, SharedGridSearchCV, linear, plan
-from training.search.recognition import CATEGORICAL
+from training.search import (
+    Data,
+    Method,
+    Problem,
+    SharedGridSearchCV,
+    SolverLimits,
+    plan,
+)
+from training.search.lightgbm_parameters import CATEGORICAL
 from training.search.scoring import rank
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
@@ -35,6 +44,8 @@ STRENGTHS = {"logisticregression__C": [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]}
 MIXED = {"classifier__C": STRENGTHS["logisticregression__C"]}
 N_NUMBERS = 8
 EXACT, OPTIMUM = 1e-12, 1e-6
+# Limits under which a small table is solved as a large one.
+LARGE = SolverLimits(max_newton_multiplications=0.0, min_sample_rows=200)
 
 Table = tuple[Any, NDArray[np.int64]]
 
@@ -66,7 +77,7 @@ def with_categories() -> Table:
 
 
 def with_codes() -> Table:
-    """Rows whose last two columns are codes of categories, of which folds lack some."""
+    """Rows whose last two columns are codes of categories; each fold lacks some of them."""
     X, _ = with_gaps()
     rng = np.random.default_rng(0)
     few = rng.choice([0.0, 1.0, 2.0, np.nan], len(X), p=[0.5, 0.3, 0.1, 0.1])
@@ -86,7 +97,7 @@ def sparse_rows() -> Table:
 
 
 def few_values() -> Table:
-    """Rows of which many are alike, so that many get the same score."""
+    """Many rows are alike, so many get the same score."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 3, size=(600, 3)).astype(float)
     return X, (X.sum(axis=1) + rng.normal(size=600) > 3).astype(np.int64)
@@ -106,7 +117,7 @@ def mixed_rows(*, is_sparse: bool, has_gaps: bool) -> Table:
 
 
 def mixed(before: Any, *, columns: Any = None, **params: Any) -> Pipeline:
-    """Return a logistic regression on rows of which only the first columns are prepared."""
+    """Return a logistic regression behind steps for the first columns only."""
     columns = slice(0, N_NUMBERS) if columns is None else columns
     preprocess = ColumnTransformer(
         [("numeric", before, columns)], remainder="passthrough", sparse_threshold=1.0
@@ -176,19 +187,22 @@ def compare(
     fallback: str = "",
     reference: Any = None,
     fit_params: Mapping[str, Any] | None = None,
+    solver_limits: SolverLimits | None = None,
     **options: Any,
 ) -> SharedGridSearchCV:
     """Search both ways and compare; return the shared search.
 
-    A search that is fitted as GridSearchCV does says so in the log, with a reason: `fallback` has
-    to be in it, and without a `fallback` there must be no such line.
+    A search that falls back to GridSearchCV logs a line with a reason. `fallback` has to be in it;
+    an empty `fallback` means that there is no such line.
     """
     options = {"scoring": "roc_auc", "cv": CV, "refit": False, **options}
     X, y = table
     given = fit_params or {}
     expected = GridSearchCV(reference or estimator, grid, **options).fit(X, y, **given)
 
-    search = SharedGridSearchCV(estimator, grid, n_jobs=2, **options)
+    search = SharedGridSearchCV(
+        estimator, grid, n_jobs=2, solver_limits=solver_limits, **options
+    )
     with listening() as lines:
         actual = search.fit(X, y, **given)
 
@@ -212,12 +226,10 @@ def compare(
 
 def methods(estimator: Any, grid: Any, table: Table) -> set[Method]:
     """Return how the candidates of a search are fitted."""
-    search = GridSearchCV(estimator, grid, scoring="roc_auc")
-    scorer, _ = search._get_scorers()
     splits = tuple(CV.split(np.zeros(len(table[1])), table[1]))
-    problem = Problem(estimator, tuple(ParameterGrid(grid)), scorer)
+    problem = Problem(estimator, tuple(ParameterGrid(grid)), get_scorer("roc_auc"))
     (shard,) = plan(problem, Data(*table, splits))
-    return {task.run.method for task in shard}
+    return {task.shared_fit.method for task in shard}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +248,7 @@ def methods(estimator: Any, grid: Any, table: Table) -> set[Method]:
         ("few values", "average_precision"),
     ],
 )
-def test_lightgbm_scores_are_grid_search_s(name: str, scoring: Any) -> None:
+def test_lightgbm_scores_equal_grid_search(name: str, scoring: Any) -> None:
     table = TABLES[name]()
 
     compare(lightgbm(), PREFIXES, table, EXACT, scoring=scoring)
@@ -245,7 +257,7 @@ def test_lightgbm_scores_are_grid_search_s(name: str, scoring: Any) -> None:
 
 
 @pytest.mark.parametrize("scoring", ["roc_auc_ovr", "accuracy", "neg_log_loss"])
-def test_lightgbm_scores_of_many_classes_are_grid_search_s(scoring: str) -> None:
+def test_lightgbm_scores_of_many_classes_equal_grid_search(scoring: str) -> None:
     grid = {"n_estimators": [2, 6], "num_leaves": [7]}
 
     table = TABLES["digits"]()
@@ -269,7 +281,9 @@ def test_lightgbm_scores_of_many_classes_are_grid_search_s(scoring: str) -> None
     ],
     ids=["drawn", "balanced", "weights", "rf", "extra", "saturated", "row-wise"],
 )
-def test_lightgbm_s_parameters_change_nothing_of_it(params: dict[str, Any]) -> None:
+def test_lightgbm_scores_equal_grid_search_under_many_parameters(
+    params: dict[str, Any],
+) -> None:
     table = TABLES["imbalanced"]()
 
     compare(lightgbm(**params), PREFIXES, table, EXACT)
@@ -391,7 +405,7 @@ def test_labels_may_be_words_and_folds_may_lack_a_class() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_may_differ_is_fitted_as_grid_search_does(
+def test_parameters_that_rule_out_prefixes_are_fitted_as_in_grid_search(
     params: dict[str, Any],
     grid: dict[str, Any],
     reason: str,
@@ -457,11 +471,8 @@ def test_gaps_are_filled_by_the_training_rows_of_each_fold(
 @pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("is_large", [False, True], ids=["few", "many"])
 def test_columns_pass_beside_those_that_are_scaled(
-    strategy: str, is_sparse: bool, is_large: bool, monkeypatch: pytest.MonkeyPatch
+    strategy: str, is_sparse: bool, is_large: bool
 ) -> None:
-    if is_large:
-        monkeypatch.setattr("training.search.linear.MAX_NEWTON_WORK", 0)
-        monkeypatch.setattr("training.search.linear.MIN_SAMPLE_ROWS", 200)
     table = mixed_rows(is_sparse=is_sparse, has_gaps=bool(strategy))
     before = preparing(is_sparse=is_sparse, strategy=strategy)
 
@@ -472,6 +483,7 @@ def test_columns_pass_beside_those_that_are_scaled(
         OPTIMUM,
         reference=mixed(before, tol=1e-10),
         scoring="neg_log_loss",
+        solver_limits=LARGE if is_large else None,
     )
 
     assert methods(mixed(before), MIXED, table) == {Method.JOINT}
@@ -517,8 +529,8 @@ def test_gaps_of_sparse_rows_are_filled_in_all_columns() -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"remainder": "drop"}, "does more than to prepare columns"),
-        ({"remainder": StandardScaler()}, "does more than to prepare columns"),
+        ({"remainder": "drop"}, "remainder='drop', not one and 'passthrough'"),
+        ({"remainder": StandardScaler()}, "remainder=StandardScaler()"),
         (
             {
                 "transformers": [
@@ -526,10 +538,13 @@ def test_gaps_of_sparse_rows_are_filled_in_all_columns() -> None:
                     ("b", StandardScaler(), slice(4, 8)),
                 ]
             },
-            "does more than to prepare columns",
+            "has 2 transformers",
         ),
-        ({"transformer_weights": {"numeric": 2.0}}, "weighs columns"),
-        ({"numeric": MinMaxScaler()}, "MinMaxScaler stands before"),
+        ({"transformer_weights": {"numeric": 2.0}}, "has transformer_weights"),
+        (
+            {"numeric": MinMaxScaler()},
+            "MinMaxScaler before LogisticRegression is neither",
+        ),
         ({"numeric": "drop"}, "drops columns"),
     ],
 )
@@ -555,7 +570,7 @@ def test_other_columns_than_the_first_are_fitted_as_grid_search_does(
         {"classifier__C": [0.1, 1.0]},
         table,
         EXACT,
-        fallback="other columns than the first",
+        fallback="not a slice from the first column on",
     )
 
 
@@ -630,7 +645,7 @@ def test_weights_of_another_step_are_fitted_as_grid_search_does() -> None:
         {"logisticregression__C": [0.1, 1.0]},
         table,
         EXACT,
-        fallback="fit is given parameters for its estimator",
+        fallback="fit takes parameters for its estimator",
         fit_params={"standardscaler__sample_weight": np.ones(len(table[1]))},
     )
 
@@ -652,14 +667,9 @@ def test_columns_far_from_zero_or_constant_in_a_fold_lose_no_digits() -> None:
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_many_rows_share_their_passes(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The way of large tables, on one that is small enough to test."""
-    monkeypatch.setattr("training.search.linear.MAX_NEWTON_WORK", 0)
-    monkeypatch.setattr("training.search.linear.MIN_SAMPLE_ROWS", 200)
-    if kind == "sparse":
-        monkeypatch.setattr("training.search.linear.MAX_METRIC_FEATURES", 10)
+def test_many_rows_share_their_passes(kind: str) -> None:
+    """The method for large tables, on one that is small enough to test."""
+    max_features = 10 if kind == "sparse" else LARGE.max_preconditioner_features
     scaler = StandardScaler(with_mean=kind == "dense")
 
     compare(
@@ -670,6 +680,7 @@ def test_many_rows_share_their_passes(
         reference=logistic(scaler, tol=1e-10),
         scoring="neg_log_loss",
         cv=ShuffleSplit(4, test_size=0.3, random_state=0),
+        solver_limits=replace(LARGE, max_preconditioner_features=max_features),
     )
 
 
@@ -693,28 +704,19 @@ def test_other_penalties_and_solvers_share_scaled_rows(params: dict[str, Any]) -
 
 
 def many_classes(n_classes: int, kind: str = "dense") -> Table:
-    """Return 1500 rows of eight columns, whose classes overlap and are of different size."""
+    """Return 1500 rows of eight columns; the classes overlap and differ in size."""
     rng = np.random.default_rng(n_classes)
-    X = rng.normal(size=(1500, 8)) * [1, 1e3, 1e-3, 1, 1, 1, 1, 1] + [
-        0,
-        0,
-        0,
-        50,
-        0,
-        0,
-        0,
-        0,
-    ]
+    X = rng.normal(size=(1500, 8)) * [1, 1e3, 1e-3, 1, 1, 1, 1, 1]
+    X[:, 3] += 50
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
-    scores = Z @ rng.normal(size=(8, n_classes)) - np.arange(n_classes) * (
-        3 / n_classes
-    )
-    y = (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    shift = np.arange(n_classes) * (3 / n_classes)
+    raw_scores = Z @ rng.normal(size=(8, n_classes)) - shift
+    y = (raw_scores + rng.gumbel(size=raw_scores.shape)).argmax(axis=1)
     if kind == "gaps":
         X[rng.random(X.shape) < 0.1] = np.nan
-    return (
-        sparse.csr_matrix(np.where(np.abs(Z) < 0.8, 0, X)) if kind == "sparse" else X
-    ), y
+    if kind == "sparse":
+        return sparse.csr_matrix(np.where(np.abs(Z) < 0.8, 0, X)), y
+    return X, y
 
 
 @pytest.mark.parametrize("scoring", ["neg_log_loss", "roc_auc_ovr", "accuracy"])
@@ -751,12 +753,8 @@ def test_six_classes_and_weights_are_at_their_optimum() -> None:
     )
 
 
-def test_classes_of_many_columns_are_at_their_optimum(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_classes_of_many_columns_are_at_their_optimum() -> None:
     """Without the matrix of all parameters, which would be too large."""
-    monkeypatch.setattr(linear, "MAX_METRIC_PARAMETERS", 10)
-
     compare(
         logistic(),
         STRENGTHS,
@@ -764,10 +762,11 @@ def test_classes_of_many_columns_are_at_their_optimum(
         OPTIMUM,
         reference=logistic(tol=1e-10),
         scoring="neg_log_loss",
+        solver_limits=SolverLimits(max_preconditioner_parameters=10),
     )
 
 
-def test_many_classes_and_few_rows_go_to_scikit_learn_s_own_solver() -> None:
+def test_many_classes_and_few_rows_use_the_solver_of_scikit_learn() -> None:
     grid = {"logisticregression__C": [0.1, 1.0]}
     table = TABLES["digits"]()
 
@@ -795,12 +794,20 @@ def test_the_solver_of_scikit_learn_gives_its_bits(n_classes: int) -> None:
 @pytest.mark.parametrize(
     ("table", "estimator", "reason"),
     [
-        ("gaps", logistic(SimpleImputer(strategy="most_frequent")), "a way of its own"),
-        ("imbalanced", logistic(SimpleImputer()), "SimpleImputer stands before"),
+        (
+            "gaps",
+            logistic(SimpleImputer(strategy="most_frequent")),
+            "more than fill nan by a mean or a median",
+        ),
+        (
+            "imbalanced",
+            logistic(SimpleImputer()),
+            "SimpleImputer before LogisticRegression is neither",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_stands_before_and_is_unknown_is_fitted_as_grid_search_does(
+def test_unknown_steps_before_are_fitted_as_in_grid_search(
     table: str, estimator: Any, reason: str
 ) -> None:
     grid = {"logisticregression__C": [0.1, 1.0]}
@@ -808,7 +815,7 @@ def test_what_stands_before_and_is_unknown_is_fitted_as_grid_search_does(
     compare(estimator, grid, TABLES[table](), EXACT, fallback=reason)
 
 
-def test_of_ties_the_smallest_C_is_best() -> None:
+def test_the_smallest_C_wins_a_tie() -> None:
     X = np.vstack((np.full((30, 1), -1.0), np.full((30, 1), 1.0)))
     y = np.repeat([0, 1], 30)
     grid = {"logisticregression__C": [10.0, 0.1, 1.0]}

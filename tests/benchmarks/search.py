@@ -25,8 +25,13 @@ from support import ROOT
 
 PLOT = ROOT / "docs" / "search_scaling.svg"
 HEADER = (
-    *("method", "wall s", "times ours", "CPU / (wall x cores)"),
-    *("peak memory growth", "CV score", "hold-out score"),
+    "method",
+    "wall s",
+    "times ours",
+    "CPU / (wall x cores)",
+    "peak memory growth",
+    "CV score",
+    "hold-out score",
 )
 N_ROWS = (10_000, 100_000, 1_000_000)
 N_FEATURES = 28
