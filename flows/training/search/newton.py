@@ -41,11 +41,11 @@ class Loss(Protocol):
         ...
 
     def evaluate(self, theta: Floats, penalty: Floats) -> float:
-        """Return the penalised loss."""
+        """Return the penalised loss at theta, shape (n_parameters,)."""
         ...
 
     def derive(self, theta: Floats, penalty: Floats) -> tuple[Floats, Floats]:
-        """Return the gradient and the Hessian of the penalised loss."""
+        """Return gradient and Hessian: (n_parameters,) and (n_parameters, n_parameters)."""
         ...
 
 

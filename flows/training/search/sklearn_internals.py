@@ -177,7 +177,7 @@ def make_splitter(search: GridSearchCV, y: Any) -> Any:
 
 
 def route_params(search: GridSearchCV, X: Any, params: Mapping[str, Any]) -> Any:
-    """Return the keyword arguments of `fit`, by who takes them.
+    """Return the keyword arguments of `fit`, by the object that takes them.
 
     Parameters
     ----------
