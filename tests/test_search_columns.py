@@ -91,7 +91,7 @@ def test_columns_that_pass_have_the_bits_of_scikit_learn(
         ({"numeric": "drop"}, "drops columns"),
     ],
 )
-def test_other_transformers_of_columns_are_fitted_as_grid_search_does(
+def test_other_transformers_of_columns_are_fitted_as_in_grid_search(
     params: dict[str, Any], reason: str
 ) -> None:
     table = mixed_rows(is_sparse=False, has_gaps=False)
@@ -102,7 +102,7 @@ def test_other_transformers_of_columns_are_fitted_as_grid_search_does(
 
 
 @pytest.mark.parametrize("columns", [slice(1, 8), slice(0, 8, 2), [0, 1, 2]], ids=str)
-def test_other_columns_than_the_first_are_fitted_as_grid_search_does(
+def test_other_columns_than_the_first_are_fitted_as_in_grid_search(
     columns: Any,
 ) -> None:
     table = mixed_rows(is_sparse=False, has_gaps=False)

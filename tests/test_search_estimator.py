@@ -116,7 +116,7 @@ def test_an_unknown_search_is_left_to_grid_search(
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_another_estimator_is_fitted_as_grid_search_does() -> None:
+def test_another_estimator_is_fitted_as_in_grid_search() -> None:
     expected = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}).fit(X, Y)
 
     actual = SharedGridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}).fit(X, Y)
@@ -140,7 +140,7 @@ def test_a_candidate_that_fails_fails_as_in_grid_search() -> None:
     assert np.isnan(actual.cv_results_[key]).tolist() == [True, False] * 2
 
 
-def test_a_search_of_failures_only_raises_as_grid_search_does() -> None:
+def test_a_search_of_failures_only_raises_as_in_grid_search() -> None:
     with pytest.raises(ValueError, match="All the 5 fits failed"):
         SharedGridSearchCV(TREES, {"num_leaves": [1]}).fit(X, Y)
 

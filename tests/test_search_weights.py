@@ -107,7 +107,7 @@ def test_sample_weights_reach_the_classifier_of_a_pipeline(
     assert find_methods(estimator, grid, table) == {method}
 
 
-def test_weights_of_another_step_are_fitted_as_grid_search_does() -> None:
+def test_weights_of_another_step_are_fitted_as_in_grid_search() -> None:
     table = TABLES["imbalanced"]()
 
     compare(
