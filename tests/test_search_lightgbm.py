@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from training.search import Method
+from training.search import Method, SharedGridSearchCV
 from training.search.lightgbm_parameters import CATEGORICAL
 from training.search.scoring import rank
 
@@ -174,6 +174,17 @@ def test_parameters_that_rule_out_prefixes_are_fitted_as_in_grid_search(
     compare(lightgbm(**params), grid, table, EXACT, fallback=reason)
 
     assert Method.PLAIN in find_methods(lightgbm(**params), grid, table)
+
+
+def test_the_first_candidate_wins_a_tie() -> None:
+    # A tree of depth 2 has 4 leaves at most, so the scores are equal.
+    grid = {"n_estimators": [5], "max_depth": [2], "num_leaves": [31, 4]}
+    X, y = TABLES["breast_cancer"]()
+
+    search = SharedGridSearchCV(lightgbm(), grid, scoring="roc_auc", cv=CV).fit(X, y)
+
+    assert len(set(search.cv_results_["mean_test_score"])) == 1
+    assert search.best_params_["num_leaves"] == 31
 
 
 def test_ranks_tell_equal_values_apart_by_the_second() -> None:

@@ -227,11 +227,17 @@ def test_unknown_steps_before_are_fitted_as_in_grid_search(
     compare(estimator, grid, TABLES[table](), EXACT, fallback=reason)
 
 
-def test_the_smallest_C_wins_a_tie() -> None:
+def test_the_smallest_C_wins_a_tie_and_of_equal_C_the_first() -> None:
     X = np.vstack((np.full((30, 1), -1.0), np.full((30, 1), 1.0)))
     y = np.repeat([0, 1], 30)
-    grid = {"logisticregression__C": [10.0, 0.1, 1.0]}
+    grid = {
+        "logisticregression__C": [10.0, 0.1, 1.0],
+        "logisticregression__class_weight": ["balanced", None],
+    }
 
     search = SharedGridSearchCV(logistic(), grid, scoring="roc_auc", cv=CV).fit(X, y)
 
-    assert search.best_params_ == {"logisticregression__C": 0.1}
+    assert search.best_params_ == {
+        "logisticregression__C": 0.1,
+        "logisticregression__class_weight": "balanced",
+    }
