@@ -47,7 +47,9 @@ def test_only_one_module_uses_private_parts_of_grpcio(path: Path) -> None:
     assert not uses or path.name == "grpcio_internals.py"
 
 
-@pytest.mark.parametrize("package", ["prediction", "grpc_server.model"])
+@pytest.mark.parametrize(
+    "package", ["prediction", "grpc_server.model", "training.search"]
+)
 def test_the_door_of_a_package_is_sorted_and_complete(package: str) -> None:
     module = importlib.import_module(package)
 

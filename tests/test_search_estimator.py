@@ -1,4 +1,4 @@
-"""SharedGridSearchCV where GridSearchCV is: its surface, its errors, its refit."""
+"""SharedGridSearchCV in the place of GridSearchCV: its interface, its errors, its refit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ def run_checks(search: type[GridSearchCV], estimator: Any, grid: Any) -> dict[st
     [(TREES, TREE_GRID), (LINE, LINE_GRID)],
     ids=["LightGBM", "logistic regression"],
 )
-def test_scikit_learn_s_checks_pass_wherever_they_pass_for_grid_search(
+def test_scikit_learn_checks_pass_wherever_grid_search_passes_them(
     estimator: Any, grid: Any
 ) -> None:
     expected = run_checks(GridSearchCV, estimator, grid)
@@ -97,15 +97,15 @@ def score_by_hand(estimator: Any, X: Any, y: Any) -> float:
     [
         (
             lambda: SharedGridSearchCV(TREES, TREE_GRID, scoring=score_by_hand),
-            "the scorer looks at more than predictions",
+            "the scorer uses more than predictions",
         ),
         (
             lambda: SharedGridSearchCV(TREES, TREE_GRID, return_train_score=True),
-            "training rows are to be scored",
+            "return_train_score is set",
         ),
     ],
 )
-def test_what_the_library_does_not_know_is_searched_by_grid_search(
+def test_an_unknown_search_is_left_to_grid_search(
     make: Callable[[], Any], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -116,7 +116,7 @@ def test_what_the_library_does_not_know_is_searched_by_grid_search(
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_another_estimator_is_fitted_as_grid_search_does() -> None:
+def test_another_estimator_is_fitted_as_in_grid_search() -> None:
     expected = GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}).fit(X, Y)
 
     actual = SharedGridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}).fit(X, Y)
@@ -140,12 +140,12 @@ def test_a_candidate_that_fails_fails_as_in_grid_search() -> None:
     assert np.isnan(actual.cv_results_[key]).tolist() == [True, False] * 2
 
 
-def test_a_search_of_failures_only_raises_as_grid_search_does() -> None:
+def test_a_search_of_failures_only_raises_as_in_grid_search() -> None:
     with pytest.raises(ValueError, match="All the 5 fits failed"):
         SharedGridSearchCV(TREES, {"num_leaves": [1]}).fit(X, Y)
 
 
-def test_errors_are_raised_if_they_are_to_be() -> None:
+def test_a_fit_that_fails_raises_if_error_score_says_so() -> None:
     search = SharedGridSearchCV(TREES, {"num_leaves": [1]}, error_score="raise")
 
     with pytest.raises(Exception, match="num_leaves"):
@@ -159,11 +159,15 @@ def test_errors_are_raised_if_they_are_to_be() -> None:
         ({"logisticregression__c": [1]}, "Invalid parameter 'c'"),
     ],
 )
-def test_a_bad_grid_is_told_in_scikit_learn_s_words(grid: Any, message: str) -> None:
+def test_an_invalid_grid_raises_what_scikit_learn_raises(
+    grid: Any, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         SharedGridSearchCV(LINE, grid).fit(X, Y)
 
 
 def test_an_unknown_solver_is_named() -> None:
-    with pytest.raises(ValueError, match="solver is 'fast'; it has to be one of joint"):
+    with pytest.raises(
+        ValueError, match="solver is 'fast'; set it to 'joint' or 'scikit-learn'"
+    ):
         SharedGridSearchCV(LINE, LINE_GRID, solver="fast").fit(X, Y)

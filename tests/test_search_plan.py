@@ -1,4 +1,4 @@
-"""Shards hold each fit once, are of equal cost, and give the same rows in whatever way they run."""
+"""Shards hold each fit once, have equal cost, and give the same scores however they run."""
 
 import threading
 from typing import Any
@@ -14,8 +14,8 @@ from training.search import (
     Data,
     Method,
     Problem,
-    Row,
-    Run,
+    SharedFit,
+    SplitScore,
     Task,
     find_left_out,
     merge,
@@ -39,16 +39,16 @@ PROBLEM = make_problem(
 )
 
 
-def without_times(rows: tuple[Row, ...]) -> list[tuple[int, int, float]]:
-    return [(row.candidate, row.split, row.test_scores) for row in rows]
+def without_times(scores: tuple[SplitScore, ...]) -> list[tuple[int, int, float]]:
+    return [(score.candidate, score.split, score.test_scores) for score in scores]
 
 
-def test_prefixes_share_a_run_and_so_do_leaves_that_the_depth_has_no_room_for() -> None:
+def test_prefixes_share_a_fit_and_so_do_leaves_beyond_the_depth() -> None:
     problem = make_problem(n_estimators=[5, 10], num_leaves=[4, 15, 31], max_depth=[2])
 
     (shard,) = plan(problem, DATA)
 
-    assert [(task.run.candidates, task.split) for task in shard] == [
+    assert [(task.shared_fit.candidates, task.split) for task in shard] == [
         ((0, 1, 2, 3, 4, 5), split) for split in range(3)
     ]
 
@@ -67,7 +67,7 @@ def test_shards_are_cut_by_split_first_and_begin_with_the_longest() -> None:
     shards = plan(PROBLEM, DATA, 3)
 
     for split, shard in enumerate(shards):
-        costs = [task.run.cost for task in shard]
+        costs = [task.shared_fit.cost for task in shard]
         assert {task.split for task in shard} == {split}
         assert costs == sorted(costs, reverse=True)
 
@@ -75,81 +75,82 @@ def test_shards_are_cut_by_split_first_and_begin_with_the_longest() -> None:
 def test_shards_differ_in_cost_by_no_more_than_a_task() -> None:
     costs = [1.0, 5.0, 2.0, 2.0, 7.0, 1.0, 3.0, 3.0, 4.0]
     tasks = [
-        Task(Run(Method.BOOSTING, (number,), cost), 0)
+        Task(SharedFit(Method.BOOSTING, (number,), cost), 0)
         for number, cost in enumerate(costs)
     ]
 
     shards = cut(tasks, 4)
 
-    totals = [sum(task.run.cost for task in shard) for shard in shards]
+    totals = [sum(task.shared_fit.cost for task in shard) for shard in shards]
     assert max(totals) - min(totals) <= max(costs)
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("n_shards", [1, 4])
-def test_rows_are_the_same_to_the_last_bit(n_threads: int, n_shards: int) -> None:
+def test_scores_are_the_same_to_the_last_bit(n_threads: int, n_shards: int) -> None:
     expected = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0])
 
-    rows = [
-        row
+    scores = [
+        score
         for shard in plan(PROBLEM, DATA, n_shards)
-        for row in run_shard(PROBLEM, DATA, shard, n_threads=n_threads)
+        for score in run_shard(PROBLEM, DATA, shard, n_threads=n_threads)
     ]
 
-    ordered = tuple(sorted(rows, key=lambda row: (row.candidate, row.split)))
+    ordered = tuple(sorted(scores, key=lambda score: (score.candidate, score.split)))
     assert without_times(ordered) == without_times(expected)
 
 
 def test_both_layouts_of_histograms_give_the_same_bits() -> None:
-    scores = []
+    by_layout = []
     for layout in ("force_col_wise", "force_row_wise"):
         problem = make_problem(n_estimators=[30], num_leaves=[15], **{layout: [True]})
-        rows = run_shard(problem, DATA, plan(problem, DATA)[0])
-        scores.append(without_times(rows))
+        scores = run_shard(problem, DATA, plan(problem, DATA)[0])
+        by_layout.append(without_times(scores))
 
-    assert scores[0] == scores[1]
+    assert by_layout[0] == by_layout[1]
 
 
-def test_rows_are_emitted_one_at_a_time_as_they_come() -> None:
-    emitted: list[Row] = []
+def test_scores_are_emitted_one_at_a_time_as_they_come() -> None:
+    emitted: list[SplitScore] = []
     at_once = threading.Lock()
 
-    def emit(row: Row) -> None:
+    def emit(score: SplitScore) -> None:
         assert at_once.acquire(blocking=False)
-        emitted.append(row)
+        emitted.append(score)
         at_once.release()
 
-    rows = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0], n_threads=4, emit=emit)
+    scores = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0], n_threads=4, emit=emit)
 
-    assert len(emitted) == len(rows) == len(PROBLEM.candidates) * 3
-    assert set(map(id, emitted)) == set(map(id, rows))
+    assert len(emitted) == len(scores) == len(PROBLEM.candidates) * 3
+    assert set(map(id, emitted)) == set(map(id, scores))
 
 
 def test_a_search_that_is_stopped_keeps_the_candidates_that_are_finished() -> None:
-    n_rows = 20
-    emitted: list[Row] = []
+    n_scores = 20
+    emitted: list[SplitScore] = []
 
-    rows = run_shard(
+    scores = run_shard(
         PROBLEM,
         DATA,
         plan(PROBLEM, DATA)[0],
         emit=emitted.append,
-        should_stop=lambda: len(emitted) >= n_rows,
+        should_stop=lambda: len(emitted) >= n_scores,
     )
 
-    left_out = find_left_out(PROBLEM, 3, rows)
+    left_out = find_left_out(PROBLEM, 3, scores)
     with pytest.warns(UserWarning, match="non-finite"):
-        scores = merge(PROBLEM, 3, rows)["mean_test_score"]
-    assert np.flatnonzero(np.isnan(scores)).tolist() == left_out
+        means = merge(PROBLEM, 3, scores)["mean_test_score"]
+    assert np.flatnonzero(np.isnan(means)).tolist() == left_out
     assert 0 < len(left_out) < len(PROBLEM.candidates)
     whole = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0])
-    assert set(without_times(rows)) <= set(without_times(whole))
+    assert set(without_times(scores)) <= set(without_times(whole))
 
 
-def test_merging_takes_rows_in_any_order_and_twice() -> None:
-    rows = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0])
+def test_merging_takes_scores_in_any_order_and_twice() -> None:
+    scores = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0])
 
-    once, twice = merge(PROBLEM, 3, rows), merge(PROBLEM, 3, rows[::-1] + rows)
+    once = merge(PROBLEM, 3, scores)
+    twice = merge(PROBLEM, 3, scores[::-1] + scores)
 
     for key in once:
         assert list(once[key]) == list(twice[key])

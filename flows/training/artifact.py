@@ -30,7 +30,7 @@ from training.families import (
 )
 from training.final_model import FinalModel
 from training.schema import Feature, Kind, Schema
-from training.search.preparation import steps_of
+from training.search.pipeline_steps import steps_of
 
 MAX_GOLDEN_EXAMPLES = 32
 # How close the message's own formula has to come to scikit-learn's answer.

@@ -27,7 +27,7 @@ from training.search import (
     Meter,
     Problem,
     Progress,
-    Row,
+    SplitScore,
     break_ties,
     find_left_out,
     merge,
@@ -167,7 +167,7 @@ class ShardResult:
 
     Parameters
     ----------
-    rows : tuple of Row
+    rows : tuple of SplitScore
         Scores by candidate and split.
     n_not_converged : int
         Fits whose solver gave up.
@@ -175,7 +175,7 @@ class ShardResult:
         Why a fit could not be scored; empty if all could.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SplitScore, ...]
     n_not_converged: int
     scoring_failure: str
 

@@ -25,24 +25,33 @@ from support import ROOT
 
 PLOT = ROOT / "docs" / "search_scaling.svg"
 HEADER = (
-    *("method", "wall s", "times ours", "CPU / (wall x cores)"),
-    *("peak memory growth", "CV score", "hold-out score"),
+    "method",
+    "wall s",
+    "times ours",
+    "CPU / (wall x cores)",
+    "peak memory growth",
+    "CV score",
+    "hold-out score",
 )
 N_ROWS = (10_000, 100_000, 1_000_000)
 N_FEATURES = 28
 
 
 def main() -> None:
-    """Compare and scale, as the command line says."""
+    """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="cases that have these letters")
+    parser.add_argument(
+        "--only", default="", help="compare only the cases whose name has this text"
+    )
     parser.add_argument(
         "--max-seconds",
         type=float,
         default=1200,
-        help="after which a method is stopped",
+        help="seconds after which a method is stopped",
     )
-    parser.add_argument("--no-scaling", action="store_true", help="compare only")
+    parser.add_argument(
+        "--no-scaling", action="store_true", help="compare, without measuring growth"
+    )
     arguments = parser.parse_args()
     for name in CASES:
         if arguments.only in name:
@@ -52,7 +61,7 @@ def main() -> None:
 
 
 def compare(name: str, max_seconds: float) -> None:
-    """Print a table with a line for each method."""
+    """Print a table of one case, with a line for each method."""
     ours = run_method(name, "shared", 0, max_seconds)
     assert ours is not None, "the search itself was stopped"
     rows = [describe("shared", ours, ours["wall_seconds"])]
@@ -89,7 +98,7 @@ def run_method(
 def describe(
     method: str, result: Mapping[str, float], our_seconds: float
 ) -> tuple[str, ...]:
-    """Return the cells of a method."""
+    """Return the cells of a method's line."""
     wall = result["wall_seconds"]
     return (
         method,
@@ -103,7 +112,7 @@ def describe(
 
 
 def scale() -> None:
-    """Print and plot how the time of LightGBM's search grows, one thing changed at a time."""
+    """Print and plot how the time of LightGBM's search grows; one quantity varies at a time."""
     rows = list(measure_growth())
     header = ("what changes", "value", "seconds", "seconds of the longest shard")
     print_table("LightGBM's search, 28 columns, 50 trees", header, rows)
@@ -111,7 +120,7 @@ def scale() -> None:
 
 
 def measure_growth() -> Iterator[tuple[str, int, float, float]]:
-    """Yield what changes, its value, and the seconds that it takes."""
+    """Yield the quantity that varies, its value, and the seconds of all shards and the longest."""
     middle = {"rows": 100_000, "candidates": 10, "folds": 3, "shards": 1}
     changes: Mapping[str, tuple[int, ...]] = {
         "rows": N_ROWS,
@@ -147,7 +156,7 @@ def time_search(
 
 
 def draw(rows: list[tuple[str, int, float, float]]) -> None:
-    """Plot the seconds, a picture for each thing that changes."""
+    """Plot the seconds, with a picture for each quantity that varies."""
     matplotlib.use("svg")
     # The same picture for the same figures: no random names, no date.
     matplotlib.rcParams["svg.hashsalt"] = "search"

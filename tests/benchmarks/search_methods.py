@@ -48,7 +48,7 @@ STRENGTHS: Grid = {"classifier__C": [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0]}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is searched: a table, a grid and a number of folds."""
+    """A table, a grid and a number of folds."""
 
     table: str
     grid: Grid
@@ -56,12 +56,12 @@ class Case:
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is for logistic regression."""
+        """Whether the case is one of logistic regression."""
         return self.grid is STRENGTHS
 
     @property
     def methods(self) -> list[str]:
-        """Return what it is searched by, the shared search first."""
+        """Return the names of the methods, the shared search first."""
         return [name for name in METHODS if self.is_linear or name != TO_THE_OPTIMUM]
 
 
@@ -76,32 +76,33 @@ CASES: Mapping[str, Case] = {
     "LR, sparse 100k x 1000, 7": Case("sparse", STRENGTHS, 5),
     "LR, 5 classes, 100k x 50, 7": Case("classes", STRENGTHS, 5),
 }
-# The method that goes as far as the shared search does; for logistic regression only.
+# The method that stops where the shared search does; for logistic regression only.
 TO_THE_OPTIMUM = "GridSearchCV, tol=1e-10"
 
 
 def make_table(name: str) -> tuple[Any, NDArray[np.int64]]:
-    """Return rows and labels; those of a given size are drawn, with interactions and noise."""
+    """Return rows and labels; a name with a size gives random rows with interactions and noise."""
     if name == "breast_cancer":
         X, y = load_breast_cancer(return_X_y=True)
         return X, y
     rng = np.random.default_rng(0)
     if name == "classes":
         X = rng.normal(size=(100_000, 50))
-        scores = X @ rng.normal(size=(50, 5)) / 5
-        return X, (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
+        raw_scores = X @ rng.normal(size=(50, 5)) / 5
+        return X, (raw_scores + rng.gumbel(size=raw_scores.shape)).argmax(axis=1)
     if name == "sparse":
         X = sparse.random(100_000, 1000, 0.02, format="csr", random_state=0)
-        margin = X @ rng.normal(size=1000)
-        return X, (margin + rng.normal(size=len(margin)) * 2 > 0).astype(np.int64)
+        raw_scores = X @ rng.normal(size=1000)
+        noise = rng.normal(size=len(raw_scores)) * 2
+        return X, (raw_scores + noise > 0).astype(np.int64)
     n_rows, n_features = map(int, name.split("x"))
     X = rng.normal(size=(n_rows, n_features))
-    margin = X[:, :8] @ rng.normal(size=8) + X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2])
-    return X, (margin + rng.logistic(size=n_rows) * 2 > 0).astype(np.int64)
+    raw_scores = X[:, :8] @ rng.normal(size=8) + X[:, 0] * X[:, 1] + np.sin(2 * X[:, 2])
+    return X, (raw_scores + rng.logistic(size=n_rows) * 2 > 0).astype(np.int64)
 
 
 def make_estimator(case: Case, n_jobs: int | None) -> Any:
-    """Return what is searched; LightGBM with so many threads."""
+    """Return the estimator of a case; `n_jobs` is LightGBM's number of threads."""
     if not case.is_linear:
         return LGBMClassifier(random_state=0, verbose=-1, n_jobs=n_jobs)
     scaler = StandardScaler(with_mean=case.table != "sparse")
@@ -118,7 +119,7 @@ def search_shared(case: Case, X: Any, y: Any, seconds: float) -> Any:
 
 
 def search_default(case: Case, X: Any, y: Any, seconds: float) -> Any:
-    """Search by GridSearchCV as most people write it."""
+    """Search by GridSearchCV with the defaults of LightGBM."""
     estimator = make_estimator(case, None)
     return GridSearchCV(estimator, dict(case.grid), n_jobs=-1, **options(case)).fit(
         X, y
@@ -134,7 +135,7 @@ def search_configured(case: Case, X: Any, y: Any, seconds: float) -> Any:
 
 
 def search_to_the_optimum(case: Case, X: Any, y: Any, seconds: float) -> Any:
-    """Search by GridSearchCV, as configured, to the optimum that the shared search finds."""
+    """Search by GridSearchCV with a worker for each core, to the optimum."""
     estimator = make_estimator(case, 1).set_params(
         classifier__tol=1e-10, classifier__max_iter=100_000
     )
@@ -161,7 +162,7 @@ def search_halving(case: Case, X: Any, y: Any, seconds: float) -> Any:
 
 
 def search_optuna(case: Case, X: Any, y: Any, seconds: float) -> Any:
-    """Search by Optuna's default sampler on the values of the grid, for so many seconds."""
+    """Search by Optuna's default sampler on the values of the grid, until the time is over."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -196,7 +197,7 @@ METHODS: Mapping[str, Callable[[Case, Any, Any, float], Any]] = {
 
 
 def options(case: Case) -> dict[str, Any]:
-    """Return what all methods have in common."""
+    """Return the parameters that all methods share."""
     cv = StratifiedKFold(case.n_folds, shuffle=True, random_state=0)
     scoring = "roc_auc_ovr" if case.table == "classes" else "roc_auc"
     return {"scoring": scoring, "cv": cv, "refit": False}
@@ -215,7 +216,7 @@ def read_memory(pid: int) -> int:
 
 
 class Peak:
-    """Looks at the memory again and again, in a thread, while a block runs."""
+    """The peak of the memory while a block runs, measured in a thread."""
 
     def __init__(self) -> None:
         self.growth_bytes = 0
@@ -238,7 +239,7 @@ class Peak:
 
 
 def count_cpu_seconds(pid: int) -> float:
-    """Return the processor time of a process and its children, those that ended among them."""
+    """Return the processor time of a process and its children, including those that ended."""
     try:
         # After the name, which may hold spaces, the state is field 3; see proc(5).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -252,7 +253,7 @@ def count_cpu_seconds(pid: int) -> float:
 
 
 def measure(name: str, method: str, seconds: float) -> dict[str, float]:
-    """Search, and score the best candidate on rows that no search saw."""
+    """Search, and score the best candidate on held-out rows."""
     case = CASES[name]
     X, y = make_table(case.table)
     numbers, held = train_test_split(np.arange(len(y)), test_size=0.2, random_state=0)

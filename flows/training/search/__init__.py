@@ -1,7 +1,8 @@
-"""What GridSearchCV returns, with the work that candidates have in common done once.
+"""GridSearchCV's results, with the work that candidates have in common done once.
 
-`plan` divides a search into shards, `run_shard` fits and scores one, `merge` makes `cv_results_` of
-their rows; `SharedGridSearchCV` is all three with the surface of scikit-learn.
+`plan` divides a search into shards, `run_shard` fits and scores the candidates of one, and `merge`
+makes `cv_results_` of all scores. `SharedGridSearchCV` does all three, with the interface of
+scikit-learn.
 """
 
 from training.search.estimator import SharedGridSearchCV
@@ -9,7 +10,16 @@ from training.search.merging import break_ties, find_left_out, merge
 from training.search.planning import plan
 from training.search.progress import Meter, Progress
 from training.search.running import run_shard
-from training.search.values import Data, Method, Problem, Row, Run, Shard, Task
+from training.search.values import (
+    Data,
+    Method,
+    Problem,
+    Shard,
+    SharedFit,
+    SolverLimits,
+    SplitScore,
+    Task,
+)
 
 __all__ = [
     "Data",
@@ -17,10 +27,11 @@ __all__ = [
     "Method",
     "Problem",
     "Progress",
-    "Row",
-    "Run",
     "Shard",
+    "SharedFit",
     "SharedGridSearchCV",
+    "SolverLimits",
+    "SplitScore",
     "Task",
     "break_ties",
     "find_left_out",

@@ -10,16 +10,30 @@ import pandas as pd
 from joblib import effective_n_jobs
 from scipy.sparse import issparse
 from sklearn import get_config
-from sklearn.base import clone, is_classifier
-from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 from sklearn.utils import indexable
-from sklearn.utils.validation import _check_method_params
 
 from training.search.merging import break_ties, merge
 from training.search.planning import plan
-from training.search.recognition import name_weight, set_up
+from training.search.recognition import make_estimator, name_sample_weight
 from training.search.running import run_shard
-from training.search.values import JOINT, SAMPLE_WEIGHT, SOLVERS, Data, Problem, Row
+from training.search.sklearn_internals import (
+    make_scorers,
+    make_splitter,
+    route_params,
+    select_best_index,
+    unwrap_scorer,
+)
+from training.search.values import (
+    JOINT,
+    SAMPLE_WEIGHT,
+    SOLVERS,
+    Data,
+    Problem,
+    SolverLimits,
+    SplitScore,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +41,19 @@ logger = logging.getLogger(__name__)
 class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
     """GridSearchCV for LGBMClassifier and LogisticRegression, several times faster.
 
-    Takes and returns what GridSearchCV does. Candidates for which that cannot be promised are
-    fitted the way GridSearchCV fits them; the log says why.
+    It takes and returns what GridSearchCV does. Candidates that it cannot share are fitted as
+    GridSearchCV fits them, and the log says why.
 
     Parameters
     ----------
     estimator, param_grid, scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, \
     return_train_score
-        As in GridSearchCV; `n_jobs` is a number of threads, each fit takes one.
+        As in GridSearchCV. `n_jobs` is a number of threads; each fit takes one.
     solver : {"joint", "scikit-learn"}, default="joint"
-        How logistic regressions of two classes with an l2 penalty are solved: all together and to
-        the optimum, or by scikit-learn's own solver, to the last bit.
+        "joint" solves logistic regressions with an l2 penalty together, each to its optimum.
+        "scikit-learn" solves each by scikit-learn's own solver, with the same bits.
+    solver_limits : SolverLimits, optional
+        Sizes at which the joint solver changes its method; None means `SolverLimits()`.
     """
 
     def __init__(
@@ -54,6 +70,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
         error_score: Any = np.nan,
         return_train_score: bool = False,
         solver: str = JOINT,
+        solver_limits: SolverLimits | None = None,
     ) -> None:
         super().__init__(
             estimator,
@@ -68,9 +85,24 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
             return_train_score=return_train_score,
         )
         self.solver = solver
+        self.solver_limits = solver_limits
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> "SharedGridSearchCV":
-        """Search, and refit the best; parameters as in GridSearchCV.
+        """Search, and refit the best candidate.
+
+        Parameters
+        ----------
+        X : ndarray, sparse matrix or DataFrame, shape (n_rows, n_features)
+            Features; never changed.
+        y : array-like of shape (n_rows,)
+            Class labels.
+        **params : dict
+            As in GridSearchCV.
+
+        Returns
+        -------
+        SharedGridSearchCV
+            Itself, fitted.
 
         Raises
         ------
@@ -79,7 +111,7 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
         """
         if self.solver not in SOLVERS:
             raise ValueError(
-                f"solver is {self.solver!r}; it has to be one of {', '.join(SOLVERS)}"
+                f"solver is {self.solver!r}; set it to {' or '.join(map(repr, SOLVERS))}"
             )
         reason = self._find_objection(X, y, params) or self._find_fault()
         if reason:
@@ -90,88 +122,94 @@ class SharedGridSearchCV(GridSearchCV):  # type: ignore[misc]  # untyped
         return self
 
     def _find_objection(self, X: Any, y: Any, params: Mapping[str, Any]) -> str:
-        """Say why nothing can be shared at all; empty if there is no reason."""
+        """Return why no candidate can share a fit; empty if some may."""
         is_table = isinstance(X, pd.DataFrame)
         is_array = isinstance(X, np.ndarray) and X.dtype.kind in "fiub"
         if not (is_table or is_array or issparse(X)) or X.ndim != 2 or 0 in X.shape:
-            return "the rows are no table, array or sparse matrix with numbers"
+            return "X is no DataFrame, sparse matrix or array of numbers with rows and columns"
         if not isinstance(y, np.ndarray | pd.Series | list) or np.ndim(y) != 1:
-            return "the labels are not a list of one label each"
-        if set(params) - {SAMPLE_WEIGHT, "groups", name_weight(self.estimator)}:
-            return "fit is given parameters for its estimator"
+            return "y is not a list of labels"
+        if set(params) - {
+            SAMPLE_WEIGHT,
+            "groups",
+            name_sample_weight(self.estimator),
+        }:
+            return "fit takes parameters for its estimator"
         if self.return_train_score:
-            return "training rows are to be scored"
+            return "return_train_score is set"
         if get_config()["enable_metadata_routing"]:
             return "metadata routing is on"
         if self.verbose > 1:
-            return "each fit is to be told of"
+            return f"verbose is {self.verbose}, so each fit is printed"
         return ""
 
     def _find_fault(self) -> str:
-        """Say why the candidates cannot even be looked at; empty if they can."""
+        """Return why the search cannot begin; empty if it can."""
         try:
-            scorers, _ = self._get_scorers()
-            candidates = tuple(ParameterGrid(self.param_grid))
-            set_up(Problem(self.estimator, candidates, scorers), 0)
+            problem, _ = self._make_problem()
+            make_estimator(problem, 0)
         except (ValueError, TypeError, AttributeError, IndexError):
-            # GridSearchCV tells what is wrong, in its own words.
-            return "the parameters are no good"
+            # GridSearchCV raises its own error for them.
+            return "a parameter is invalid"
         return ""
 
-    def _search_and_refit(self, X: Any, y: Any, params: dict[str, Any]) -> None:
-        scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, y)
-        routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
-        self._checked_cv_orig = check_cv(
-            self.cv, y, classifier=is_classifier(self.estimator)
-        )
-        splits = tuple(self._checked_cv_orig.split(X, y, **routed.splitter.split))
-        self.n_splits_ = len(splits)
+    def _make_problem(self) -> tuple[Problem, str]:
+        """Return the question of the search, and the metric that `refit` goes by."""
+        scorers, refit_metric = make_scorers(self)
         problem = Problem(
             self.estimator,
             tuple(ParameterGrid(self.param_grid)),
             scorers,
             self.error_score,
             self.solver,
+            self.solver_limits or SolverLimits(),
         )
+        return problem, refit_metric
+
+    def _search_and_refit(self, X: Any, y: Any, params: dict[str, Any]) -> None:
+        problem, refit_metric = self._make_problem()
+        X, y = indexable(X, y)
+        routed = route_params(self, X, params)
+        splitter = make_splitter(self, y)
+        splits = tuple(splitter.split(X, y, **routed.splitter.split))
+        self.n_splits_ = len(splits)
         given = {k: v for k, v in routed.estimator.fit.items() if v is not None}
         data = Data(X, y, splits, given, routed.scorer.score)
-        rows = self._search(problem, data)
-        self._select(problem, rows, refit_metric)
-        self.scorer_ = getattr(scorers, "_scorers", scorers)
+        split_scores = self._search(problem, data)
+        self._select(problem, split_scores, refit_metric)
+        self.scorer_ = unwrap_scorer(problem.scorer)
         if self.refit:
             self._refit(X, y, given)
 
-    def _search(self, problem: Problem, data: Data) -> tuple[Row, ...]:
+    def _search(self, problem: Problem, data: Data) -> tuple[SplitScore, ...]:
         (shard,) = plan(problem, data)
         if self.verbose:
             print(
                 f"Fitting {self.n_splits_} folds for each of {len(problem.candidates)} candidates"
             )
-        rows = run_shard(
+        split_scores = run_shard(
             problem,
             data,
             shard,
             n_threads=effective_n_jobs(self.n_jobs),
             log=logger.info,
         )
-        self.cv_results_ = merge(problem, self.n_splits_, rows)
-        self.multimetric_ = isinstance(rows[0].test_scores, dict)
-        return rows
+        self.cv_results_ = merge(problem, self.n_splits_, split_scores)
+        self.multimetric_ = isinstance(split_scores[0].test_scores, dict)
+        return split_scores
 
     def _select(
-        self, problem: Problem, rows: tuple[Row, ...], refit_metric: str
+        self, problem: Problem, split_scores: tuple[SplitScore, ...], refit_metric: str
     ) -> None:
         if not self.refit and self.multimetric_:
             return
-        self.best_index_ = self._select_best_index(
-            self.refit, refit_metric, self.cv_results_
-        )
+        best = select_best_index(self, refit_metric)
         if not callable(self.refit):
             scores = self.cv_results_[f"mean_test_{refit_metric}"]
-            self.best_index_ = break_ties(problem, rows, scores, int(self.best_index_))
-            self.best_score_ = scores[self.best_index_]
-        self.best_params_ = self.cv_results_["params"][self.best_index_]
+            best = break_ties(problem, split_scores, scores, best)
+            self.best_score_ = scores[best]
+        self.best_index_ = best
+        self.best_params_ = self.cv_results_["params"][best]
 
     def _refit(self, X: Any, y: Any, fit_params: Mapping[str, Any]) -> None:
         self.best_estimator_ = clone(self.estimator).set_params(

@@ -1,60 +1,68 @@
-"""From rows to `cv_results_`, in scikit-learn's own words."""
+"""From the scores of all shards to `cv_results_` and the best candidate."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GridSearchCV
-from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 
-from training.search.preparation import steps_of
-from training.search.recognition import set_up
-from training.search.scoring import Floats
-from training.search.values import Method, Problem, Row
+from training.search.pipeline_steps import steps_of
+from training.search.recognition import make_estimator
+from training.search.sklearn_internals import (
+    format_results,
+    report_failures,
+    unwrap_scorer,
+)
+from training.search.values import Floats, Method, Problem, SplitScore
 
+# Mean scores of joint logistic regressions that differ by less are equal: what is left depends on
+# the solver.
 TIE = 1e-6
 
 
-def merge(problem: Problem, n_splits: int, rows: Iterable[Row]) -> dict[str, Any]:
-    """Return `cv_results_` for the rows of all shards.
+def merge(
+    problem: Problem, n_splits: int, split_scores: Iterable[SplitScore]
+) -> dict[str, Any]:
+    """Return `cv_results_` for the scores of all shards.
 
     Parameters
     ----------
     problem : Problem
-        What was asked.
+        The question.
     n_splits : int
-        Splits.
-    rows : iterable of Row
-        In any order. A candidate without a row for each split has nan for its score.
+        Number of splits.
+    split_scores : iterable of SplitScore
+        Scores in any order; of several for the same candidate and split, the last one counts.
+
+    Returns
+    -------
+    dict of str to array-like of shape (n_candidates,)
+        scikit-learn's `cv_results_`. A missing score is nan, and so is the candidate's mean.
 
     Raises
     ------
     ValueError
-        If every fit failed, as GridSearchCV does.
+        If every fit failed, as in GridSearchCV.
     """
-    by_place = {(row.candidate, row.split): row for row in rows}
+    by_place = {(score.candidate, score.split): score for score in split_scores}
     places = [
         (candidate, split)
         for candidate in range(len(problem.candidates))
         for split in range(n_splits)
     ]
     missing = _make_missing(problem)
-    out = [
-        _as_output(by_place[place]) if place in by_place else missing
+    results = [
+        _as_result(by_place[place]) if place in by_place else missing
         for place in places
     ]
-    _warn_or_raise_about_fit_failures(out, problem.error_score)
-    # GridSearchCV's own way to lay out its results; it reads nothing of the search but this.
-    layout = GridSearchCV(None, {})
-    results: dict[str, Any] = layout._format_results(
-        list(problem.candidates), n_splits, out
-    )
-    return results
+    report_failures(results, problem.error_score)
+    return format_results(problem.candidates, n_splits, results)
 
 
-def find_left_out(problem: Problem, n_splits: int, rows: Iterable[Row]) -> list[int]:
-    """Return the candidates that lack a row for a split."""
-    done = {(row.candidate, row.split) for row in rows}
+def find_left_out(
+    problem: Problem, n_splits: int, split_scores: Iterable[SplitScore]
+) -> list[int]:
+    """Return the positions of the candidates that lack a score for a split, in ascending order."""
+    done = {(score.candidate, score.split) for score in split_scores}
     return [
         candidate
         for candidate in range(len(problem.candidates))
@@ -62,46 +70,51 @@ def find_left_out(problem: Problem, n_splits: int, rows: Iterable[Row]) -> list[
     ]
 
 
-def break_ties(problem: Problem, rows: Iterable[Row], scores: Floats, best: int) -> int:
-    """Return the best candidate, of logistic regressions that tie the one with the smallest C.
+def break_ties(
+    problem: Problem, split_scores: Iterable[SplitScore], scores: Floats, best: int
+) -> int:
+    """Return the best candidate; among joint logistic regressions that tie, the smallest C wins.
 
     Parameters
     ----------
     problem : Problem
-        What was asked.
-    rows : iterable of Row
-        Rows of all shards.
-    scores : ndarray of shape (n_candidates,)
+        The question.
+    split_scores : iterable of SplitScore
+        Scores of all shards.
+    scores : ndarray of float64, shape (n_candidates,)
         Mean scores.
     best : int
-        Candidate with the best score.
+        Position of the first candidate with the highest mean score.
 
-    Notes
-    -----
-    Scores of models at their optimum are known up to `TIE`: what differs by less depends on the
-    solver. The smallest C is the simplest model.
+    Returns
+    -------
+    int
+        `best`, unless the joint solver fitted it. Then the smallest C among the joint candidates
+        whose mean score is at most `TIE` below the best; among equal C the first.
     """
-    joint = {row.candidate for row in rows if row.method is Method.JOINT}
+    joint = {score.candidate for score in split_scores if score.method is Method.JOINT}
     if best not in joint:
         return best
     tied = [number for number in joint if scores[number] >= scores[best] - TIE]
     return min(
-        tied, key=lambda number: (steps_of(set_up(problem, number))[-1].C, number)
+        tied,
+        key=lambda number: (steps_of(make_estimator(problem, number))[-1].C, number),
     )
 
 
-def _as_output(row: Row) -> dict[str, Any]:
+def _as_result(score: SplitScore) -> dict[str, Any]:
     return {
-        "test_scores": row.test_scores,
-        "n_test_samples": row.n_test_samples,
-        "fit_time": row.fit_time,
-        "score_time": row.score_time,
-        "fit_error": row.fit_error,
+        "test_scores": score.test_scores,
+        "n_test_samples": score.n_test_samples,
+        "fit_time": score.fit_time,
+        "score_time": score.score_time,
+        "fit_error": score.fit_error,
     }
 
 
 def _make_missing(problem: Problem) -> dict[str, Any]:
-    scorers = getattr(problem.scorer, "_scorers", None)
-    scores: Any = dict.fromkeys(scorers, np.nan) if scorers else np.nan
+    scorers = unwrap_scorer(problem.scorer)
+    is_several = isinstance(scorers, dict)
+    scores: Any = dict.fromkeys(scorers, np.nan) if is_several else np.nan
     times = {"fit_time": np.nan, "score_time": np.nan}
     return {"test_scores": scores, "n_test_samples": 0, "fit_error": None, **times}

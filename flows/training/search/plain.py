@@ -1,17 +1,32 @@
-"""One fit of one candidate, as GridSearchCV does it."""
-
-from typing import Any
+"""Method PLAIN: one fit of one candidate on one split, as GridSearchCV does it."""
 
 from sklearn.base import clone
-from sklearn.model_selection._validation import _fit_and_score
 
-from training.search.values import Data, Method, Problem, Row
+from training.search import sklearn_internals
+from training.search.values import Data, Method, Problem, SplitScore
 
 
-def fit_and_score(problem: Problem, data: Data, candidate: int, split: int) -> Row:
-    """Fit and score a candidate on a split, with scikit-learn's own function for it."""
+def fit_and_score(
+    problem: Problem, data: Data, candidate: int, split: int
+) -> SplitScore:
+    """Fit and score a candidate on a split.
+
+    Parameters
+    ----------
+    problem : Problem
+        The question.
+    data : Data
+        Rows and splits.
+    candidate, split : int
+        Positions.
+
+    Returns
+    -------
+    SplitScore
+        With `fit_error` if the fit failed and `problem.error_score` is a number.
+    """
     train, test = data.splits[split]
-    out: dict[str, Any] = _fit_and_score(
+    result = sklearn_internals.fit_and_score(
         clone(problem.estimator),
         data.X,
         data.y,
@@ -22,8 +37,6 @@ def fit_and_score(problem: Problem, data: Data, candidate: int, split: int) -> R
         parameters=problem.candidates[candidate],
         fit_params=dict(data.fit_params),
         score_params=dict(data.score_params),
-        return_n_test_samples=True,
-        return_times=True,
         error_score=problem.error_score,
     )
-    return Row(candidate=candidate, split=split, method=Method.PLAIN, **out)
+    return SplitScore(candidate, split, method=Method.PLAIN, **result)

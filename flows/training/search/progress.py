@@ -1,10 +1,10 @@
-"""How far a running shard is: a line every few seconds, and the same figures for a picture."""
+"""The progress of a running shard: figures every few seconds, for a line and for a picture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isnan, nan
 
-from training.search.values import Row, Shard
+from training.search.values import Shard, SplitScore
 
 INTERVAL_SECONDS = 5.0
 
@@ -16,13 +16,13 @@ class Progress:
     Parameters
     ----------
     n_done, n_all : int
-        Scores that are there, and scores in all: one for each candidate and split.
+        Number of scores so far and in the end: one for each candidate and split.
     best_score : float
-        Best mean score so far, of the candidates that were scored on the most splits.
+        Best mean score so far, among the candidates with scores on the most splits.
     elapsed_seconds : float
-        Time since the beginning.
+        Seconds since the beginning.
     left_seconds : float
-        Time left, if the rest takes as long as what was done, by its expected cost.
+        Expected seconds until the end, from the cost and the time of the scores so far.
     """
 
     n_done: int
@@ -34,7 +34,7 @@ class Progress:
     def __str__(self) -> str:
         return (
             f"{self.n_done} of {self.n_all} scores, best so far {self.best_score:.6g}, "
-            f"{self.elapsed_seconds:.0f} s gone, about {self.left_seconds:.0f} s left"
+            f"{self.elapsed_seconds:.0f} s elapsed, about {self.left_seconds:.0f} s left"
         )
 
 
@@ -42,43 +42,45 @@ Watch = Callable[[Progress], None]
 
 
 class Meter:
-    """Counts rows, and tells a watcher every few seconds.
+    """Counts scores, and calls a function with the progress every few seconds.
 
     Parameters
     ----------
     shard : Shard
-        Tasks to be done.
+        All tasks of the shard.
     watch : callable
         Gets the progress.
     clock : callable
-        Seconds that never go back, such as `time.monotonic`.
+        Returns seconds that never decrease, such as `time.monotonic`.
     """
 
     def __init__(self, shard: Shard, watch: Watch, clock: Callable[[], float]) -> None:
         self._watch, self._clock = watch, clock
-        # A task's cost is spread evenly over its candidates.
+        # The cost of a fit is spread evenly over its candidates.
         self._costs = {
-            (candidate, task.split): task.run.cost / len(task.run.candidates)
+            (candidate, task.split): task.shared_fit.cost
+            / len(task.shared_fit.candidates)
             for task in shard
-            for candidate in task.run.candidates
+            for candidate in task.shared_fit.candidates
         }
         self._total_cost = sum(self._costs.values())
         self._done_cost, self._n_done = 0.0, 0
         self._scores: dict[int, list[float]] = {}
-        self._begin = self._told = clock()
+        self._begin = self._last_report = clock()
 
-    def count(self, row: Row) -> None:
-        """Count a row of a single metric."""
+    def count(self, split_score: SplitScore) -> None:
+        """Count a score of a single metric."""
+        candidate = split_score.candidate
         self._n_done += 1
-        self._done_cost += self._costs[row.candidate, row.split]
-        self._scores.setdefault(row.candidate, []).append(row.test_scores)
+        self._done_cost += self._costs[candidate, split_score.split]
+        self._scores.setdefault(candidate, []).append(split_score.test_scores)
         now = self._clock()
-        if now - self._told >= INTERVAL_SECONDS:
-            self._told = now
+        if now - self._last_report >= INTERVAL_SECONDS:
+            self._last_report = now
             self._watch(self._measure(now))
 
     def look(self) -> Progress | None:
-        """Return how far the shard is now, None if nothing is done."""
+        """Return the progress now; None if there is no score yet."""
         return self._measure(self._clock()) if self._n_done else None
 
     def _measure(self, now: float) -> Progress:
@@ -87,6 +89,6 @@ class Meter:
         elapsed = now - self._begin
         left = elapsed * (self._total_cost - self._done_cost) / self._done_cost
         means = [sum(scores) / most for scores in full]
-        # Of fits that failed, the score is nan.
+        # A fit that failed has the score nan.
         best = max((mean for mean in means if not isnan(mean)), default=nan)
         return Progress(self._n_done, len(self._costs), best, elapsed, left)

@@ -1,7 +1,7 @@
 """Which candidates may share a fit, and why the others may not.
 
-A candidate is looked at as the estimator that it sets up, so it does not matter whether a parameter
-comes from the grid or from the estimator.
+A candidate is judged by the estimator that it sets up. A parameter counts the same whether it comes
+from the grid or from the estimator.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,21 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from lightgbm import LGBMClassifier
 from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from training.search.preparation import read_preparation, steps_of
-from training.search.scoring import reads_answers_only
+from training.search.lightgbm_parameters import (
+    KNOWN_EXTRAS,
+    KNOWN_OBJECTIVES,
+    PREFIX_PARAMETER,
+    WITHOUT_EFFECT,
+    count_leaves,
+)
+from training.search.pipeline_steps import read_preprocessing, steps_of
+from training.search.scoring import reads_predictions_only
 from training.search.values import (
     SAMPLE_WEIGHT,
     SCIKIT_LEARN,
@@ -26,197 +34,180 @@ from training.search.values import (
     Problem,
 )
 
-PREFIX_PARAMETER = "n_estimators"
-# LightGBM's names for the columns that hold codes of categories. All of them work; at the first one
-# LightGBM 4.7 says that it ignores it, and does not.
-CATEGORICAL = (
-    *("categorical_feature", "categorical_features", "categorical_column"),
-    *("cat_feature", "cat_column"),
-)
-# LightGBM's own parameters, beside LGBMClassifier's, under which a prefix of a run was found to be
-# the shorter run; the others go the plain way, aliases of n_estimators and of early stopping among
-# them.
-KNOWN_EXTRAS = frozenset(
-    {
-        *("verbose", "verbosity", "deterministic", "force_col_wise", "force_row_wise"),
-        *(
-            "max_bin",
-            "min_data_in_bin",
-            "bin_construct_sample_cnt",
-            "feature_pre_filter",
-        ),
-        *("bagging_seed", "feature_fraction_seed", "data_random_seed", "extra_trees"),
-        *("scale_pos_weight", "is_unbalance", "feature_fraction_bynode", "path_smooth"),
-        *("max_delta_step", "zero_as_missing", "use_missing", "boost_from_average"),
-        *("cat_smooth", "cat_l2", "max_cat_threshold", "max_cat_to_onehot"),
-        *("min_data_per_group", "enable_bundle", "is_enable_sparse", "sigmoid"),
-        *CATEGORICAL,
-    }
-)
-KNOWN_OBJECTIVES = (None, "binary", "multiclass", "multiclassova", "cross_entropy")
-# Parameters that do not change what LightGBM fits, or are a prefix.
-WITHOUT_EFFECT = frozenset({PREFIX_PARAMETER, "importance_type", "n_jobs"})
-# A grid over them asks for the answer of a solver that stops early.
-STOPPING = frozenset({"tol", "max_iter"})
-# Rows for each parameter from which logistic regressions of several classes are solved together.
+# A grid over one of them asks for the result of a solver that stops early.
+STOPPING_PARAMETERS = frozenset({"tol", "max_iter"})
+# Fewest rows per parameter for which several classes are solved together. With fewer rows the
+# classes are nearly separable, and solving them together does not pay.
 MIN_ROWS_PER_PARAMETER = 20
-# Expected passes over the rows by which the solvers of scikit-learn are slower than the joint one.
+# Expected passes over the rows, relative to the joint solver; 1 for the solvers that are not here.
 SOLVER_COST: Mapping[str, float] = MappingProxyType({"saga": 10.0, "sag": 10.0})
 
 
 @dataclass(frozen=True, slots=True)
-class Trait:
-    """What a candidate shares.
+class Sharing:
+    """Whether and with whom a candidate shares a fit.
 
     Parameters
     ----------
     method : Method
-        How it is fitted.
+        How the candidate is fitted.
     key : tuple of str
         Equal for candidates that share a fit.
     cost : float
-        Expected time of its own.
-    adds_up : bool
-        Whether costs of a run add up, rather than the longest counting.
+        Expected time of the candidate alone, on one split; only ratios have a meaning.
+    costs_add_up : bool
+        Whether a shared fit costs the sum of its candidates, rather than the most expensive one.
     reason : str
-        Why it is fitted the plain way; empty if it is not.
+        Why the method is plain; empty for the other methods.
     """
 
     method: Method
     key: tuple[str, ...]
     cost: float
-    adds_up: bool = False
+    costs_add_up: bool = False
     reason: str = ""
 
 
-def set_up(problem: Problem, candidate: int) -> Any:
-    """Return the unfitted estimator of a candidate."""
+def make_estimator(problem: Problem, candidate: int) -> Any:
+    """Return the unfitted estimator of a candidate, which is given by its position."""
     # Parameters may be estimators, so they are cloned, as GridSearchCV does.
     params = clone(problem.candidates[candidate], safe=False)
     return clone(problem.estimator).set_params(**params)
 
 
-def name_weight(estimator: Any) -> str:
+def name_sample_weight(estimator: Any) -> str:
     """Return the name under which `fit` takes the sample weights of the classifier."""
     if type(estimator) is not Pipeline or not estimator.steps:
         return SAMPLE_WEIGHT
     name, last = estimator.steps[-1]
-    return f"{name}__{name_weight(last)}"
+    return f"{name}__{name_sample_weight(last)}"
 
 
-def describe(problem: Problem, data: Data, candidate: int, n_classes: int) -> Trait:
-    """Return what a candidate shares with others, where there are so many classes."""
-    from lightgbm import LGBMClassifier
+def find_sharing(
+    problem: Problem, data: Data, candidate: int, n_classes: int
+) -> Sharing:
+    """Return whether and with whom a candidate shares a fit.
 
-    estimator = set_up(problem, candidate)
+    Parameters
+    ----------
+    problem : Problem
+        The question.
+    data : Data
+        Rows and splits.
+    candidate : int
+        Position of the candidate.
+    n_classes : int
+        Number of class labels.
+
+    Returns
+    -------
+    Sharing
+    """
+    estimator = make_estimator(problem, candidate)
     steps = steps_of(estimator)
     if reason := _refuse_surroundings(problem, data, estimator):
-        return _plain(steps[-1:], reason)
+        return _share_nothing(steps[-1:], reason)
     if type(steps[-1]) is LGBMClassifier:
-        return _describe_boosting(steps)
+        return _share_boosting(steps)
     if type(steps[-1]) is LogisticRegression:
-        return _describe_linear(problem, data, (candidate, n_classes), steps)
+        return _share_linear(problem, data, (candidate, n_classes), steps)
     name = type(steps[-1]).__name__
-    return _plain(
+    return _share_nothing(
         steps[-1:], f"{name} is neither LGBMClassifier nor LogisticRegression"
     )
 
 
-def leaves(classifier: Any) -> int:
-    """Return the leaves that a tree can have: depth d leaves room for 2**d."""
-    depth, n_leaves = classifier.max_depth, classifier.num_leaves
-    capped = depth is not None and 0 < depth < 31
-    return int(min(n_leaves, 2**depth)) if capped else int(n_leaves)
-
-
 def _refuse_surroundings(problem: Problem, data: Data, estimator: Any) -> str:
+    """Return why no classifier could share a fit here; empty if it could."""
     is_pipeline = type(estimator) is Pipeline
-    unknown = sorted(set(data.fit_params) - {name_weight(estimator)})
-    if not reads_answers_only(problem.scorer):
-        return "the scorer looks at more than predictions"
+    unknown = sorted(set(data.fit_params) - {name_sample_weight(estimator)})
+    if not reads_predictions_only(problem.scorer):
+        return "the scorer uses more than predictions"
     if unknown:
-        return f"fit is given {unknown[0]}"
+        return f"fit takes {unknown[0]!r}, which is no weight of the classifier's rows"
     if is_pipeline and estimator.memory is not None:
-        return "the pipeline caches"
+        return "the pipeline has a memory"
     if data.y is None or not steps_of(estimator):
-        return "there is nothing to classify"
+        return "y is None or the pipeline has no classifier"
     return ""
 
 
-def _plain(steps: list[Any], reason: str) -> Trait:
+def _share_nothing(steps: list[Any], reason: str) -> Sharing:
     rounds = getattr(steps[0], PREFIX_PARAMETER, 1) if steps else 1
     cost = float(rounds) if isinstance(rounds, int) and rounds > 0 else 1.0
-    return Trait(Method.PLAIN, (), cost, reason=reason)
+    return Sharing(Method.PLAIN, (), cost, reason=reason)
 
 
-def _describe_boosting(steps: list[Any]) -> Trait:
+def _share_boosting(steps: list[Any]) -> Sharing:
     classifier = steps[-1]
     params = classifier.get_params()
     if reason := _refuse_boosting(steps, params):
-        return _plain([classifier], reason)
-    params["num_leaves"] = leaves(classifier)
+        return _share_nothing([classifier], reason)
+    params["num_leaves"] = count_leaves(classifier)
     shared = {name: params[name] for name in params if name not in WITHOUT_EFFECT}
-    # Trees with more leaves take longer, but less than in proportion: the root is the dearest.
+    # Time grows more slowly than the leaves, since the root has the most rows.
     cost = params[PREFIX_PARAMETER] * max(params["num_leaves"], 1) ** 0.5
-    return Trait(Method.BOOSTING, (repr(sorted(shared.items())),), cost)
+    return Sharing(Method.BOOSTING, (repr(sorted(shared.items())),), cost)
 
 
 def _refuse_boosting(steps: list[Any], params: dict[str, Any]) -> str:
+    """Return why a LightGBM classifier shares no fit; empty if it does."""
     if len(steps) > 1:
         return f"{type(steps[0]).__name__} stands before LightGBM"
     known = set(type(steps[-1])().get_params()) | KNOWN_EXTRAS
     unknown = sorted(set(params) - known)
     if unknown:
-        return f"{unknown[0]} may change what a prefix of a run is"
+        return f"{unknown[0]} may change the first trees of a longer fit"
     if params["boosting_type"] not in ("gbdt", "rf"):
         return f"{params['boosting_type']} changes earlier trees"
     if params["objective"] not in KNOWN_OBJECTIVES:
         return f"the objective {params['objective']!r} is not one of LightGBM's for classes"
     if not isinstance(params["random_state"], int | np.integer | None):
-        return "random_state is a generator, which gives another seed to each fit"
+        return "random_state is a generator, which gives each fit another seed"
     if not isinstance(params[PREFIX_PARAMETER], int | np.integer):
-        return f"n_estimators is {params[PREFIX_PARAMETER]!r}"
-    return "n_estimators is below 1" if params[PREFIX_PARAMETER] < 1 else ""
+        return f"n_estimators is {params[PREFIX_PARAMETER]!r}, not an integer"
+    if params[PREFIX_PARAMETER] < 1:
+        return f"n_estimators is {params[PREFIX_PARAMETER]}, below 1"
+    return ""
 
 
-def _describe_linear(
+def _share_linear(
     problem: Problem, data: Data, place: tuple[int, int], steps: list[Any]
-) -> Trait:
+) -> Sharing:
     candidate, n_classes = place
     *before, classifier = steps
     if reason := _refuse_rows(data, steps):
-        return _plain([classifier], reason)
+        return _share_nothing([classifier], reason)
     key = repr(
         [(type(step).__name__, sorted(step.get_params().items())) for step in before]
     )
     cost = float(data.X.shape[1])
-    own = problem.solver == SCIKIT_LEARN or _is_better_alone(data, n_classes)
-    if own or _needs_own_solver(problem, candidate, classifier):
+    is_alone = problem.solver == SCIKIT_LEARN or _is_better_alone(data, n_classes)
+    if is_alone or _needs_own_solver(problem, candidate, classifier):
         cost *= SOLVER_COST.get(classifier.solver, 1.0)
-        return Trait(Method.SHARED_ROWS, (key,), cost, adds_up=True)
+        return Sharing(Method.SHARED_ROWS, (key,), cost, costs_add_up=True)
     params = classifier.get_params()
-    shared = {name: params[name] for name in params if name not in {"C", *STOPPING}}
-    return Trait(Method.JOINT, (key, repr(sorted(shared.items()))), cost, adds_up=True)
+    ignored = {"C", *STOPPING_PARAMETERS}
+    shared = {name: params[name] for name in params if name not in ignored}
+    keys = (key, repr(sorted(shared.items())))
+    return Sharing(Method.JOINT, keys, cost, costs_add_up=True)
 
 
 def _refuse_rows(data: Data, steps: list[Any]) -> str:
+    """Return why a logistic regression cannot share these rows; empty if it can."""
     if not (isinstance(data.X, np.ndarray) or issparse(data.X)) or data.X.ndim != 2:
-        return "the rows are neither an array nor a sparse matrix"
+        return "X is neither an array nor a sparse matrix"
     if data.X.dtype != np.float64:
-        return f"the rows are {data.X.dtype}, not float64"
+        return f"X is {data.X.dtype}, not float64"
     try:
-        read_preparation(steps[:-1], data.X.shape[1])
+        read_preprocessing(steps[:-1], data.X.shape[1])
     except CannotShare as error:
         return str(error)
     return ""
 
 
 def _is_better_alone(data: Data, n_classes: int) -> bool:
-    """Say whether classes are too few or too many for the rows.
-
-    With few rows for each parameter, one of several classes is easily told from the others without
-    an error. Such models have nothing in common that would help to solve them together.
-    """
+    """Say whether there is one class only, or too few rows for several classes."""
     n_rows, n_features = data.X.shape
     n_parameters = n_classes * (n_features + 1)
     return n_classes < 2 or (
@@ -225,11 +216,11 @@ def _is_better_alone(data: Data, n_classes: int) -> bool:
 
 
 def _needs_own_solver(problem: Problem, candidate: int, classifier: Any) -> bool:
-    """Say whether a candidate asks for the answer of a certain solver, or has another penalty."""
+    """Say whether a candidate asks for the result of a certain solver, or for another penalty."""
     names = {name.rpartition("__")[2] for name in problem.candidates[candidate]}
     penalty = (classifier.l1_ratio or 0, classifier.penalty)
     return (
-        bool(names & (STOPPING | {"solver"}))
+        bool(names & (STOPPING_PARAMETERS | {"solver"}))
         or classifier.solver != "lbfgs"
         or penalty not in ((0, "l2"), (0, "deprecated"))
         or not classifier.fit_intercept

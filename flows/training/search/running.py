@@ -1,4 +1,13 @@
-"""Running a shard: threads in one process, the work of every task done once."""
+"""Running a shard: one process, several threads, and each shared fit done once.
+
+::
+
+    joint fits, each on all threads --> the other tasks, one thread each --> SplitScores
+                                        (each split is binned while the one before is boosted)
+
+    a task that raises one of FIT_ERRORS --> plain fits of its candidates without a score
+    should_stop() is true --> no task begins, and a boosting fit ends after its current score
+"""
 
 import threading
 from collections import Counter
@@ -10,34 +19,41 @@ from typing import Any
 from lightgbm.basic import LightGBMError
 from numpy.linalg import LinAlgError
 
-from training.search.boosting import BoostingRun, Folds, find_classifier
-from training.search.linear import JointRun, emit_shared_rows
+from training.search.binning import BinnedFolds
+from training.search.boosting import BoostingFit, find_classifier
+from training.search.joint import JointFit
 from training.search.plain import fit_and_score
+from training.search.shared_rows import emit_shared_rows
 from training.search.values import (
     CannotShare,
     Data,
     Emit,
     Method,
     Problem,
-    Row,
-    Run,
     Shard,
+    SharedFit,
     ShouldStop,
+    SplitScore,
     Task,
 )
 
-# What fitting raises for parameters or rows that are no good. GridSearchCV's own way is then taken,
-# so that a candidate that fails fails as it does there.
+# What fitting raises for invalid parameters or rows. The candidates are then fitted the plain way,
+# so that one that fails does so as in GridSearchCV.
 FIT_ERRORS = (
-    *(LightGBMError, CannotShare, LinAlgError),
-    *(ValueError, TypeError, KeyError, ArithmeticError),
+    LightGBMError,
+    CannotShare,
+    LinAlgError,
+    ValueError,
+    TypeError,
+    KeyError,
+    ArithmeticError,
 )
 
 Log = Callable[[str], None]
 
 
 def _ignore(_: Any) -> None:
-    """Take what nobody asked for."""
+    """Drop what nobody asked for."""
 
 
 def _never() -> bool:
@@ -53,43 +69,49 @@ def run_shard(
     emit: Emit = _ignore,
     log: Log = _ignore,
     should_stop: ShouldStop | None = None,
-) -> tuple[Row, ...]:
+) -> tuple[SplitScore, ...]:
     """Fit and score the candidates of a shard.
 
     Parameters
     ----------
     problem : Problem
-        What is asked.
+        The question.
     data : Data
         Rows and splits.
     shard : Shard
         Tasks, from `plan`.
     n_threads : int, default=1
-        Fits at once. Each takes one thread, whatever the estimator says.
+        Number of fits at once. Each takes one thread, whatever the estimator says.
     emit : callable
-        Gets each row as soon as it is there; one call at a time.
+        Gets each score as soon as it exists; one call at a time.
     log : callable
-        Gets a line for each reason for which candidates are fitted the plain way.
+        Gets a line for each reason why candidates are fitted the plain way.
     should_stop : callable, optional
-        Says, before a task and inside a boosting run, whether to begin no more. With it candidates
-        are finished one by one, rather than split by split, the cheapest first.
+        Says, before a task and during a boosting fit, whether to begin no more. If it is given,
+        the cheapest candidates come first, each on all splits, so that a stopped search has
+        complete candidates.
 
     Returns
     -------
-    tuple of Row
-        Ordered by candidate and split; the same for any number of threads.
+    tuple of SplitScore
+        Ordered by candidate and split. The scores do not depend on the number of threads.
     """
     work = _Work(problem, data, shard, n_threads, emit, log, should_stop or _never)
     work.run(_by_candidate(shard) if should_stop else shard)
-    return tuple(sorted(work.rows, key=lambda row: (row.candidate, row.split)))
+    return tuple(
+        sorted(work.split_scores, key=lambda score: (score.candidate, score.split))
+    )
 
 
 def _by_candidate(shard: Shard) -> Shard:
-    return tuple(sorted(shard, key=lambda task: (task.run.cost, task.run.candidates)))
+    def order(task: Task) -> tuple[float, tuple[int, ...]]:
+        return task.shared_fit.cost, task.shared_fit.candidates
+
+    return tuple(sorted(shard, key=order))
 
 
 class _Work:
-    """The state of a running shard. `lock` guards the rows and whoever is told of them."""
+    """The state of a running shard. The lock guards the scores, the log and calls of `emit`."""
 
     def __init__(
         self,
@@ -103,35 +125,35 @@ class _Work:
     ) -> None:
         self._problem, self._data, self._n_threads = problem, data, n_threads
         self._emit, self._log, self._should_stop = emit, log, should_stop
-        self.rows: list[Row] = []
-        self._logged: set[tuple[Run, str]] = set()
+        self.split_scores: list[SplitScore] = []
+        self._logged: set[tuple[SharedFit, str]] = set()
         self._lock = threading.Lock()
-        boosting = [task for task in shard if task.run.method is Method.BOOSTING]
-        self._folds = Folds(data, Counter(task.split for task in boosting))
+        boosting = [task for task in shard if _has_method(task, Method.BOOSTING)]
+        self._folds = BinnedFolds(data, Counter(task.split for task in boosting))
         self._log_reasons(shard)
 
     def run(self, tasks: Shard) -> None:
-        """Do all tasks, first those that use all threads by themselves."""
-        joint: dict[Run, list[int]] = {}
+        """Do all tasks; those that use all threads by themselves come first."""
+        joint: dict[SharedFit, list[int]] = {}
         for task in tasks:
-            if task.run.method is Method.JOINT:
-                joint.setdefault(task.run, []).append(task.split)
-        for run, splits in joint.items():
-            self._run_joint(run, splits)
-        rest = [task for task in tasks if task.run.method is not Method.JOINT]
+            if _has_method(task, Method.JOINT):
+                joint.setdefault(task.shared_fit, []).append(task.split)
+        for shared_fit, splits in joint.items():
+            self._run_joint(shared_fit, splits)
+        rest = [task for task in tasks if not _has_method(task, Method.JOINT)]
         self._run_in_threads(list(self._schedule(rest)))
 
     def _schedule(self, tasks: list[Task]) -> Iterator[Callable[[], None]]:
-        """Yield calls: each split is binned while the one before is boosted."""
+        """Yield the calls for tasks, so that each split is binned while the last one is boosted."""
         firsts: dict[int, Task] = {}
         for task in tasks:
-            if task.run.method is Method.BOOSTING:
+            if _has_method(task, Method.BOOSTING):
                 firsts.setdefault(task.split, task)
         ahead = iter(list(firsts.values())[1:])
         for task in tasks:
             yield partial(self._run_task, task)
             if firsts.get(task.split) is task and (following := next(ahead, None)):
-                yield partial(self._prepare, following)
+                yield partial(self._bin_ahead, following)
 
     def _run_in_threads(self, calls: list[Callable[[], None]]) -> None:
         with ThreadPoolExecutor(self._n_threads) as pool:
@@ -145,12 +167,12 @@ class _Work:
             if not future.cancelled():
                 future.result()
 
-    def _prepare(self, task: Task) -> None:
-        """Bin rows ahead of time; what fails here fails again, and is told, in the run."""
+    def _bin_ahead(self, task: Task) -> None:
+        """Bin rows before they are needed. The fit that needs them repeats and reports an error."""
         if not self._should_stop():
             try:
-                classifier = find_classifier(self._problem, task.run.candidates[0])
-                self._folds.get(task.split, classifier)
+                candidate = task.shared_fit.candidates[0]
+                self._folds.get(task.split, find_classifier(self._problem, candidate))
             except FIT_ERRORS:
                 return
 
@@ -158,68 +180,73 @@ class _Work:
         if self._should_stop():
             return
         try:
-            if task.run.method is Method.BOOSTING:
-                run = BoostingRun(self._problem, self._data, task, self._folds)
-                run.emit_rows(self._take, self._should_stop)
-            elif task.run.method is Method.SHARED_ROWS:
-                emit_shared_rows(self._problem, self._data, task, self._take)
-            else:
-                self._run_plain(task)
+            self._run_method(task)
         except FIT_ERRORS as error:
-            if task.run.method is Method.PLAIN or self._problem.error_score == "raise":
+            is_plain = _has_method(task, Method.PLAIN)
+            if is_plain or self._problem.error_score == "raise":
                 raise
-            self._give_up_sharing(task, error)
+            self._log_once(task.shared_fit, str(error))
+            self._run_plain(task)
         finally:
-            if task.run.method is Method.BOOSTING:
+            if _has_method(task, Method.BOOSTING):
                 self._folds.release(task.split)
 
-    def _run_joint(self, run: Run, splits: list[int]) -> None:
+    def _run_method(self, task: Task) -> None:
+        if _has_method(task, Method.BOOSTING):
+            fit = BoostingFit(self._problem, self._data, task, self._folds)
+            fit.emit_scores(self._take, self._should_stop)
+        elif _has_method(task, Method.SHARED_ROWS):
+            emit_shared_rows(self._problem, self._data, task, self._take)
+        else:
+            self._run_plain(task)
+
+    def _run_joint(self, shared_fit: SharedFit, splits: list[int]) -> None:
         if self._should_stop():
             return
+        problem, data = self._problem, self._data
         try:
-            joint = JointRun(self._problem, self._data, run, splits, self._n_threads)
-            joint.emit_rows(self._take)
+            joint = JointFit(problem, data, shared_fit, splits, self._n_threads)
+            joint.emit_scores(self._take)
         except FIT_ERRORS as error:
-            tasks = [Task(run, split) for split in splits]
-            self._log_once(run, str(error))
+            tasks = [Task(shared_fit, split) for split in splits]
+            self._log_once(shared_fit, str(error))
             self._run_in_threads([partial(self._run_plain, task) for task in tasks])
-
-    def _give_up_sharing(self, task: Task, error: Exception) -> None:
-        self._log_once(task.run, str(error))
-        self._run_plain(task)
 
     def _run_plain(self, task: Task) -> None:
         with self._lock:
-            done = {(row.candidate, row.split) for row in self.rows}
-        for candidate in task.run.candidates:
+            done = {(score.candidate, score.split) for score in self.split_scores}
+        for candidate in task.shared_fit.candidates:
             if (candidate, task.split) not in done and not self._should_stop():
                 self._take(
                     fit_and_score(self._problem, self._data, candidate, task.split)
                 )
 
-    def _take(self, row: Row) -> None:
+    def _take(self, split_score: SplitScore) -> None:
         with self._lock:
-            self.rows.append(row)
-            self._emit(row)
+            self.split_scores.append(split_score)
+            self._emit(split_score)
 
     def _log_reasons(self, shard: Shard) -> None:
         candidates: dict[str, set[int]] = {}
         for task in shard:
-            if task.run.reason:
-                candidates.setdefault(task.run.reason, set()).update(
-                    task.run.candidates
-                )
+            fit = task.shared_fit
+            if fit.reason:
+                candidates.setdefault(fit.reason, set()).update(fit.candidates)
         for reason, numbers in candidates.items():
-            self._log(_say_plain(len(numbers), reason))
+            self._log(_describe_plain(len(numbers), reason))
 
-    def _log_once(self, run: Run, reason: str) -> None:
-        line = _say_plain(len(run.candidates), reason)
+    def _log_once(self, shared_fit: SharedFit, reason: str) -> None:
+        line = _describe_plain(len(shared_fit.candidates), reason)
         with self._lock:
-            if (run, line) not in self._logged:
-                self._logged.add((run, line))
+            if (shared_fit, line) not in self._logged:
+                self._logged.add((shared_fit, line))
                 self._log(line)
 
 
-def _say_plain(n_candidates: int, reason: str) -> str:
+def _has_method(task: Task, method: Method) -> bool:
+    return task.shared_fit.method is method
+
+
+def _describe_plain(n_candidates: int, reason: str) -> str:
     lines = reason.strip().splitlines() or ["no reason given"]
-    return f"{n_candidates} candidates are fitted as GridSearchCV does: {lines[-1]}"
+    return f"{n_candidates} candidates are fitted as in GridSearchCV: {lines[-1]}"

@@ -1,4 +1,12 @@
-"""The values of a search: what is asked, on which rows, what is fitted once, and what came out."""
+"""The values of a search: the question, the rows, the shared fits and the scores.
+
+::
+
+    Problem, Data --plan--> Shards --run_shard--> SplitScores --merge--> cv_results_
+
+A `Shard` holds `Task`s. A `Task` is a `SharedFit` on one split, and gives a `SplitScore` for each
+candidate of the fit.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+# Positions of the training rows and of the test rows.
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 JOINT, SCIKIT_LEARN = "joint", "scikit-learn"
@@ -16,35 +26,66 @@ SAMPLE_WEIGHT = "sample_weight"
 
 
 class Method(StrEnum):
-    """How the candidates of a run are fitted."""
+    """How the candidates of a shared fit are fitted; each has a module of its own."""
 
-    # One boosting run; every n_estimators is a prefix of it.
+    # One LightGBM fit; every n_estimators is a prefix of it.
     BOOSTING = "boosting"
-    # All C and all folds of a logistic regression together, on the rows as they are.
+    # All C and all splits of a logistic regression together, on the rows as they are.
     JOINT = "joint"
-    # scikit-learn's own solver for each candidate, on rows that are scaled once per fold.
+    # scikit-learn's own solver for each candidate, on rows that are scaled once per split.
     SHARED_ROWS = "shared rows"
-    # What GridSearchCV does.
+    # One fit for each candidate and split, as GridSearchCV does it.
     PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class SolverLimits:
+    """Sizes at which the joint solver changes its method.
+
+    A limit changes the time of a search. It changes scores by no more than the solver's tolerance.
+
+    Parameters
+    ----------
+    max_newton_multiplications : float, default=4e9
+        Work up to which Newton's method solves the models of each split. Above it, all models share
+        their passes over the rows.
+    max_preconditioner_features : int, default=500
+        Columns up to which the preconditioner is a full matrix. Above it, it is a diagonal.
+    max_preconditioner_parameters : int, default=1000
+        The same limit for the parameters of one model, over all its classes.
+    min_sample_rows : int, default=20_000
+        Fewest rows in the sample that gives each model its start and its preconditioner.
+    sample_rows_per_feature : int, default=60
+        Rows in the sample for each column, if that is more than `min_sample_rows`.
+    """
+
+    max_newton_multiplications: float = 4e9
+    max_preconditioner_features: int = 500
+    max_preconditioner_parameters: int = 1000
+    min_sample_rows: int = 20_000
+    sample_rows_per_feature: int = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """What is asked.
+    """The question of a search.
 
     Parameters
     ----------
     estimator : estimator
-        Unfitted; candidates set its parameters.
+        Unfitted; a candidate sets its parameters.
     candidates : tuple of dict
         Parameters of each candidate, as `ParameterGrid` gives them.
     scorer : callable
-        What `sklearn.metrics.check_scoring` returns, or a scorer of several metrics.
+        A scorer of one metric from `sklearn.metrics.check_scoring`, or scikit-learn's scorer of
+        several metrics.
     error_score : float or "raise", default=nan
         Score of a fit that fails.
     solver : {"joint", "scikit-learn"}, default="joint"
-        How logistic regressions are solved: together and to the optimum, or each to the last bit as
-        scikit-learn does it.
+        "joint" solves logistic regressions together, each to its optimum. "scikit-learn" solves
+        each by scikit-learn's own solver, with the same bits.
+    solver_limits : SolverLimits
+        Sizes at which the joint solver changes its method.
     """
 
     estimator: Any
@@ -52,22 +93,23 @@ class Problem:
     scorer: Any
     error_score: Any = np.nan
     solver: str = JOINT
+    solver_limits: SolverLimits = SolverLimits()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Data:
-    """The rows and how they are split.
+    """The rows and their splits.
 
     Parameters
     ----------
-    X : ndarray, csr_matrix or DataFrame, shape (n_samples, n_features)
+    X : ndarray, csr_matrix or DataFrame, shape (n_rows, n_features)
         Features; never changed.
-    y : ndarray of shape (n_samples,)
+    y : ndarray of shape (n_rows,)
         Class labels.
     splits : tuple of (train, test)
-        Row numbers of each split.
+        Positions of the training rows and of the test rows, two ndarrays of int64 for each split.
     fit_params, score_params : mapping
-        What the estimator's `fit` and the scorer take beside the rows.
+        Keyword arguments of the estimator's `fit` and of the scorer.
     """
 
     X: Any
@@ -78,7 +120,10 @@ class Data:
 
     @property
     def sample_weight(self) -> NDArray[Any] | None:
-        """Weights of the classifier's rows: `fit` takes them by its name, behind its steps'."""
+        """Weights of the classifier's rows, shape (n_rows,); None if there are none.
+
+        In a pipeline the parameter's name begins with the names of the steps.
+        """
         for name, values in self.fit_params.items():
             if name.rpartition("__")[2] == SAMPLE_WEIGHT and values is not None:
                 return np.asarray(values)
@@ -86,19 +131,19 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SharedFit:
     """Candidates that share a fit.
 
     Parameters
     ----------
     method : Method
-        How they are fitted.
+        How the candidates are fitted.
     candidates : tuple of int
-        Their positions.
+        Positions of the candidates.
     cost : float
-        Expected time on one split, in units of which only ratios mean something.
+        Expected time on one split. The unit is arbitrary; only ratios have a meaning.
     reason : str
-        Why the method is plain; empty for the others.
+        Why the method is plain; empty for the other methods.
     """
 
     method: Method
@@ -109,9 +154,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A run on one split."""
+    """A shared fit on one split, which is given by its position."""
 
-    run: Run
+    shared_fit: SharedFit
     split: int
 
 
@@ -119,7 +164,7 @@ Shard = tuple[Task, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SplitScore:
     """The score of one candidate on one split.
 
     Parameters
@@ -129,12 +174,12 @@ class Row:
     test_scores : float or dict of str to float
         Score, or score by metric.
     n_test_samples : int
-        Rows that it was scored on.
+        Test rows of the split.
     fit_time, score_time : float
-        Seconds until the candidate was fitted, and seconds of scoring. What candidates share counts
-        for each of them.
+        Seconds until the candidate was fitted, and seconds of scoring. Shared time counts in full
+        for each candidate of a boosting fit, and in equal parts for those of a joint fit.
     method : Method
-        How it was fitted in the end.
+        How the candidate was fitted in the end.
     fit_error : str or None
         Traceback of a fit that failed.
     """
@@ -150,8 +195,8 @@ class Row:
 
 
 class CannotShare(Exception):
-    """The rows do not allow what the parameters do; the run has to be plain."""
+    """The rows or the steps rule out a shared fit, so the candidates are fitted the plain way."""
 
 
-Emit = Callable[[Row], None]
+Emit = Callable[[SplitScore], None]
 ShouldStop = Callable[[], bool]

@@ -1,4 +1,4 @@
-"""What stands before a logistic regression: nothing, or steps that impute and scale columns."""
+"""The steps before a classifier: none, or steps that impute and scale the first columns."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +13,17 @@ from training.search.values import CannotShare
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Preparation:
+class Preprocessing:
     """How columns are imputed and scaled.
 
     Parameters
     ----------
     imputer : SimpleImputer or None
-        What fills gaps, with a mean or a median.
+        Fills missing values with a mean or a median.
     scaler : StandardScaler or None
-        What scales the columns after that.
+        Scales the columns after that.
     n_columns : int
-        As many columns, the first ones, are imputed and scaled; the others are left as they are.
+        The first `n_columns` columns are imputed and scaled; the others pass unchanged.
     """
 
     imputer: SimpleImputer | None
@@ -32,13 +32,24 @@ class Preparation:
 
 
 def steps_of(estimator: Any) -> list[Any]:
-    """Return the steps of an estimator, nested pipelines resolved and idle steps left out."""
+    """Return the steps of an estimator, without nesting and without steps that do nothing.
+
+    Parameters
+    ----------
+    estimator : estimator, None or "passthrough"
+        A pipeline, or a single step.
+
+    Returns
+    -------
+    list of estimator
+        The pipeline's own objects, in order.
+    """
     if type(estimator) is not Pipeline:
         return [] if estimator in (None, "passthrough") else [estimator]
     return [step for _, inner in estimator.steps for step in steps_of(inner)]
 
 
-def read_preparation(steps: list[Any], n_features: int) -> Preparation:
+def read_preprocessing(steps: list[Any], n_features: int) -> Preprocessing:
     """Return what the steps before a classifier do.
 
     Parameters
@@ -46,12 +57,16 @@ def read_preparation(steps: list[Any], n_features: int) -> Preparation:
     steps : list of estimator
         Unfitted.
     n_features : int
-        Columns of the rows that they are given.
+        Columns of the rows that enter the first step.
+
+    Returns
+    -------
+    Preprocessing
 
     Raises
     ------
     CannotShare
-        If it is not known what they do.
+        If the steps do anything but impute and scale the first columns.
     """
     n_columns = n_features
     if [type(step) for step in steps] == [ColumnTransformer]:
@@ -59,31 +74,41 @@ def read_preparation(steps: list[Any], n_features: int) -> Preparation:
     kinds = {type(step): step for step in steps}
     imputer, scaler = kinds.get(SimpleImputer), kinds.get(StandardScaler)
     if imputer is not None and _is_unusual(imputer):
-        raise CannotShare("the imputer fills gaps in a way of its own")
+        raise CannotShare("SimpleImputer does more than fill nan by a mean or a median")
     if steps not in ([], [scaler], [imputer, scaler]):
-        name = type(steps[0]).__name__
-        raise CannotShare(f"{name} stands before LogisticRegression")
-    return Preparation(imputer, scaler, n_columns)
+        names = ", ".join(type(step).__name__ for step in steps)
+        raise CannotShare(
+            f"{names} before LogisticRegression is neither StandardScaler "
+            "nor SimpleImputer with StandardScaler"
+        )
+    return Preprocessing(imputer, scaler, n_columns)
 
 
 def _read_columns(
     transformer: ColumnTransformer, n_features: int
 ) -> tuple[list[Any], int]:
-    """Return the steps for the first columns, and how many these are."""
-    if len(transformer.transformers) != 1 or transformer.remainder != "passthrough":
-        raise CannotShare("the ColumnTransformer does more than to prepare columns")
+    """Return the steps for the first columns, and the number of these columns."""
+    n_transformers, remainder = len(transformer.transformers), transformer.remainder
+    if n_transformers != 1 or remainder != "passthrough":
+        raise CannotShare(
+            f"ColumnTransformer has {n_transformers} transformers and "
+            f"remainder={remainder!r}, not one and 'passthrough'"
+        )
     if transformer.transformer_weights is not None:
-        raise CannotShare("the ColumnTransformer weighs columns")
+        raise CannotShare("ColumnTransformer has transformer_weights")
     ((_, inner, columns),) = transformer.transformers
     if inner == "drop":
-        raise CannotShare("the ColumnTransformer drops columns")
+        raise CannotShare("ColumnTransformer drops columns")
     if not _is_beginning(columns):
-        raise CannotShare("the ColumnTransformer prepares other columns than the first")
+        raise CannotShare(
+            f"ColumnTransformer transforms the columns {columns!r}, "
+            "not a slice from the first column on"
+        )
     return steps_of(inner), len(range(n_features)[columns])
 
 
 def _is_beginning(columns: Any) -> bool:
-    """Say whether columns are a slice with a number of columns from the first on."""
+    """Say whether columns are a slice of positions from the first column on."""
     return (
         isinstance(columns, slice)
         and columns.start in (None, 0)
