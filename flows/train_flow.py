@@ -85,7 +85,7 @@ def sort_out(searches: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
 
 def find_code_version_here(context: Any) -> str:
     """Return the git commit of this folder, empty if there is no git."""
-    from training.provenance import find_code_version
+    from training.artifact.provenance import find_code_version
 
     return find_code_version(FLOW_FOLDER)
 
@@ -117,7 +117,7 @@ class ProgressCard:
         current.card.refresh()
 
     def _draw(self) -> dict[str, Any]:
-        from training.report import plot_best_score
+        from training.report.vega import plot_best_score
 
         return plot_best_score(self._points, self._scoring)
 
@@ -250,8 +250,8 @@ class TrainFlow(FlowSpec):
     @step
     def start(self) -> None:
         """Load the table, lock the hold-out away, check all that a search would stumble over."""
-        from training.preparation import Request, Store, prepare
-        from training.tracking_store import prepare_store
+        from training.plan import Request, Store, prepare
+        from training.registry.store import prepare_store
 
         run_id = f"{current.flow_name}/{current.run_id}"
         parameters = {name: getattr(self, name) for name in PARAMETERS}
@@ -329,7 +329,7 @@ class TrainFlow(FlowSpec):
     @step
     def select_best(self, inputs: Any) -> None:
         """Fit the better family's best candidate and score it, once, on the hold-out."""
-        from training.candidate import make_candidate
+        from training.trained_model import make_candidate
 
         self.merge_artifacts(inputs, include=["plan"])
         results, failures = sort_out(
@@ -350,7 +350,7 @@ class TrainFlow(FlowSpec):
     @step
     def register(self) -> None:
         """Log the winner in MLflow, register it, and decide which version is champion."""
-        from training.tracking import register
+        from training.registry.tracking import register
 
         with one_line_errors():
             holdout = self._open(self.plan.holdout)
@@ -376,7 +376,7 @@ class TrainFlow(FlowSpec):
         )
 
     def _search(self, family: str, number: int) -> Any:
-        from training.model_selection import Part, share_of_cores
+        from training.models.family_search import Part, share_of_cores
 
         with one_line_errors():
             search = self._make_search(family)
@@ -396,8 +396,8 @@ class TrainFlow(FlowSpec):
             return self._make_search(family).merge([task.shard for task in inputs])
 
     def _make_search(self, family: str) -> Any:
-        from training.families import FAMILIES
-        from training.model_selection import FamilySearch
+        from training.models.families import FAMILIES
+        from training.models.family_search import FamilySearch
 
         plan = self.plan
         return FamilySearch(
@@ -405,12 +405,12 @@ class TrainFlow(FlowSpec):
         )
 
     def _open(self, ref: Any) -> Any:
-        from training.matrix import open_rows
+        from training.data.rows import open_rows
 
         return open_rows(ref, RunFiles(self).get)
 
     def _show(self, holdout: Any) -> None:
-        from training.report import draw, summarize
+        from training.report.vega import draw, summarize
 
         summary = summarize(self.candidate)
         print(summary)

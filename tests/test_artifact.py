@@ -11,20 +11,20 @@ from sklearn.preprocessing import StandardScaler
 from training_support import as_final, make_plan, make_rows, train_candidate
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training.artifact import (
+from training.artifact.encoding import (
     MAX_GOLDEN_EXAMPLES,
     Provenance,
     ScoredRows,
     choose_golden_rows,
     encode,
 )
-from training.candidate import make_candidate
+from training.artifact.provenance import find_code_version, find_library_versions
+from training.data.schema import Feature, Schema
 from training.errors import ArtifactError, SearchError
-from training.families import LIGHTGBM, Recipe
-from training.grids import ParamGrid
-from training.model_selection import FamilySearch, SearchSettings
-from training.provenance import find_code_version, find_library_versions
-from training.schema import Feature, Schema
+from training.models.families import LIGHTGBM, Recipe
+from training.models.family_search import FamilySearch, SearchSettings
+from training.models.grids import ParamGrid
+from training.trained_model import make_candidate
 
 PROVENANCE = Provenance(
     "TrainFlow/1", "ab", "", {}, {}, datetime(2026, 1, 2, tzinfo=UTC)

@@ -25,7 +25,7 @@ from grpc_server.model.trees import read_trees
 from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.boosted_trees import (
+from training.artifact.boosted_trees import (
     encode_booster,
     evaluate_trees,
     to_probabilities,

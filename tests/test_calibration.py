@@ -14,18 +14,18 @@ from sklearn.pipeline import Pipeline
 from training_support import SETTINGS, make_rows, train_candidate
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.artifact import Provenance, ScoredRows, encode, evaluate_formula
-from training.calibration import apply_calibration, check_method
-from training.candidate import Candidate
+from training.artifact.encoding import Provenance, ScoredRows, encode, evaluate_formula
+from training.data.encoding import to_table
+from training.data.rows import Rows
 from training.errors import ArtifactError, SearchError
-from training.evaluation import decide
-from training.families import FAMILIES, Recipe
-from training.final_model import FinalModel, Finish, fit_final_model
-from training.matrix import Rows
-from training.report import summarize
-from training.tables import to_table
-from training.thresholds import choose_threshold, parse_threshold
-from training.tracking import TRUSTED_TYPES
+from training.models.calibration import apply_calibration, check_method
+from training.models.evaluation import decide
+from training.models.families import FAMILIES, Recipe
+from training.models.final_model import FinalModel, Finish, fit_final_model
+from training.models.thresholds import choose_threshold, parse_threshold
+from training.registry.tracking import TRUSTED_TYPES
+from training.report.vega import summarize
+from training.trained_model import Candidate
 
 pytestmark = pytest.mark.filterwarnings(
     "default::sklearn.exceptions.ConvergenceWarning"

@@ -12,14 +12,14 @@ from grpc_server.model import load_model
 from prediction import PredictionClient
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
-from training.dataset import load_dataset
-from training.families import LIGHTGBM, Recipe, unwrap
-from training.final_model import Finish
-from training.matrix import Rows
-from training.model_selection import SearchSettings
-from training.splitting import split_holdout
-from training.tables import to_table
-from training.thresholds import EVEN, LowestCost
+from training.data.dataset import load_dataset
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.splitting import split_holdout
+from training.models.families import LIGHTGBM, Recipe, unwrap
+from training.models.family_search import SearchSettings
+from training.models.final_model import Finish
+from training.models.thresholds import EVEN, LowestCost
 
 from support import connect, running_server, write_artifact
 

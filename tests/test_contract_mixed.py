@@ -23,10 +23,10 @@ from training_support import train_candidate
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
-from training.candidate import Candidate
-from training.schema import Schema
-from training.tracking import register
-from training.tracking_store import prepare_store
+from training.data.schema import Schema
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import Candidate
 
 from support import connect, running_server, write_artifact
 

@@ -11,9 +11,9 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
+from training.data.splitting import split_holdout
 from training.errors import DataError
-from training.splitting import split_holdout
 
 GOOD = "a,b,target\n1,2.5,0\n2,-1e-3,1\n3,7,0\n4,8,1\n"
 

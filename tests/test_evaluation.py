@@ -8,15 +8,15 @@ import pytest
 from sklearn.calibration import calibration_curve
 from training_support import make_rows, train_candidate
 
-from training.evaluation import (
+from training.models.evaluation import (
     Bin,
     decide,
     evaluate,
     expected_calibration_error,
     measure_reliability,
 )
-from training.figures import draw_reliability
-from training.report import draw, plot_roc, summarize
+from training.report.figures import draw_reliability
+from training.report.vega import draw, plot_roc, summarize
 
 Y = np.array([0, 0, 1, 1])
 P1 = np.array([0.1, 0.6, 0.5, 0.9])

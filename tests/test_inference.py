@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from training.dataset import Dataset, LoadOptions, load_dataset
+from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.encoding import MAX_DENSE_INDICATORS, expand, to_matrix, to_table
+from training.data.inference import MAX_CATEGORIES, infer
+from training.data.schema import Feature, Kind, Schema
+from training.data.schema_file import Override, format_schema, parse_overrides
 from training.errors import DataError
-from training.inference import MAX_CATEGORIES, infer
-from training.schema import Feature, Kind, Schema
-from training.schema_file import Override, format_schema, parse_overrides
-from training.tables import MAX_DENSE_INDICATORS, expand, to_matrix, to_table
 
 N_ROWS = 120
 NONE: Mapping[str, Override] = {}

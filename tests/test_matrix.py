@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, issparse
 
+from training.data.rows import Rows, open_rows, store_rows
 from training.errors import DataError
-from training.matrix import Rows, open_rows, store_rows
 
 
 class FolderStore:

@@ -14,8 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from training_support import SETTINGS, make_rows
 
+from training.data.schema import Feature, Schema
 from training.errors import SearchError
-from training.families import (
+from training.models.families import (
     FAMILIES,
     LIGHTGBM,
     LOGISTIC_REGRESSION,
@@ -23,16 +24,15 @@ from training.families import (
     Recipe,
     unwrap,
 )
-from training.grids import ParamGrid, check_grid, parse_grids
-from training.model_selection import (
+from training.models.family_search import (
     FamilySearch,
     Part,
     SearchSettings,
     resolve_scoring,
     share_of_cores,
 )
-from training.preparation import Request, Store, prepare
-from training.schema import Feature, Schema
+from training.models.grids import ParamGrid, check_grid, parse_grids
+from training.plan import Request, Store, prepare
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
 

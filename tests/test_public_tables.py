@@ -15,9 +15,9 @@ import pytest
 from public_tables import PUBLIC_TABLES, fit_by_hand, is_within_noise, losses
 
 from prediction import PredictionClient
-from training.dataset import LoadOptions, load_dataset
-from training.schema_file import parse_overrides
-from training.splitting import split_holdout
+from training.data.dataset import LoadOptions, load_dataset
+from training.data.schema_file import parse_overrides
+from training.data.splitting import split_holdout
 
 from support import ROOT, running_server
 

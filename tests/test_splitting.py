@@ -10,16 +10,16 @@ import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 from training_support import SETTINGS, make_rows
 
-from training.dataset import Dataset, LoadOptions, load_dataset
+from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.encoding import to_table
+from training.data.roles import RoleNames
+from training.data.rows import Rows
+from training.data.splitting import Splitting, make_folds, split_holdout
 from training.errors import DataError, SearchError
-from training.families import FAMILIES, LIGHTGBM, Family, Recipe, make_fit_params
-from training.grids import ParamGrid
-from training.matrix import Rows
-from training.model_selection import FamilySearch
-from training.preparation import Request, Store, prepare
-from training.roles import RoleNames
-from training.splitting import Splitting, make_folds, split_holdout
-from training.tables import to_table
+from training.models.families import FAMILIES, LIGHTGBM, Family, Recipe, make_fit_params
+from training.models.family_search import FamilySearch
+from training.models.grids import ParamGrid
+from training.plan import Request, Store, prepare
 
 N_ROWS = 200
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 from training_support import make_rows
 
+from training.data.schema import Feature, Schema
 from training.errors import SearchError
-from training.evaluation import decide
-from training.schema import Feature, Schema
-from training.thresholds import (
+from training.models.evaluation import decide
+from training.models.thresholds import (
     EVEN,
     BestF1,
     BestYouden,

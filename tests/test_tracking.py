@@ -22,18 +22,18 @@ from training_support import make_rows, train_candidate
 
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training import tracking
-from training.artifact import evaluate_formula
-from training.candidate import Candidate
+from training.artifact.encoding import evaluate_formula
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.schema import Feature
 from training.errors import RegistryError
-from training.final_model import Finish
-from training.matrix import Rows
-from training.registration import Registration
-from training.schema import Feature
-from training.tables import to_table
-from training.thresholds import FixedThreshold, parse_threshold
-from training.tracking import register
-from training.tracking_store import prepare_store
+from training.models.final_model import Finish
+from training.models.thresholds import FixedThreshold, parse_threshold
+from training.registry import tracking
+from training.registry.registration import Registration
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import Candidate
 
 from support import answers, wait_for
 

@@ -16,7 +16,7 @@ import pytest
 
 from grpc_server.model import load_model
 from prediction import PredictionClient
-from training.schema_file import Override, parse_overrides
+from training.data.schema_file import Override, parse_overrides
 
 from support import ROOT, running_server
 

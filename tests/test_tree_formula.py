@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from grpc_server.model import load_model
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.boosted_trees import evaluate_trees, to_probabilities
+from training.artifact.boosted_trees import evaluate_trees, to_probabilities
 
 from support import artifact_without_estimator, write_artifact
 

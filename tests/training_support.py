@@ -10,15 +10,15 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import make_classification
 from sklearn.pipeline import Pipeline
 
-from training.candidate import Candidate, make_candidate
-from training.families import FAMILIES
-from training.final_model import FinalModel, Finish
-from training.grids import ParamGrid
-from training.matrix import FileRef, Rows, RowsRef
-from training.model_selection import FamilySearch, SearchSettings
-from training.preparation import FlowRun, Plan
-from training.schema import Feature, Schema
-from training.thresholds import EVEN
+from training.data.rows import FileRef, Rows, RowsRef
+from training.data.schema import Feature, Schema
+from training.models.families import FAMILIES
+from training.models.family_search import FamilySearch, SearchSettings
+from training.models.final_model import FinalModel, Finish
+from training.models.grids import ParamGrid
+from training.models.thresholds import EVEN
+from training.plan import FlowRun, Plan
+from training.trained_model import Candidate, make_candidate
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
 GRIDS: Mapping[str, ParamGrid] = {

@@ -14,13 +14,13 @@ import mlflow
 from benchmarks.tables import print_table
 
 from prediction.artifact import FILE_NAME
-from training.candidate import make_candidate
-from training.families import FAMILIES
-from training.matrix import Rows, open_rows
-from training.model_selection import FamilySearch, SearchResult
-from training.preparation import Plan, Request, Store, prepare
-from training.tracking import register
-from training.tracking_store import prepare_store
+from training.data.rows import Rows, open_rows
+from training.models.families import FAMILIES
+from training.models.family_search import FamilySearch, SearchResult
+from training.plan import Plan, Request, Store, prepare
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import make_candidate
 
 from support import ROOT
 

@@ -13,7 +13,7 @@ from support import ROOT
 N_ROWS, N_FEATURES = 1_000_000, 28
 PROGRAM = """
 import resource, sys, time
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
 begin = time.perf_counter()
 X = load_dataset(sys.argv[1], "target").X
 seconds = time.perf_counter() - begin

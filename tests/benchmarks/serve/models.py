@@ -13,12 +13,12 @@ from benchmarks.serve.load import Request
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
-from training.candidate import make_candidate
-from training.families import FAMILIES
-from training.matrix import open_rows
-from training.model_selection import FamilySearch
-from training.preparation import Request as TrainingRequest
-from training.preparation import Store, prepare
+from training.data.rows import open_rows
+from training.models.families import FAMILIES
+from training.models.family_search import FamilySearch
+from training.plan import Request as TrainingRequest
+from training.plan import Store, prepare
+from training.trained_model import make_candidate
 
 PREDICT_PATH = "/prediction.v1.PredictionService/Predict"
 _GRIDS: dict[str, Any] = {

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.data.sources import MAX_EXACT_INTEGER, MAX_SHOWN
 from training.errors import DataError
-from training.sources import MAX_EXACT_INTEGER, MAX_SHOWN
 
 MAX_SHOWN_CHARACTERS = 40
 

@@ -10,18 +10,23 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from prediction.artifact import seal
-from training.artifact import Provenance, ScoredRows, choose_golden_rows, encode
+from training.artifact.encoding import (
+    Provenance,
+    ScoredRows,
+    choose_golden_rows,
+    encode,
+)
+from training.artifact.provenance import find_library_versions
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.schema import Schema
+from training.data.splitting import make_folds
 from training.errors import SearchError
-from training.evaluation import Bin, evaluate, measure_reliability
-from training.families import FAMILIES, Recipe, make_fit_params
-from training.final_model import FinalModel, Finish, fit_final_model
-from training.matrix import Rows
-from training.model_selection import SearchResult
-from training.preparation import FlowRun, Plan
-from training.provenance import find_library_versions
-from training.schema import Schema
-from training.splitting import make_folds
-from training.tables import to_table
+from training.models.evaluation import Bin, evaluate, measure_reliability
+from training.models.families import FAMILIES, Recipe, make_fit_params
+from training.models.family_search import SearchResult
+from training.models.final_model import FinalModel, Finish, fit_final_model
+from training.plan import FlowRun, Plan
 
 # How far from 1 the probabilities of a row may sum up: what rounding leaves, and no more.
 MAX_EXCESS = 1e-9

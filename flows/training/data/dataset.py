@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.data.encoding import to_matrix
+from training.data.inference import infer
+from training.data.roles import RoleNames, take_roles
+from training.data.schema import Feature, Schema
+from training.data.schema_file import Override
+from training.data.sources import RawTable, read_source
 from training.errors import DataError
-from training.inference import infer
-from training.roles import RoleNames, take_roles
-from training.schema import Feature, Schema
-from training.schema_file import Override
-from training.sources import RawTable, read_source
-from training.tables import to_matrix
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -60,7 +60,7 @@ class Dataset:
     schema : Schema
         Its columns and classes.
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
-        C-order; finite, or NaN where missing, see `training.tables`.
+        C-order; finite, or NaN where missing, see `training.data.encoding`.
     y : ndarray of int64, shape (n_rows,)
         Position of each row's label in the class labels.
     weight : ndarray of float64, shape (n_rows,), or None
@@ -92,7 +92,7 @@ def load_dataset(
     Parameters
     ----------
     source : str
-        "breast_cancer" or a path, see `training.sources.read_source`.
+        "breast_cancer" or a path, see `training.data.sources.read_source`.
     target : str
         Name of the label column.
     options : LoadOptions

@@ -17,9 +17,9 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from training.dataset import Dataset
+from training.data.dataset import Dataset
+from training.data.rows import Rows
 from training.errors import DataError
-from training.matrix import Rows
 
 Folds = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.cells import (
+from training.data.cells import (
     check_plain,
     check_text,
     check_whole_numbers,
@@ -31,10 +31,10 @@ from training.cells import (
     read_booleans,
     unpack,
 )
+from training.data.schema import Feature, Kind
+from training.data.schema_file import DROP, REFUSE, Override
+from training.data.sources import LEADING_ZERO, shorten_list
 from training.errors import DataError
-from training.schema import Feature, Kind
-from training.schema_file import DROP, REFUSE, Override
-from training.sources import LEADING_ZERO, shorten_list
 
 MAX_CATEGORIES = 100
 # Year first or last, with or without a time behind.

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from training.data.schema import Feature, Kind
 from training.errors import DataError
-from training.schema import Feature, Kind
 
 DROP = "drop"
 KINDS = (*Kind, DROP)

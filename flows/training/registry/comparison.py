@@ -8,10 +8,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
 from sklearn.pipeline import Pipeline
 
-from training.matrix import Rows
-from training.schema import Schema
-from training.sources import shorten_list
-from training.tables import to_table
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.schema import Schema
+from training.data.sources import shorten_list
 
 
 class NotComparable(Exception):

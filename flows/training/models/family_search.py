@@ -17,11 +17,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.model_selection import ParameterGrid
 
+from training.data.rows import Rows
+from training.data.schema import Schema
+from training.data.splitting import Splitting, make_folds
 from training.errors import SearchError
-from training.families import Family, Recipe, make_fit_params
-from training.grids import ParamGrid, check_grid
-from training.matrix import Rows
-from training.schema import Schema
+from training.models.families import Family, Recipe, make_fit_params
+from training.models.grids import ParamGrid, check_grid
 from training.search import (
     Data,
     Meter,
@@ -34,7 +35,6 @@ from training.search import (
     plan,
     run_shard,
 )
-from training.splitting import Splitting, make_folds
 
 Report = Callable[[str], None]
 Watch = Callable[[Progress], None]

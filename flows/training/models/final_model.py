@@ -7,17 +7,17 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from training.calibration import (
+from training.data.splitting import Folds
+from training.models.calibration import (
     NO_CALIBRATION,
     find_calibrators,
     find_pipeline,
     fit_calibrated,
     predict_out_of_fold,
 )
-from training.evaluation import BINARY_THRESHOLD
-from training.families import unwrap
-from training.splitting import Folds
-from training.thresholds import (
+from training.models.evaluation import BINARY_THRESHOLD
+from training.models.families import unwrap
+from training.models.thresholds import (
     EVEN,
     FixedThreshold,
     ThresholdRule,
@@ -33,7 +33,7 @@ class Finish:
     Parameters
     ----------
     calibration : str
-        One of `training.calibration.METHODS`.
+        One of `training.models.calibration.METHODS`.
     threshold : ThresholdRule
         How the threshold is found. Of use for two classes only.
     """
@@ -84,7 +84,7 @@ def fit_final_model(
     Parameters
     ----------
     pipeline : Pipeline
-        Unfitted, of `training.families`.
+        Unfitted, of `training.models.families`.
     finish : Finish
         What is done to its answers.
     folds : tuple of (train, test)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.cells import read_numbers, refuse
+from training.data.cells import read_numbers, refuse
+from training.data.sources import shorten_list
 from training.errors import DataError
-from training.sources import shorten_list
 
 
 @dataclass(frozen=True, slots=True)

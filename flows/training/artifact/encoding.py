@@ -13,23 +13,23 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.boosted_trees import (
+from training.artifact.boosted_trees import (
     encode_booster,
     evaluate_trees,
     to_probabilities,
 )
-from training.calibration import apply_calibration, encode_calibration
+from training.data.schema import Feature, Kind, Schema
 from training.errors import ArtifactError
-from training.evaluation import decide
-from training.families import (
+from training.models.calibration import apply_calibration, encode_calibration
+from training.models.evaluation import decide
+from training.models.families import (
     CLASSIFIER,
     COLUMNS,
     FAMILIES,
     LOGISTIC_REGRESSION,
     PREPROCESS,
 )
-from training.final_model import FinalModel
-from training.schema import Feature, Kind, Schema
+from training.models.final_model import FinalModel
 from training.search.preparation import steps_of
 
 MAX_GOLDEN_EXAMPLES = 32
@@ -82,7 +82,7 @@ def encode(
     Parameters
     ----------
     model : FinalModel
-        Fitted by `training.final_model`.
+        Fitted by `training.models.final_model`.
     schema : Schema
         Columns and classes that it was fitted on.
     family : str

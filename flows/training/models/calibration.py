@@ -16,9 +16,9 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.data.splitting import Folds
 from training.errors import SearchError
-from training.families import unwrap
-from training.splitting import Folds
+from training.models.families import unwrap
 
 NO_CALIBRATION = "none"
 METHODS = (NO_CALIBRATION, "sigmoid", "isotonic")
@@ -40,7 +40,7 @@ def fit_calibrated(
     Parameters
     ----------
     pipeline : Pipeline
-        Unfitted, of `training.families`.
+        Unfitted, of `training.models.families`.
     method : {"sigmoid", "isotonic"}
         Kind of the maps.
     folds : tuple of (train, test)

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.calibration import NO_CALIBRATION
-from training.candidate import Candidate
-from training.evaluation import PREFIX, Bin
-from training.families import FAMILIES
-from training.matrix import Rows
-from training.tables import to_table
-from training.thresholds import EVEN
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.models.calibration import NO_CALIBRATION
+from training.models.evaluation import PREFIX, Bin
+from training.models.families import FAMILIES
+from training.models.thresholds import EVEN
+from training.trained_model import Candidate
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
 # Points of a curve that an eye can tell apart; keeps a card small.

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from training.evaluation import Bin
-from training.report import name_reliability_axes
+from training.models.evaluation import Bin
+from training.report.vega import name_reliability_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
 """The two families: their names, their pipelines, and which parameters a grid may set.
 
-A pipeline for the search takes a matrix, see `training.tables`; the final one takes a table as the
+A pipeline for the search takes a matrix, see `data.encoding`; the final one takes a table as the
 user has it, with the real column names, so that the order of columns does not matter to who uses
 it, and LightGBM never sees a name.
 """
@@ -20,9 +20,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from training.matrix import Rows
-from training.schema import Feature, Kind, Schema
-from training.tables import MAX_DENSE_INDICATORS, count_indicators, expand
+from training.data.encoding import MAX_DENSE_INDICATORS, count_indicators, expand
+from training.data.rows import Rows
+from training.data.schema import Feature, Kind, Schema
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

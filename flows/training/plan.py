@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calibration import check_method
-from training.dataset import Dataset, LoadOptions, load_dataset
+from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.roles import RoleNames
+from training.data.rows import Rows, RowsRef, store_rows
+from training.data.schema import Feature, Kind, Schema
+from training.data.schema_file import format_schema, parse_overrides
+from training.data.sources import shorten_list
+from training.data.splitting import Split, Splitting, split_holdout
 from training.errors import DataError, SearchError
-from training.families import FAMILIES, Recipe
-from training.final_model import Finish
-from training.grids import ParamGrid, check_grid, parse_grids
-from training.matrix import Rows, RowsRef, store_rows
-from training.model_selection import SearchSettings, resolve_scoring
-from training.roles import RoleNames
-from training.schema import Feature, Kind, Schema
-from training.schema_file import format_schema, parse_overrides
-from training.sources import shorten_list
-from training.splitting import Split, Splitting, split_holdout
-from training.thresholds import check_classes, parse_threshold
+from training.models.calibration import check_method
+from training.models.families import FAMILIES, Recipe
+from training.models.family_search import SearchSettings, resolve_scoring
+from training.models.final_model import Finish
+from training.models.grids import ParamGrid, check_grid, parse_grids
+from training.models.thresholds import check_classes, parse_threshold
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -75,7 +75,7 @@ class Request:
     code_version : str
         Version of the code; may be empty.
     columns : mapping
-        What the user says of columns, see `training.schema_file`.
+        What the user says of columns, see `training.data.schema_file`.
     """
 
     run_id: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.errors import SearchError
-from training.families import FAMILIES, Family, Recipe
+from training.models.families import FAMILIES, Family, Recipe
 
 # TOML has no null; scikit-learn's class_weight=None is written "none".
 NONE_WORD = "none"

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from training.cells import read_booleans, read_codes, read_numbers
+from training.data.cells import read_booleans, read_codes, read_numbers
+from training.data.schema import Feature, Kind, Schema
 from training.errors import DataError
-from training.schema import Feature, Kind, Schema
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

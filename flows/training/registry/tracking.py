@@ -23,20 +23,20 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from prediction.artifact import FILE_NAME, SHA256_TAG
-from training.candidate import Candidate
-from training.comparison import NotComparable, score_model
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.schema import Feature, Kind
+from training.data.sources import EMBEDDED
 from training.errors import RegistryError
-from training.figures import draw_reliability
-from training.matrix import Rows
-from training.registration import CHALLENGER, CHAMPION, Registration
-from training.schema import Feature, Kind
-from training.sources import EMBEDDED
-from training.tables import to_table
-from training.tracking_store import (
+from training.registry.comparison import NotComparable, score_model
+from training.registry.registration import CHALLENGER, CHAMPION, Registration
+from training.registry.store import (
     quiet_loggers,
     registry_errors,
     through_the_server,
 )
+from training.report.figures import draw_reliability
+from training.trained_model import Candidate
 
 FLOW_RUN_TAG = "metaflow_run_id"
 DECISION_TAG = "decision"

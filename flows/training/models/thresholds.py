@@ -13,9 +13,9 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import FixedThresholdClassifier
 
+from training.data.schema import Schema
 from training.errors import SearchError
-from training.evaluation import BINARY_THRESHOLD
-from training.schema import Schema
+from training.models.evaluation import BINARY_THRESHOLD
 
 ALLOWED = (
     "a number above 0 and below 1, f1, youden, or cost:FN:FP with the costs of a false negative "

@@ -1,0 +1,1 @@
+"""MLflow: what is logged of a run, and which version of a model is champion."""
