@@ -22,7 +22,7 @@ from grpc_server.model import load_model
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training.artifact.boosted_trees import encode_booster
-from training.artifact.encoding import evaluate_formula
+from training.artifact.formula import evaluate_formula
 
 from support import artifact_without_estimator, write_artifact
 

@@ -124,7 +124,7 @@ def test_labels_are_integers_or_text_in_order(
 BAD_TABLES = {
     "no target": (
         "a,b,c\n1,2,3\n",
-        "no column 'target' for --target; its columns are a, b, c",
+        "no column 'target' for --target; its columns are 'a', 'b', 'c'",
     ),
     "column twice": ("a,a,target\n1,2,0\n2,3,1\n", "has the column 'a' more than once"),
     "nameless column": ("a,,target\n1,2,0\n2,3,1\n", "column 2 has no name"),
@@ -150,8 +150,8 @@ BAD_TABLES = {
     ),
     "too many digits": (
         "a,target\n9007199254740993,0\n1,1\n",
-        "column 'a' has a cell that has more digits than a double holds (2**53); an identifier "
-        "is no feature, so drop it: row 1: '9007199254740993'",
+        "column 'a' has a cell that has more digits than a double holds (2**53); drop the column "
+        "if it is an identifier: row 1: '9007199254740993'",
     ),
     "constant": ("b,target\n5,0\n5,1\n", "learn from. b: every row has 5"),
     "empty column": ("b,c,target\n,1,0\n,1,1\n", "learn from. b: it has no value; c: "),
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_table_is_named(
 def test_many_columns_are_listed_in_part(tmp_path: Path) -> None:
     header = ",".join(f"c{number}" for number in range(40))
 
-    with pytest.raises(DataError, match="c9 and 30 more"):
+    with pytest.raises(DataError, match="'c9' and 30 more"):
         load_dataset(write(tmp_path, f"{header}\n{'1,' * 39}1\n"), "target")
 
 

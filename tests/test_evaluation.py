@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from training_support import make_rows, train_candidate
+from training_support import make_rows, train_family
 
 from training.models.evaluation import (
     Bin,
@@ -136,9 +136,9 @@ def test_the_roc_starts_and_ends_in_the_corners_and_stays_small() -> None:
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_the_pictures_of_a_run_hold_their_data(n_classes: int) -> None:
     schema, train, holdout = make_rows(n_classes)
-    candidate = train_candidate("lightgbm", schema, train, holdout)
+    trained = train_family("lightgbm", schema, train, holdout)
 
-    candidates, roc, reliability = draw(candidate, holdout)
+    candidates, roc, reliability = draw(trained, holdout)
 
     assert len(candidates["data"]["values"]) == 4
     assert (
@@ -152,7 +152,7 @@ def test_the_pictures_of_a_run_hold_their_data(n_classes: int) -> None:
 def test_the_summary_names_the_winner_its_score_and_the_hold_out() -> None:
     schema, train, holdout = make_rows()
 
-    text = summarize(train_candidate("lightgbm", schema, train, holdout))
+    text = summarize(train_family("lightgbm", schema, train, holdout))
 
     assert "The best is LightGBM with {" in text
     assert "On the hold-out: accuracy 0." in text

@@ -166,7 +166,7 @@ def test_the_rarest_of_many_categories_are_taken_for_missing(tmp_path: Path) -> 
     assert "shop 109" in feature.categories and not feature.nullable
     assert np.isnan(dataset.X[:, 1]).sum() == 10
     assert dataset.notes == (
-        "c has 110 categories; the 10 rarest, in 10 rows, are taken for missing",
+        "column 'c' has 110 categories; the 10 rarest, in 10 rows, count as missing",
     )
 
 
@@ -220,7 +220,7 @@ BAD_OVERRIDES: Mapping[str, tuple[Any, Mapping[str, Any], str]] = {
     "numeric policy": (
         [],
         {"c": {"kind": "numeric", "unknown": "refuse"}},
-        "unknown is for categorical columns",
+        "only categorical columns take unknown",
     ),
     "inferred numeric policy": (
         [1, 2],

@@ -104,11 +104,11 @@ def put_table(endpoint: str, key: str, frame: pd.DataFrame) -> None:
         ("s3://metaflow/none.csv", "--data s3://metaflow/none.csv cannot be read"),
         (
             "s3://metaflow/none/",
-            "--data s3://metaflow/none/: there is nothing below it",
+            "--data s3://metaflow/none/: no file is below this prefix",
         ),
         (
             "gs://bucket/a.csv",
-            "--data gs://bucket/a.csv: of URLs, only those with s3://",
+            "--data gs://bucket/a.csv: a URL has to begin with s3://",
         ),
         (
             "s3://metaflow/odd.parquet",

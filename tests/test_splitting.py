@@ -16,10 +16,12 @@ from training.data.roles import RoleNames
 from training.data.rows import Rows
 from training.data.splitting import Splitting, make_folds, split_holdout
 from training.errors import DataError, SearchError
-from training.models.families import FAMILIES, LIGHTGBM, Family, Recipe, make_fit_params
+from training.models.families import FAMILIES, LIGHTGBM, Family
 from training.models.family_search import FamilySearch
 from training.models.grids import ParamGrid
-from training.plan import Request, Store, prepare
+from training.models.pipelines import PipelineFactory, make_fit_params
+from training.parameters import FlowParameters
+from training.plan import FileStore, TrainingRequest, make_plan
 
 N_ROWS = 200
 
@@ -112,7 +114,7 @@ BAD_ROLES: Mapping[str, tuple[RoleNames, Mapping[str, Any], str]] = {
     "weight below 0": (
         RoleNames(weight="w"),
         {"w": [1, -2] * 100},
-        "column 'w' has a cell that is below 0, as no weight may be: row 2: '-2', row 4",
+        "column 'w' has a cell that is below 0; weights are 0 or more: row 2: '-2', row 4",
     ),
     "weight 0": (RoleNames(weight="w"), {"w": 0}, "column 'w' is 0 in every row"),
     "weight text": (RoleNames(weight="w"), {"w": ["a", "1"] * 100}, "is not a number"),
@@ -161,7 +163,7 @@ def test_roles_of_a_sparse_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.svmlight"
     path.write_text("1 1:2\n0 2:1\n")
 
-    with pytest.raises(DataError, match="'w' is no column of table.svmlight"):
+    with pytest.raises(DataError, match="table.svmlight has no column 'w'"):
         load_dataset(str(path), "target", LoadOptions(roles=RoleNames(weight="w")))
 
 
@@ -195,7 +197,7 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
     by_class = {0: 1.0, 1: 9.0}
     weighted = Rows(train.X, train.y, weight=compute_sample_weight(by_class, train.y))
     grid: ParamGrid = [{"class_weight": [by_class]}]
-    table, recipe = to_table(holdout.X, schema), Recipe(family, schema, 0)
+    table, factory = to_table(holdout.X, schema), PipelineFactory(family, schema, 0)
 
     searches = [
         FamilySearch(family, schema, [{}], SETTINGS).run(weighted),
@@ -203,7 +205,7 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
         FamilySearch(family, schema, [{}], SETTINGS).run(train),
     ]
     fits = [
-        recipe.make_final_pipeline(params).fit(
+        factory.make_final_pipeline(params).fit(
             to_table(rows.X, schema), rows.y, **make_fit_params(rows)
         )
         for rows, params in ((weighted, {}), (train, {"class_weight": by_class}))
@@ -217,28 +219,23 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
 
 
 @pytest.mark.parametrize("role", ["weight", "time"])
-@pytest.mark.parametrize("finish", [{"calibration": "sigmoid"}, {"threshold": "f1"}])
+@pytest.mark.parametrize("post_fit", [{"calibration": "sigmoid"}, {"threshold": "f1"}])
 def test_what_wants_every_row_once_is_refused_with_weights_and_time(
-    role: str, finish: Mapping[str, str], tmp_path: Path
+    role: str, post_fit: Mapping[str, str], tmp_path: Path
 ) -> None:
-    parameters = {
-        **{"data": "breast_cancer", "target": "target", "shards": 1},
-        **{"calibration": "none", "threshold": "0.5"},
-        **{"weight": "", "group": "", "time": "", role: "mean radius"},
-        **finish,
-    }
-    store = Store(tmp_path, str, lambda url, folder: folder)
+    parameters = FlowParameters(**{role: "mean radius", **post_fit})  # type: ignore[arg-type]
+    store = FileStore(tmp_path, str, lambda url, folder: folder)
 
     with pytest.raises(SearchError, match=f"--{role} goes with neither --calibration"):
-        prepare(Request("TrainFlow/1", parameters, {}, ""), store)
+        make_plan(TrainingRequest("TrainFlow/1", parameters, {}, ""), store)
 
 
 def test_early_stopping_heeds_weights() -> None:
     schema, train, _ = make_rows()
-    recipe = Recipe(LIGHTGBM, schema, 0, early_stopping_rounds=5)
+    factory = PipelineFactory(LIGHTGBM, schema, 0, early_stopping_rounds=5)
     heavy = np.where(train.y == 1, 50.0, 1.0)
     pipelines = [
-        recipe.make_final_pipeline({"n_estimators": 30}).fit(
+        factory.make_final_pipeline({"n_estimators": 30}).fit(
             to_table(rows.X, schema), rows.y, **make_fit_params(rows)
         )
         for rows in (train, Rows(train.X, train.y, weight=heavy))

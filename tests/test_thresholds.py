@@ -23,7 +23,7 @@ from training.models.thresholds import (
     apply_threshold,
     check_classes,
     choose_threshold,
-    list_decisions,
+    count_by_threshold,
     parse_threshold,
 )
 
@@ -80,7 +80,7 @@ def test_decisions_are_counted_at_every_threshold(
     y = np.array([is_positive for is_positive, _ in rows])
     p = np.array([score for _, score in rows])
 
-    decisions = list_decisions(y, p)
+    decisions = count_by_threshold(y, p)
 
     above = p[:, None] > decisions.thresholds
     assert (np.diff(decisions.thresholds) > 0).all()

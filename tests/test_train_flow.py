@@ -133,7 +133,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
     assert "Traceback" not in spoken(result)
 
 
-def test_the_registered_model_is_served_with_the_trainer_s_probabilities(
+def test_the_registered_model_is_served_with_the_probabilities_of_the_run(
     trained: tuple[Path, Completed],
 ) -> None:
     """Every row of the data set through the server, against the mlflow.sklearn model."""
@@ -331,7 +331,7 @@ def test_a_search_in_three_shards_gives_the_bits_of_one(
         text=True,
     )
 
-    assert "LightGBM: 2 candidates on 5 folds, roc_auc, part 3 of 3" in result.stdout
+    assert "LightGBM: 2 candidates on 5 folds, roc_auc, shard 3 of 3" in result.stdout
     assert read.stdout == "2 1\n", read.stderr
 
 
@@ -372,9 +372,10 @@ def test_when_both_branches_fail_both_reasons_are_told(
         ),
         (
             ["--data", "table.csv", "--target", "ill"],
-            "table.csv has no column 'ill' for --target; its columns are a, b, c, d, e, sick",
+            "table.csv has no column 'ill' for --target; its columns are 'a', 'b', 'c', 'd', 'e', "
+            "'sick'",
         ),
-        (["--scoring", "auc"], "--scoring 'auc' is no scorer of scikit-learn"),
+        (["--scoring", "auc"], "--scoring 'auc' is not a scorer of scikit-learn"),
     ],
     ids=["no file", "no column", "no scorer"],
 )
@@ -387,13 +388,13 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert nothing_registered(tmp_path)
 
 
-def test_a_grid_file_that_is_no_toml_is_told_without_a_traceback(
+def test_a_grid_file_that_is_not_toml_is_refused_without_a_traceback(
     tmp_path: Path,
 ) -> None:
     result = run_flow(tmp_path, "run", grids="[lightgbm")
 
     assert result.returncode != 0
-    assert "a file of --config is no TOML" in result.stdout + result.stderr
+    assert "a file of --config is not TOML" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
 

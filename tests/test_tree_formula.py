@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from grpc_server.model import load_model
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.artifact.boosted_trees import evaluate_trees, to_probabilities
+from training.artifact.tree_formula import evaluate_trees, trees_to_probabilities
 
 from support import artifact_without_estimator, write_artifact
 
@@ -85,7 +85,7 @@ def evaluate(artifact: pb.ModelArtifact, X: NDArray[np.float64]) -> NDArray[np.f
     n_classes = len(artifact.class_labels.integers.values)
     n_outputs = 1 if n_classes == 2 else n_classes
     trees = artifact.boosted_trees
-    probabilities = to_probabilities(trees, evaluate_trees(trees, X, n_outputs))
+    probabilities = trees_to_probabilities(trees, evaluate_trees(trees, X, n_outputs))
     if n_outputs > 1:
         return probabilities
     return np.hstack([1 - probabilities, probabilities])
@@ -93,7 +93,7 @@ def evaluate(artifact: pb.ModelArtifact, X: NDArray[np.float64]) -> NDArray[np.f
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("seed", range(40))
-def test_the_formula_is_the_library_s_to_the_last_bit(
+def test_the_formula_equals_the_library_to_the_last_bit(
     n_classes: int, seed: int, tmp_path: Path
 ) -> None:
     """Also where no trained tree has been: any threshold, shape, set and number."""

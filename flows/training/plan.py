@@ -1,7 +1,13 @@
-"""What is decided before anything is searched: the rows, the hold-out, the grids, the scoring."""
+"""Plans a run: the rows, the hold-out, the grids and the scoring, all checked before any search.
+
+TrainingRequest ──▶ make_plan ──▶ Plan ──▶ every later step
+                        │
+                        ▼
+               FileStore: the rows, as files
+"""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +19,20 @@ from numpy.typing import NDArray
 from training.data.dataset import Dataset, LoadOptions, load_dataset
 from training.data.roles import RoleNames
 from training.data.rows import Rows, RowsRef, store_rows
-from training.data.schema import Feature, Kind, Schema
+from training.data.schema import Schema
 from training.data.schema_file import format_schema, parse_overrides
-from training.data.sources import shorten_list
-from training.data.splitting import Split, Splitting, split_holdout
+from training.data.splitting import Splitting, split_holdout
+from training.data.summary import summarize
 from training.errors import DataError, SearchError
 from training.models.calibration import check_method
-from training.models.families import FAMILIES, Recipe
-from training.models.family_search import SearchSettings, resolve_scoring
-from training.models.final_model import Finish
+from training.models.families import FAMILIES
+from training.models.family_search import SearchSettings
+from training.models.final_model import PostFit
 from training.models.grids import ParamGrid, check_grid, parse_grids
+from training.models.pipelines import PipelineFactory
+from training.models.scoring import resolve_scoring
 from training.models.thresholds import check_classes, parse_threshold
+from training.parameters import FlowParameters
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -31,73 +40,70 @@ N_SHARDS = range(1, 101)
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """What is known of a flow run before anything is searched.
+    """A run of the flow: who asked for what, when, on which data.
 
     Parameters
     ----------
     run_id : str
         Name of the flow and number of the run, such as "TrainFlow/1700000000000000".
     start_time : datetime
-        When it began, with its time zone.
-    parameters : mapping of str to object
-        The flow's own parameters.
-    data_source : str
-        What --data said.
+        Time of the start, with its time zone.
+    parameters : FlowParameters
+        The parameters of the flow.
     data_name : str
         Short name of the data set.
     data_sha256 : str
-        Digest of the data set in lower-case hexadecimal digits.
+        SHA-256 of the data set in lower-case hexadecimal digits.
     code_version : str
         Git commit; may be empty.
     """
 
     run_id: str
     start_time: datetime
-    parameters: Mapping[str, Any]
-    data_source: str
+    parameters: FlowParameters
     data_name: str
     data_sha256: str
     code_version: str
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asks a flow run for.
+class TrainingRequest:
+    """What the user asks a run for.
 
     Parameters
     ----------
     run_id : str
         Name of the flow and number of the run.
-    parameters : mapping of str to object
-        The flow's parameters by name.
+    parameters : FlowParameters
+        The parameters of the flow.
     grids : mapping
-        Grids as the user wrote them, by family.
+        Grids as the user writes them, by family.
     code_version : str
         Version of the code; may be empty.
     columns : mapping
-        What the user says of columns, see `training.data.schema_file`.
+        What the user says about columns, see `training.data.schema_file`.
     """
 
     run_id: str
-    parameters: Mapping[str, Any]
+    parameters: FlowParameters
     grids: Mapping[str, Any]
     code_version: str
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
-    """Where tables come from that are not here, and where rows are put.
+class FileStore:
+    """Where tables are fetched from, and where rows are put.
 
     Parameters
     ----------
     scratch : Path
-        Folder to write in.
+        Folder for temporary files.
     put : callable
-        Keeps a file and returns its URL.
+        Stores a file and returns its URL.
     fetch : callable
-        Brings the file or folder of an s3:// URL into a folder and returns its path there; raises
-        DataError if there is none.
+        Copies the file or the folder of an s3:// URL into a folder, and returns the path of the
+        copy. It raises DataError if there is nothing to copy.
     """
 
     scratch: Path
@@ -107,12 +113,12 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that the later steps need; small, since rows are held by reference.
+    """All that the later steps need. It is small, because it refers to rows by their files.
 
     Parameters
     ----------
     run : FlowRun
-        What is known of the run.
+        The run.
     schema : Schema
         Columns and classes.
     settings : SearchSettings
@@ -124,8 +130,8 @@ class Plan:
     summary : str
         What was read and decided, in words.
     schema_file : str
-        The columns as --config schema would say them.
-    finish : Finish
+        The columns as a schema file, see `training.data.schema_file`.
+    post_fit : PostFit
         Calibration and threshold of the winner.
     """
 
@@ -137,32 +143,42 @@ class Plan:
     holdout: RowsRef
     summary: str
     schema_file: str = ""
-    finish: Finish = Finish()
+    post_fit: PostFit = PostFit()
 
 
-def prepare(request: Request, store: Store) -> Plan:
-    """Load and split the data, and check all that a search would stumble over.
+def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
+    """Load and split the data, and check everything that would stop a search.
+
+    Parameters
+    ----------
+    request : TrainingRequest
+        What the user asks for.
+    store : FileStore
+        Where the table is fetched from, and where its rows are put.
+
+    Returns
+    -------
+    Plan
+        What the later steps need.
 
     Raises
     ------
     DataError
-        If the table cannot be read or learned from.
+        If the table cannot be read, or no classifier can learn from it.
     SearchError
-        If a grid, the scoring, the calibration or the threshold is no good.
+        If a grid, the scoring, the calibration or the threshold is wrong.
     """
     parameters = request.parameters
-    _check_shards(parameters["shards"])
-    finish = _make_finish(parameters)
+    _check_shards(parameters.shards)
+    post_fit = _make_post_fit(parameters)
     grids = parse_grids(request.grids)
-    options = _read_options(request)
-    dataset = _load(parameters["data"], parameters["target"], options, store)
-    check_classes(finish.threshold, dataset.schema)
+    dataset = _load(request, store)
+    check_classes(post_fit.threshold, dataset.schema)
     settings = _make_settings(parameters, dataset.schema)
-    for family, param_grid in grids.items():
-        check_grid(Recipe(FAMILIES[family], dataset.schema, settings.seed), param_grid)
+    _check_grids(grids, dataset.schema, settings)
     split = split_holdout(
         dataset,
-        parameters["test_fraction"],
+        parameters.test_fraction,
         settings.n_folds,
         settings.seed,
         settings.splitting,
@@ -172,77 +188,12 @@ def prepare(request: Request, store: Store) -> Plan:
         schema=dataset.schema,
         settings=settings,
         grids=grids,
-        train=_store_part(dataset, split.train, "train", store),
-        holdout=_store_part(dataset, split.holdout, "holdout", store),
-        summary=_summarize(dataset, split),
+        train=_store_rows(dataset, split.train, "train", store),
+        holdout=_store_rows(dataset, split.holdout, "holdout", store),
+        summary=summarize(dataset, split),
         schema_file=format_schema(dataset.schema.features, dataset.dropped),
-        finish=finish,
+        post_fit=post_fit,
     )
-
-
-def _read_options(request: Request) -> LoadOptions:
-    parameters = request.parameters
-    return LoadOptions(
-        parse_overrides(request.columns),
-        RoleNames(parameters["weight"], parameters["group"], parameters["time"]),
-        parameters["strict"],
-    )
-
-
-def _choose_splitting(parameters: Mapping[str, Any]) -> Splitting:
-    if parameters["time"]:
-        return Splitting.TIMED
-    return Splitting.GROUPED if parameters["group"] else Splitting.STRATIFIED
-
-
-def _load(source: str, target: str, options: LoadOptions, store: Store) -> Dataset:
-    scheme, is_url, _ = source.partition("://")
-    if not is_url:
-        return load_dataset(source, target, options)
-    if scheme != "s3":
-        raise DataError(f"--data {source}: of URLs, only those with s3:// are read")
-    path = str(store.fetch(source, store.scratch))
-    try:
-        return load_dataset(path, target, options)
-    except DataError as error:
-        # The user knows the URL, not where its copy was.
-        raise DataError(str(error).replace(path, source)) from None
-
-
-def _make_settings(parameters: Mapping[str, Any], schema: Schema) -> SearchSettings:
-    rounds = parameters["early_stopping_rounds"]
-    if rounds < 0:
-        raise SearchError(
-            f"--early_stopping_rounds is {rounds}; it has to be 0 (never) or more"
-        )
-    seed = parameters["seed"]
-    if not 0 <= seed < 2**31:
-        raise SearchError(f"--seed is {seed}; it has to be in [0, 2147483647]")
-    max_minutes = parameters["max_minutes"]
-    if not 0 <= max_minutes < math.inf:
-        raise SearchError(
-            f"--max_minutes is {max_minutes}; it has to be 0 (no limit) or more"
-        )
-    return SearchSettings(
-        scoring=resolve_scoring(parameters["scoring"], schema),
-        n_folds=parameters["folds"],
-        seed=seed,
-        early_stopping_rounds=rounds,
-        max_minutes=max_minutes,
-        splitting=_choose_splitting(parameters),
-    )
-
-
-def _make_finish(parameters: Mapping[str, Any]) -> Finish:
-    check_method(parameters["calibration"])
-    finish = Finish(parameters["calibration"], parse_threshold(parameters["threshold"]))
-    for role in ("weight", "time"):
-        if parameters[role] and finish.needs_folds:
-            raise SearchError(
-                f"--{role} goes with neither --calibration nor a --threshold to be found: those "
-                "count each row once, and want an answer for each from a fold without it"
-            )
-    return finish
 
 
 def _check_shards(n_shards: int) -> None:
@@ -252,20 +203,92 @@ def _check_shards(n_shards: int) -> None:
         )
 
 
-def _describe_run(request: Request, dataset: Dataset) -> FlowRun:
+def _make_post_fit(parameters: FlowParameters) -> PostFit:
+    check_method(parameters.calibration)
+    post_fit = PostFit(parameters.calibration, parse_threshold(parameters.threshold))
+    for role in ("weight", "time"):
+        if getattr(parameters, role) and post_fit.needs_folds:
+            raise SearchError(
+                f"--{role} goes with neither --calibration nor a --threshold chosen on the folds, "
+                "because they count each row once and need a prediction for each; leave one out"
+            )
+    return post_fit
+
+
+def _load(request: TrainingRequest, store: FileStore) -> Dataset:
+    source, target = request.parameters.data, request.parameters.target
+    options = _make_options(request)
+    scheme, is_url, _ = source.partition("://")
+    if not is_url:
+        return load_dataset(source, target, options)
+    if scheme != "s3":
+        raise DataError(f"--data {source}: a URL has to begin with s3://")
+    path = str(store.fetch(source, store.scratch))
+    try:
+        return load_dataset(path, target, options)
+    except DataError as error:
+        # The user knows the URL, not the path of its copy.
+        raise DataError(str(error).replace(path, source)) from None
+
+
+def _make_options(request: TrainingRequest) -> LoadOptions:
+    parameters = request.parameters
+    return LoadOptions(
+        parse_overrides(request.columns),
+        RoleNames(parameters.weight, parameters.group, parameters.time),
+        parameters.strict,
+    )
+
+
+def _make_settings(parameters: FlowParameters, schema: Schema) -> SearchSettings:
+    rounds, seed = parameters.early_stopping_rounds, parameters.seed
+    if rounds < 0:
+        raise SearchError(
+            f"--early_stopping_rounds is {rounds}; it has to be 0 (never) or more"
+        )
+    if not 0 <= seed < 2**31:
+        raise SearchError(f"--seed is {seed}; it has to be in [0, 2147483647]")
+    if not 0 <= parameters.max_minutes < math.inf:
+        raise SearchError(
+            f"--max_minutes is {parameters.max_minutes}; it has to be 0 (no limit) or more"
+        )
+    return SearchSettings(
+        scoring=resolve_scoring(parameters.scoring, schema),
+        n_folds=parameters.folds,
+        seed=seed,
+        early_stopping_rounds=rounds,
+        max_minutes=parameters.max_minutes,
+        splitting=_choose_splitting(parameters),
+    )
+
+
+def _choose_splitting(parameters: FlowParameters) -> Splitting:
+    if parameters.time:
+        return Splitting.TIMED
+    return Splitting.GROUPED if parameters.group else Splitting.STRATIFIED
+
+
+def _check_grids(
+    grids: Mapping[str, ParamGrid], schema: Schema, settings: SearchSettings
+) -> None:
+    for family, param_grid in grids.items():
+        factory = PipelineFactory(FAMILIES[family], schema, settings.seed)
+        check_grid(factory, param_grid)
+
+
+def _describe_run(request: TrainingRequest, dataset: Dataset) -> FlowRun:
     return FlowRun(
         run_id=request.run_id,
         start_time=datetime.now(UTC),
-        parameters=dict(request.parameters),
-        data_source=request.parameters["data"],
+        parameters=request.parameters,
         data_name=dataset.name,
         data_sha256=dataset.sha256,
         code_version=request.code_version,
     )
 
 
-def _store_part(
-    dataset: Dataset, rows: NDArray[np.int64], name: str, store: Store
+def _store_rows(
+    dataset: Dataset, rows: NDArray[np.int64], name: str, store: FileStore
 ) -> RowsRef:
     part = Rows(
         dataset.X[rows],
@@ -274,39 +297,3 @@ def _store_part(
         None if dataset.group is None else dataset.group[rows],
     )
     return store_rows(part, name, store.scratch, store.put)
-
-
-def _summarize(dataset: Dataset, split: Split) -> str:
-    schema = dataset.schema
-    counts = np.bincount(dataset.y).tolist()
-    classes = ", ".join(
-        f"{label} ({count})"
-        for label, count in zip(schema.class_labels, counts, strict=True)
-    )
-    lines = [
-        f"{dataset.name}: {len(dataset.y)} rows, {len(schema.features)} features, classes "
-        f"{classes}. {len(split.train)} rows to learn from, {len(split.holdout)} locked away. "
-        f"sha256 {dataset.sha256[:12]}",
-        *_list_kinds(schema),
-        *(f"not used: {name}: {why}" for name, why in dataset.dropped.items()),
-        *dataset.notes,
-    ]
-    return "\n".join(lines)
-
-
-def _list_kinds(schema: Schema) -> Iterator[str]:
-    """Yield a line for each kind that there is, with the names of its columns."""
-    for kind in Kind:
-        features = schema.of_kind(kind)
-        if features:
-            n_nullable = sum(feature.nullable for feature in features)
-            gaps = f", {n_nullable} of them with gaps" if n_nullable else ""
-            names = shorten_list([_name(feature) for feature in features])
-            yield f"{len(features)} {kind}{gaps}: {names}"
-
-
-def _name(feature: Feature) -> str:
-    n_categories = len(feature.categories)
-    return (
-        f"{feature.name} ({n_categories} categories)" if n_categories else feature.name
-    )

@@ -1,4 +1,4 @@
-"""The winner of a flow run: chosen, fitted, scored once on the hold-out, and written down."""
+"""The model of a run: chosen, fitted, scored once on the hold-out, and written as an artifact."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,51 +10,39 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from prediction.artifact import seal
-from training.artifact.encoding import (
-    Provenance,
-    ScoredRows,
-    choose_golden_rows,
-    encode,
-)
-from training.artifact.provenance import find_library_versions
+from training.artifact.encoding import encode
+from training.artifact.golden import ScoredRows, choose_golden_rows
+from training.artifact.provenance import Provenance, find_library_versions
 from training.data.encoding import to_table
 from training.data.rows import Rows
-from training.data.schema import Schema
 from training.data.splitting import make_folds
 from training.errors import SearchError
 from training.models.evaluation import Bin, evaluate, measure_reliability
-from training.models.families import FAMILIES, Recipe, make_fit_params
+from training.models.families import FAMILIES
 from training.models.family_search import SearchResult
-from training.models.final_model import FinalModel, Finish, fit_final_model
-from training.plan import FlowRun, Plan
+from training.models.final_model import FinalModel, fit_final_model
+from training.models.pipelines import PipelineFactory, make_fit_params
+from training.plan import Plan
 
-# How far from 1 the probabilities of a row may sum up: what rounding leaves, and no more.
+# Rounding moves the sum of a row's probabilities away from 1 by less than this.
 MAX_EXCESS = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """A fitted model that asks to be registered.
+class TrainedModel:
+    """A fitted model that is ready to be registered.
 
     Parameters
     ----------
-    run : FlowRun
-        Where it comes from.
-    schema : Schema
-        Columns and classes.
-    schema_file : str
-        The columns as --config schema would say them.
-    scoring : str
-        Scorer that chose it.
+    plan : Plan
+        Plan of the run that it comes from.
     winner : SearchResult
-        Search that it won.
-    cv_table : DataFrame
-        Every candidate of every family, a row each.
+        The search that it won.
+    cv_table : DataFrame, shape (n_candidates, n_columns)
+        Every candidate of every family, one row each.
     failures : mapping of str to str
         Why a family has no candidate, by the family's name.
-    finish : Finish
-        How it was calibrated, and how its threshold was found.
-    model : estimator
+    estimator : estimator
         Fitted on the training rows; predicts labels.
     threshold : float
         Threshold between two classes, [0, 1].
@@ -65,18 +53,14 @@ class Candidate:
     artifact : bytes
         What the server reads, serialised.
     library_versions : mapping of str to str
-        Versions of the libraries that fitted it.
+        Versions of the libraries that fitted it, by name.
     """
 
-    run: FlowRun
-    schema: Schema
-    schema_file: str
-    scoring: str
+    plan: Plan
     winner: SearchResult
     cv_table: pd.DataFrame
     failures: Mapping[str, str]
-    finish: Finish
-    model: BaseEstimator
+    estimator: BaseEstimator
     threshold: float
     metrics: Mapping[str, float]
     reliability: tuple[Bin, ...]
@@ -85,26 +69,31 @@ class Candidate:
 
     @property
     def artifact_sha256(self) -> str:
-        """Digest of the artifact in lower-case hexadecimal digits."""
+        """SHA-256 of the artifact in lower-case hexadecimal digits."""
         return hashlib.sha256(self.artifact).hexdigest()
 
 
 def choose_winner(
     results: Mapping[str, SearchResult], failures: Mapping[str, str]
 ) -> SearchResult:
-    """Return the search with the best score; of equal scores the simpler family's.
+    """Return the search with the best score; a tie goes to the simpler family.
 
     Parameters
     ----------
     results : mapping of str to SearchResult
-        Searches that came to their end, by family.
+        Results of the searches that ended well, by family.
     failures : mapping of str to str
-        Why the others did not, by family.
+        Why the other searches failed, by family.
+
+    Returns
+    -------
+    SearchResult
+        One of the results.
 
     Raises
     ------
     SearchError
-        If there is no result at all.
+        If there is no result.
     """
     if not results:
         reasons = "; ".join(
@@ -115,15 +104,15 @@ def choose_winner(
     return max(in_order, key=lambda result: result.best_score)
 
 
-def make_candidate(
+def train_model(
     plan: Plan,
     results: Mapping[str, SearchResult],
     failures: Mapping[str, str],
     *,
     train: Rows,
     holdout: Rows,
-) -> Candidate:
-    """Fit the winner on all training rows and score it, once, on the hold-out.
+) -> TrainedModel:
+    """Fit the winner on all training rows, and score it once on the hold-out.
 
     Parameters
     ----------
@@ -134,24 +123,24 @@ def make_candidate(
     train, holdout : Rows
         Rows that the plan refers to.
 
+    Returns
+    -------
+    TrainedModel
+        The winner, with its metrics and its artifact.
+
     Raises
     ------
     SearchError
-        If every search failed.
+        If every search failed, or the winner does not predict probabilities.
     ArtifactError
-        If the winner cannot be written down so that it answers the same when read.
+        If the artifact would not answer as the winner does.
     """
-    schema, scoring = plan.schema, plan.settings.scoring
     winner = choose_winner(results, failures)
-    final = fit(plan, winner, train)
-    X = to_table(holdout.X, schema)
+    final = fit_winner(plan, winner, train)
+    X = to_table(holdout.X, plan.schema)
     _check_probabilities(final.pipeline.predict_proba(X), winner)
     probabilities = final.predictor.predict_proba(X)
-    class_codes = range(len(schema.class_labels))
-    metrics = evaluate(holdout.y, probabilities, class_codes, final.threshold)
-    metrics[f"cv_best_{scoring}"] = winner.best_score
-    if schema.is_binary:
-        metrics["threshold"] = final.threshold
+    metrics = _measure(plan, winner, final, holdout.y, probabilities)
     provenance = Provenance(
         training_run_id=plan.run.run_id,
         data_sha256=plan.run.data_sha256,
@@ -160,17 +149,13 @@ def make_candidate(
         metrics=metrics,
     )
     golden = _choose_golden(holdout, probabilities)
-    artifact = encode(final, schema, winner.family, golden, provenance)
-    return Candidate(
-        run=plan.run,
-        schema=schema,
-        schema_file=plan.schema_file,
-        scoring=scoring,
+    artifact = encode(final, plan.schema, winner.family, golden, provenance)
+    return TrainedModel(
+        plan=plan,
         winner=winner,
         cv_table=make_cv_table(results),
         failures=dict(failures),
-        finish=plan.finish,
-        model=final.predictor,
+        estimator=final.predictor,
         threshold=final.threshold,
         metrics=metrics,
         reliability=measure_reliability(holdout.y, probabilities),
@@ -182,23 +167,56 @@ def make_candidate(
 def _check_probabilities(
     probabilities: NDArray[np.float64], winner: SearchResult
 ) -> None:
-    """Refuse what some of LightGBM's objectives answer in place of probabilities."""
+    """Refuse a model whose predictions are not probabilities, as with some LightGBM objectives."""
     in_range = (probabilities >= 0).all() and (probabilities <= 1).all()
     if not in_range or np.abs(probabilities.sum(axis=1) - 1).max() > MAX_EXCESS:
         raise SearchError(
             f"the best candidate, {FAMILIES[winner.family].display_name} with "
-            f"{winner.best_params}, answers no probabilities: they have to be in [0, 1] and to sum "
-            f"to 1. Remove it from search.{winner.family}"
+            f"{winner.best_params}, predicts no probabilities, which are in [0, 1] and sum to 1; "
+            f"remove it from search.{winner.family}"
         )
 
 
-def fit(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
-    """Return the winner, fitted on labels as the user writes them."""
+def _measure(
+    plan: Plan,
+    winner: SearchResult,
+    final: FinalModel,
+    y: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+) -> dict[str, float]:
+    """Return the metrics on the hold-out, the winner's score on the folds, and the threshold."""
+    class_codes = range(len(plan.schema.class_labels))
+    metrics = evaluate(y, probabilities, class_codes, final.threshold)
+    metrics[f"cv_best_{plan.settings.scoring}"] = winner.best_score
+    if plan.schema.is_binary:
+        metrics["threshold"] = final.threshold
+    return metrics
+
+
+def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
+    """Fit the winner on all training rows.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run.
+    winner : SearchResult
+        The search whose best candidate is fitted.
+    train : Rows
+        Rows to learn from.
+
+    Returns
+    -------
+    FinalModel
+        Fitted on labels as the user writes them.
+    """
     family, schema, settings = FAMILIES[winner.family], plan.schema, plan.settings
-    recipe = Recipe(family, schema, settings.seed, settings.early_stopping_rounds)
+    factory = PipelineFactory(
+        family, schema, settings.seed, settings.early_stopping_rounds
+    )
     return fit_final_model(
-        recipe.make_final_pipeline(winner.best_params),
-        plan.finish,
+        factory.make_final_pipeline(winner.best_params),
+        plan.post_fit,
         make_folds(train, settings.n_folds, settings.seed, settings.splitting),
         X=to_table(train.X, schema),
         labels=np.asarray(schema.class_labels)[train.y],
@@ -207,7 +225,18 @@ def fit(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
 
 
 def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:
-    """Return every candidate of every family, a row each, times left out: they never repeat."""
+    """Put the candidates of all families into one table.
+
+    Parameters
+    ----------
+    results : mapping of str to SearchResult
+        Results of the searches, by family.
+
+    Returns
+    -------
+    DataFrame, shape (n_candidates, n_columns)
+        One row for each candidate, without times: the table is the same in every run.
+    """
     tables = []
     for family, result in results.items():
         columns = {

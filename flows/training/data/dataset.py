@@ -1,6 +1,6 @@
-"""Rows that the rest of training relies on: plain numbers, classes by position, a hold-out.
+"""Data sets that classifiers can learn from: features as doubles, labels as codes.
 
-Every check of content is here; who gets a `Dataset` need not check again.
+All checks of a table's content happen here, so code that takes a `Dataset` need not check again.
 """
 
 from collections.abc import Mapping
@@ -27,16 +27,16 @@ INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """What a user says of a table beside its label.
+    """What the user says about a table, beside its label.
 
     Parameters
     ----------
     overrides : mapping of str to Override
-        What columns are; of the others it is inferred.
+        What the user says about columns, by column.
     roles : RoleNames
-        Columns that are not learned from, and what they are for.
+        Columns that steer training and are not features.
     strict : bool
-        Whether a missing label is an error; else its row is left out.
+        Whether a missing label is an error. By default its row is left out.
     """
 
     overrides: Mapping[str, Override] = field(default_factory=dict)
@@ -56,21 +56,21 @@ class Dataset:
     name : str
         Short name of its source.
     sha256 : str
-        Digest of its source in lower-case hexadecimal digits.
+        SHA-256 of its source in lower-case hexadecimal digits.
     schema : Schema
         Its columns and classes.
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
-        C-order; finite, or NaN where missing, see `training.data.encoding`.
+        Features in C-order: finite, or NaN where missing, see `training.data.encoding`.
     y : ndarray of int64, shape (n_rows,)
-        Position of each row's label in the class labels.
+        Codes of the labels: positions in the class labels.
     weight : ndarray of float64, shape (n_rows,), or None
         How much each row counts in fits, 0 or more.
     group : ndarray of int64, shape (n_rows,), or None
-        Which rows belong together, and never on both sides of a split.
+        Number of each row's group; a group is never on both sides of a split.
     dropped : mapping of str to str
-        Why columns of the source are not among the features, by name.
+        Reasons for dropping columns of the source, by column.
     notes : tuple of str
-        What else a user should know of how the table was read.
+        Further remarks for the user.
     """
 
     name: str
@@ -92,17 +92,22 @@ def load_dataset(
     Parameters
     ----------
     source : str
-        "breast_cancer" or a path, see `training.data.sources.read_source`.
+        Name of the embedded data set or a path, see `training.data.sources.read_source`.
     target : str
         Name of the label column.
     options : LoadOptions
-        What else the user says of the table.
+        What else the user says about the table.
+
+    Returns
+    -------
+    Dataset
+        Its rows, sorted by time if the options name a column of times.
 
     Raises
     ------
     DataError
-        If a cell does not fit its column, no column can be learned from, or the labels are missing,
-        fewer than two or no classes.
+        If the source cannot be read, a cell does not fit its column, no column is left to learn
+        from, or the labels are not two classes or more.
     """
     table = read_source(source, target)
     if not isinstance(table.features, pd.DataFrame):
@@ -131,15 +136,15 @@ def load_dataset(
 def _drop_unlabelled(
     frame: pd.DataFrame, labels: "pd.Series[Any]", strict: bool
 ) -> tuple[pd.DataFrame, "pd.Series[Any]", list[str]]:
-    """Leave out rows without a label, and say how many there were."""
+    """Leave out rows without a label; the list has a note on them, if there are any."""
     is_missing = labels.isna().to_numpy()
     if not is_missing.any():
         return frame, labels, []
     count, first = int(is_missing.sum()), int(is_missing.argmax()) + 1
     if strict:
         raise DataError(
-            f"the label is missing in {count} rows, first in row {first}; drop or fill them, or "
-            "leave --strict out"
+            f"the label is missing in {count} rows, first in row {first}; fill it, drop the rows, "
+            "or leave --strict out"
         )
     note = f"{count} rows have no label, first row {first}; they are left out"
     return frame[~is_missing], labels[~is_missing], [note]
@@ -149,8 +154,8 @@ def _load_sparse(table: RawTable, options: LoadOptions) -> Dataset:
     named = (*options.overrides, *options.roles.names)
     if named:
         raise DataError(
-            f"{named[0]!r} is no column of {table.name}, whose columns have no names and are all "
-            "numeric"
+            f"{table.name} has no column {named[0]!r}: the columns of an svmlight file have no "
+            "names and are all numeric; leave it out"
         )
     y, class_labels = _encode_labels(table.labels)
     X = _check_sparse(table)
@@ -170,7 +175,7 @@ def _encode_labels(
 
 
 def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]:
-    """Return integers for integers, truth values and integral floats, else text."""
+    """Return integers for integers, truth values and whole floats; text for all others."""
     if pd.api.types.is_bool_dtype(labels) or pd.api.types.is_integer_dtype(labels):
         return _check_int32(labels.to_numpy())
     if pd.api.types.is_float_dtype(labels):
@@ -189,7 +194,7 @@ def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]
 
 
 def _check_int32(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return whole numbers as integers; checked before the cast, which would wrap them around."""
+    """Return whole numbers as integers; the check comes first, because the cast wraps around."""
     outside = (values < INT32.min) | (values > INT32.max)
     if outside.any():
         raise DataError(

@@ -1,7 +1,7 @@
-"""Tables as matrices of doubles, and back.
+"""Turns tables into matrices of doubles, and back.
 
-In a matrix a truth value is 1 or 0, and a category is its position in the feature's list. NaN is a
-missing value, or a category that is not in the list.
+In a matrix, a truth value is 1 or 0, and a category is its position in the feature's list. NaN
+stands for a missing value, and for a category that is not in the list.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,21 +17,21 @@ from training.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# More numbers per row than this, most of them 0, are kept sparse.
+# A row with more indicators than this is kept sparse, because most of them are 0.
 MAX_DENSE_INDICATORS = 100
 
 
 def to_matrix(
     frame: pd.DataFrame, features: tuple[Feature, ...]
 ) -> NDArray[np.float64]:
-    """Return the columns of a table as a matrix.
+    """Turn the columns of a table into a matrix.
 
     Parameters
     ----------
-    frame : DataFrame
-        Has a column for each feature; others are left out.
+    frame : DataFrame, shape (n_rows, n_columns)
+        Table with a column for each feature; other columns are ignored.
     features : tuple of Feature
-        What the columns are.
+        Columns to take.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def to_matrix(
     Raises
     ------
     DataError
-        If a cell does not fit its column's kind; all such columns are named.
+        If a cell does not fit its column's kind. All such columns are named.
     """
     X = np.empty((len(frame), len(features)), dtype=np.float64)
     problems = []
@@ -68,9 +68,20 @@ def _read(column: "pd.Series[Any]", feature: Feature) -> NDArray[np.float64]:
 def to_table(
     X: "NDArray[np.float64] | csr_matrix", schema: Schema
 ) -> "pd.DataFrame | csr_matrix":
-    """Return rows as a final pipeline takes them: a table with names, or a sparse matrix.
+    """Turn rows into what a final pipeline takes: a table with column names, or a sparse matrix.
 
-    Whole numbers that are categories are doubles, since a gap makes doubles of them anywhere.
+    Parameters
+    ----------
+    X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
+        Rows of `to_matrix`, or of a sparse data set.
+    schema : Schema
+        What the columns are.
+
+    Returns
+    -------
+    DataFrame or csr_matrix, shape (n_rows, n_features)
+        Cells as the user has them. Categories that are whole numbers become doubles, because pandas
+        makes doubles of a column with gaps.
     """
     if schema.is_sparse:
         return X
@@ -100,27 +111,27 @@ def _write(values: NDArray[np.float64], feature: Feature) -> NDArray[Any]:
 
 
 def count_indicators(schema: Schema) -> int:
-    """Return how many columns of 0 and 1 stand for the categories."""
+    """Return the number of indicators: columns of 0 and 1, one for each category."""
     return sum(len(feature.categories) for feature in schema.categorical)
 
 
 def expand(
     X: "NDArray[np.float64] | csr_matrix", schema: Schema
 ) -> "NDArray[np.float64] | csr_matrix":
-    """Put a column of 0 and 1 for each category in place of the codes.
+    """Replace the codes of each categorical column by indicators.
 
     Parameters
     ----------
-    X : ndarray or csr_matrix, shape (n_rows, n_features)
+    X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
         Rows of `to_matrix`, or of a sparse data set.
     schema : Schema
         What the columns are.
 
     Returns
     -------
-    ndarray or csr_matrix, shape (n_rows, n_numeric + n_indicators)
-        The numeric and boolean columns as they are, then those of each categorical feature: all 0
-        where it is NaN. Sparse if there are more than `MAX_DENSE_INDICATORS` of those.
+    ndarray or csr_matrix of float64, shape (n_rows, n_numeric + n_indicators)
+        The numeric and boolean columns as they are, then the indicators, feature by feature. A NaN
+        has indicators of 0. Sparse if there are more than `MAX_DENSE_INDICATORS` indicators.
     """
     if not schema.categorical:
         return X

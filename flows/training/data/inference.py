@@ -1,17 +1,17 @@
-"""What the columns of a table are: inferred from their cells, or as the user says.
+"""Decides what the columns of a table are: by their cells, or as the user says.
 
 The rules, in the order in which they are tried:
 
-- A column without a value, or with the same in every row, is dropped.
-- Truth values are boolean; a column of pandas' type category is categorical.
-- Dates and durations are an error, and so are text such as 2024-01-31 or 31.1.2024 and whole
-  numbers that all read as 20240131: what they mean to a model only the user knows.
-- Numbers are numeric, whole numbers too, but for row numbers, which are dropped.
-- Text is numeric if more than half of its cells are numbers, none with a leading 0 as in 01234; it
-  is dropped as an identifier if no two cells are alike, and categorical otherwise.
+- A column without a value, or with the same value in every row, is dropped.
+- Truth values are boolean. A column of pandas' categorical type is categorical.
+- Dates and durations are an error: only the user knows what they mean to a model. So are text such
+  as 2024-01-31 or 31.1.2024, and whole numbers that all read as 20240131.
+- Whole numbers that number the rows are dropped. All other numbers are numeric.
+- Text is numeric if more than half of its cells are numbers and none has a leading 0, as in 01234.
+- Other text is dropped as an identifier if no two cells are alike; otherwise it is categorical.
 
-A categorical column has the `MAX_CATEGORIES` most frequent of its categories; the others are taken
-for missing values, as those are that come up when the model is asked.
+A categorical column has its `MAX_CATEGORIES` most frequent categories. All others count as missing
+in training. The server treats them as missing too, unless the schema file says "refuse".
 """
 
 import re
@@ -24,6 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.data.cells import (
+    LEADING_ZERO,
     check_plain,
     check_text,
     check_whole_numbers,
@@ -33,18 +34,18 @@ from training.data.cells import (
 )
 from training.data.schema import Feature, Kind
 from training.data.schema_file import DROP, REFUSE, Override
-from training.data.sources import LEADING_ZERO, shorten_list
 from training.errors import DataError
+from training.text import quote_list
 
 MAX_CATEGORIES = 100
-# Year first or last, with or without a time behind.
+# The year comes first or last; a time may follow.
 DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ].*)?"
 )
-# Whole numbers that may be dates.
+# Whole numbers in this range may be dates.
 DATE_NUMBERS = (19000101, 21001231)
 WAYS_OUT = (
-    "convert the column, or say what it is in the file of --config schema: "
+    "convert the column, or set its kind in the file of --config schema: "
     'kind = "numeric", "categorical" or "drop"'
 )
 
@@ -56,11 +57,12 @@ class Inferred:
     Parameters
     ----------
     features : tuple of Feature
-        Columns to learn from: numeric, then boolean, then categorical ones, else in their order.
+        Columns to learn from: numeric, then boolean, then categorical; within a kind in the table's
+        order.
     dropped : mapping of str to str
-        Why the others are not learned from, by name.
+        Reasons for dropping the other columns, by column.
     notes : tuple of str
-        What a user should know beside that.
+        Further remarks for the user.
     """
 
     features: tuple[Feature, ...]
@@ -69,19 +71,24 @@ class Inferred:
 
 
 def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
-    """Find out what the columns of a table are.
+    """Decide what the columns of a table are.
 
     Parameters
     ----------
-    frame : DataFrame
-        The table without its label.
+    frame : DataFrame, shape (n_rows, n_columns)
+        Table without its label.
     overrides : mapping of str to Override
         What the user says, by column.
+
+    Returns
+    -------
+    Inferred
+        The columns to learn from, and the others with reasons.
 
     Raises
     ------
     DataError
-        If a column fits no kind or not the one that it is said to be, or none is left.
+        If a column does not fit its kind, or no column is left. All such columns are named.
     """
     _check_names(frame, overrides)
     features: list[Feature] = []
@@ -120,12 +127,12 @@ def _check_names(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> None
     if unknown:
         raise DataError(
             f"schema: the table has no column {unknown[0]!r}; its columns are "
-            f"{shorten_list(map(str, frame.columns))}"
+            f"{quote_list(frame.columns)}"
         )
 
 
 def _find_kind(column: "pd.Series[Any]", override: Override) -> tuple[Kind | None, str]:
-    """Return the kind of a column; of one to drop None, and why."""
+    """Return the kind of a column, or None and the reason for dropping it."""
     if override.kind == DROP:
         return None, "the schema file says so"
     check_plain(column)
@@ -181,7 +188,7 @@ def _are_dates(values: NDArray[Any]) -> bool:
 
 
 def _counts_rows(values: NDArray[Any]) -> bool:
-    # A table of a few rows may count by chance.
+    # In a table of a few rows, a feature may count up by chance.
     in_steps = values[0] in (0, 1) and len(values) >= MAX_CATEGORIES
     return in_steps and bool((np.diff(values) == 1).all())
 
@@ -195,7 +202,7 @@ def _guess_text(
     check_text(column)
     if present.str.fullmatch(DATE).all():
         raise DataError(
-            f"column {column.name!r} looks like dates, such as {present.iloc[0]}; {WAYS_OUT}"
+            f"column {column.name!r} looks like dates, such as {present.iloc[0]!r}; {WAYS_OUT}"
         )
     if present.is_unique:
         return None, "it is an identifier: no two rows have the same text"
@@ -209,7 +216,7 @@ def _has_leading_zero(present: "pd.Series[Any]") -> bool:
 def _describe(
     column: "pd.Series[Any]", kind: Kind, override: Override
 ) -> tuple[Feature, str]:
-    """Return what a column of a kind is, and a note for the user or nothing."""
+    """Describe a column of a known kind; the second value is a note for the user, or empty."""
     name, nullable = str(column.name), bool(column.isna().any())
     if kind == Kind.BOOLEAN:
         read_booleans(column)
@@ -224,8 +231,8 @@ def _describe(
 def _refuse_policy(name: str, override: Override) -> None:
     if override.unknown:
         raise DataError(
-            f"schema: {name!r} is not categorical, so it takes no unknown; add "
-            'kind = "categorical" if it is meant to be'
+            f"schema: {name!r} is not categorical, so it takes no unknown; remove it, or add "
+            'kind = "categorical"'
         )
 
 
@@ -239,7 +246,7 @@ def _find_categories(
         present = present.astype("int64")
     else:
         check_text(column)
-    # By frequency, then by value: the same for any order of the rows.
+    # Ties in frequency go by value, so that the order of the rows does not matter.
     counts = (
         present.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     )
@@ -253,6 +260,6 @@ def _find_categories(
             f"{MAX_CATEGORIES}, since none of them can be left out"
         )
     return tuple(kept), (
-        f"{column.name} has {len(counts)} categories; the {len(rare)} rarest, in {rare.sum()} "
-        "rows, are taken for missing"
+        f"column {column.name!r} has {len(counts)} categories; the {len(rare)} rarest, in "
+        f"{rare.sum()} rows, count as missing"
     )

@@ -1,4 +1,4 @@
-"""Columns that are not learned from: a row's weight, its group, its time."""
+"""Columns that steer training but are not features: a row's weight, its group, its time."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,22 +8,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.data.cells import read_numbers, refuse
-from training.data.sources import shorten_list
 from training.errors import DataError
+from training.text import quote_list
 
 
 @dataclass(frozen=True, slots=True)
 class RoleNames:
-    """Names of columns by what they are for; empty for none.
+    """Names of the columns; an empty name means that there is none.
 
     Parameters
     ----------
     weight : str
-        How much a row counts in fits. It does not count in scores.
+        Says how much a row counts in fits. Scores count each row once.
     group : str
         Rows with the same value are never on both sides of a split.
     time : str
-        No split learns from rows that are later than those that it is scored on.
+        Every split learns from earlier rows than it is scored on.
     """
 
     weight: str = ""
@@ -32,22 +32,22 @@ class RoleNames:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that there are."""
+        """The names that are not empty."""
         return tuple(name for name in (self.weight, self.group, self.time) if name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roles:
-    """The columns, read; None for those that there are not.
+    """The columns as arrays; None stands for a column that there is not.
 
     Parameters
     ----------
     weight : ndarray of float64, shape (n_rows,), or None
-        0 or more, in order of time if there is one.
+        Weights, 0 or more; sorted by `order` if there is one.
     group : ndarray of int64, shape (n_rows,), or None
-        Number of each row's group.
+        Numbers of the groups.
     order : ndarray of int64, shape (n_rows,), or None
-        Row numbers by time, earliest first; rows of the same time in their order.
+        Row numbers by time, earliest first; rows of equal time keep their order.
     """
 
     weight: NDArray[np.float64] | None = None
@@ -56,12 +56,24 @@ class Roles:
 
 
 def take_roles(frame: pd.DataFrame, names: RoleNames) -> Roles:
-    """Take the columns out of a table.
+    """Remove the columns from a table and read them.
+
+    Parameters
+    ----------
+    frame : DataFrame, shape (n_rows, n_columns)
+        Table without its label; the columns are removed from it in place.
+    names : RoleNames
+        Which columns to take.
+
+    Returns
+    -------
+    Roles
+        The columns as arrays.
 
     Raises
     ------
     DataError
-        If a column is not there or has two roles, or a cell is missing or does not fit.
+        If a column is absent or has two roles, or a cell is missing or does not fit.
     """
     if names.group and names.time:
         raise DataError(
@@ -82,7 +94,7 @@ def _take(frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
     if name not in frame.columns:
         raise DataError(
             f"the table has no column {name!r} beside the label, or it has two roles; its columns "
-            f"are {shorten_list(map(str, frame.columns))}"
+            f"are {quote_list(frame.columns)}"
         )
     column = frame.pop(name)
     refuse(column, column.isna().to_numpy(dtype=bool), "is missing")
@@ -91,10 +103,10 @@ def _take(frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
 
 def _weigh(column: "pd.Series[Any]") -> NDArray[np.float64]:
     weight = read_numbers(column)
-    refuse(column, weight < 0, "is below 0, as no weight may be")
+    refuse(column, weight < 0, "is below 0; weights are 0 or more")
     if not weight.any():
         raise DataError(
-            f"column {column.name!r} is 0 in every row; it is to weigh them"
+            f"column {column.name!r} is 0 in every row; a weight has to be above 0 somewhere"
         )
     return weight
 

@@ -1,9 +1,8 @@
-"""Rows by reference: written once, opened by every step, checked on the way.
+"""Rows as files: written once, then opened and checked by every step.
 
-Knows the file formats; where files lie and how they travel is the caller's.
+The module knows the file formats. The caller decides where files are kept.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.digests import hash_file
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ class FileRef:
     Parameters
     ----------
     url : str
-        Where it is, for the store that it was put in.
+        Address in the store that keeps it.
     sha256 : str
-        Digest of its bytes in lower-case hexadecimal digits.
+        SHA-256 of its bytes in lower-case hexadecimal digits.
     """
 
     url: str
@@ -36,16 +36,16 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class RowsRef:
-    """Rows that were stored: features, and the codes of their labels.
+    """A reference to `Rows` that were stored.
 
     Parameters
     ----------
     X, y : FileRef
-        Files of the features (.npy dense, .npz sparse) and of the codes.
+        Files of the features (.npy if dense, .npz if sparse) and of the codes.
     shape : tuple of int
-        n_rows and n_features.
+        (n_rows, n_features).
     weight, group : FileRef or None
-        Files of the weights and of the numbers of the groups; None if there are none.
+        Files of the weights and of the group numbers; None if there are none.
     """
 
     X: FileRef
@@ -57,18 +57,19 @@ class RowsRef:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Features, and the codes of their labels.
+    """Features and labels of some rows of a data set.
 
     Parameters
     ----------
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
-        Read-only and mapped from the file where dense.
+        Features. Rows that `open_rows` returns are read-only; if dense, they are mapped from the
+        file.
     y : ndarray of int64, shape (n_rows,)
-        Position of each row's label in the class labels.
+        Codes of the labels: positions in the class labels.
     weight : ndarray of float64, shape (n_rows,), or None
-        How much each row counts in fits.
+        How much each row counts in fits, 0 or more.
     group : ndarray of int64, shape (n_rows,), or None
-        Which rows belong together.
+        Number of each row's group.
     """
 
     X: "NDArray[np.float64] | csr_matrix"
@@ -80,7 +81,7 @@ class Rows:
 def store_rows(
     rows: Rows, name: str, scratch: Path, put: Callable[[Path], str]
 ) -> RowsRef:
-    """Write rows and hand the files to a store.
+    """Write rows to files and put the files into a store.
 
     Parameters
     ----------
@@ -89,9 +90,14 @@ def store_rows(
     name : str
         Prefix of the files' names.
     scratch : Path
-        Folder to write in.
+        Folder to write the files to.
     put : callable
         Stores a file and returns its URL.
+
+    Returns
+    -------
+    RowsRef
+        What `open_rows` takes.
     """
     from scipy.sparse import issparse, save_npz
 
@@ -129,10 +135,15 @@ def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
     get : callable
         Returns a local path for a URL.
 
+    Returns
+    -------
+    Rows
+        The rows; dense features are mapped from the file.
+
     Raises
     ------
     DataError
-        If a file is not there or is not the one that was stored.
+        If a file is gone, or differs from the one that was stored.
     """
     from scipy.sparse import load_npz
 
@@ -147,13 +158,13 @@ def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
 
 
 def _store(path: Path, put: Callable[[Path], str]) -> FileRef:
-    return FileRef(put(path), _digest(path))
+    return FileRef(put(path), hash_file(path))
 
 
 def _fetch(ref: FileRef, get: Callable[[str], Path]) -> Path:
     try:
         path = get(ref.url)
-        actual = _digest(path)
+        actual = hash_file(path)
     except OSError as error:
         raise DataError(
             f"the rows at {ref.url} cannot be read: {error.strerror}"
@@ -163,8 +174,3 @@ def _fetch(ref: FileRef, get: Callable[[str], Path]) -> Path:
             f"the rows at {ref.url} were changed after the run began; run again"
         )
     return path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,11 @@
-"""The columns and classes of a data set, as every later step knows them."""
+"""The columns and classes of a data set: values that all later steps share."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What the values of a column are."""
+    """What the cells of a column hold."""
 
     NUMERIC = "numeric"
     BOOLEAN = "boolean"
@@ -21,13 +21,14 @@ class Feature:
     name : str
         Name, unique in the table.
     kind : Kind
-        What its values are.
+        What its cells hold.
     nullable : bool
-        Whether a value may be missing.
+        Whether a cell may be missing.
     categories : tuple of str or tuple of int
-        Categories that the model knows, sorted and unique; empty unless categorical.
+        Categories that the model knows, sorted and unique; empty unless the column is categorical.
     refuse_unknown : bool
-        Whether another category is an error when the model is asked, rather than a missing value.
+        Whether the server refuses a category that the model does not know. By default the server
+        treats it as missing.
     """
 
     name: str
@@ -44,11 +45,11 @@ class Schema:
     Parameters
     ----------
     features : tuple of Feature
-        Columns in the order of the matrix: numeric, then boolean, then categorical ones.
+        Columns in the order of the matrix: numeric, then boolean, then categorical.
     class_labels : tuple of int or tuple of str
-        Labels in the order of their codes, sorted; two or more.
+        Two labels or more, sorted; a label's position is its code.
     is_sparse : bool
-        Whether the rows are a sparse matrix, whose columns are numeric and have no real names.
+        Whether the rows are a sparse matrix. All its columns are numeric, with made-up names.
     """
 
     features: tuple[Feature, ...]
@@ -57,12 +58,12 @@ class Schema:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the columns in their order."""
+        """Names of the columns, in the order of the matrix."""
         return tuple(feature.name for feature in self.features)
 
     @property
     def nullable(self) -> tuple[bool, ...]:
-        """Whether a value may be missing, per column."""
+        """Whether a cell may be missing, for each column."""
         return tuple(feature.nullable for feature in self.features)
 
     @property
@@ -72,14 +73,14 @@ class Schema:
 
     @property
     def categorical(self) -> tuple[Feature, ...]:
-        """The categorical columns, which come last."""
+        """The categorical columns; they come last in the matrix."""
         return self.of_kind(Kind.CATEGORICAL)
 
     @property
     def n_numeric(self) -> int:
-        """How many columns are numbers or truth values; they come first."""
+        """How many columns are numeric or boolean; they come first in the matrix."""
         return len(self.features) - len(self.categorical)
 
     def of_kind(self, kind: Kind) -> tuple[Feature, ...]:
-        """Return the columns of a kind."""
+        """Return the columns of one kind."""
         return tuple(feature for feature in self.features if feature.kind == kind)

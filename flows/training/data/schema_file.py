@@ -1,4 +1,4 @@
-"""The schema file: a TOML table for each column on which the user knows better, or all of them.
+"""The schema file: what the user says about columns, as one TOML table for each.
 
 [zip_code]
 kind = "categorical"
@@ -13,25 +13,25 @@ from typing import Any
 
 from training.data.schema import Feature, Kind
 from training.errors import DataError
+from training.text import join_choices, shorten_list
 
 DROP = "drop"
 KINDS = (*Kind, DROP)
 MISSING, REFUSE = "missing", "refuse"
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-MAX_SHOWN_CATEGORIES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What a user says of a column.
+    """What the user says about a column.
 
     Parameters
     ----------
     kind : str
-        "numeric", "boolean", "categorical" or "drop"; empty to have it inferred.
+        "numeric", "boolean", "categorical" or "drop"; empty to infer it.
     unknown : str
-        "missing" or "refuse": what a category is that the model does not know; empty for the
-        default, "missing".
+        "missing" or "refuse": how the server treats a category that the model does not know; empty
+        for the default, "missing".
     """
 
     kind: str = ""
@@ -44,12 +44,17 @@ def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
     Parameters
     ----------
     config : mapping
-        A table by the column's name, with "kind", "unknown" or both.
+        Tables with "kind", "unknown" or both, by column.
+
+    Returns
+    -------
+    dict of str to Override
+        The same, typed, by column.
 
     Raises
     ------
     DataError
-        If a key or value is none of those.
+        If a table has another key, or a key another value.
     """
     return {name: _parse(name, table) for name, table in config.items()}
 
@@ -63,34 +68,35 @@ def _parse(name: str, table: object) -> Override:
     for key, value in table.items():
         if key not in allowed:
             raise DataError(
-                f"schema: {name!r} has the key {key!r}; it takes {_list(allowed)}"
+                f"schema: {name!r} has the key {key!r}; it takes {join_choices(allowed)}"
             )
         if value not in allowed[key]:
             raise DataError(
-                f"schema: {key} of {name!r} is {value!r}; it has to be {_list(allowed[key])}"
+                f"schema: {key} of {name!r} is {value!r}; it has to be {join_choices(allowed[key])}"
             )
     override = Override(table.get("kind", ""), table.get("unknown", ""))
     if override.unknown and override.kind not in ("", Kind.CATEGORICAL):
         raise DataError(
-            f"schema: {name!r} is {override.kind}; unknown is for categorical columns"
+            f"schema: {name!r} is {override.kind}, but only categorical columns take unknown; "
+            "remove one of the two"
         )
     return override
 
 
-def _list(values: "Mapping[str, Any] | Sequence[str]") -> str:
-    *others, last = map(str, values)
-    return f"{', '.join(others)} or {last}"
-
-
 def format_schema(features: Sequence[Feature], dropped: Mapping[str, str]) -> str:
-    """Write a schema as the file that would give it again.
+    """Write a schema file that a later run can read.
 
     Parameters
     ----------
     features : sequence of Feature
-        Columns that are used.
+        Columns that the run uses.
     dropped : mapping of str to str
-        Why the others are not, by name.
+        Reasons for dropping the others, by column.
+
+    Returns
+    -------
+    str
+        TOML; comments state reasons, categories and gaps.
     """
     tables = [_format(feature) for feature in features]
     for name, reason in dropped.items():
@@ -99,7 +105,7 @@ def format_schema(features: Sequence[Feature], dropped: Mapping[str, str]) -> st
 
 
 def _format(feature: Feature) -> list[str]:
-    remarks = [_describe(feature.categories)] if feature.categories else []
+    remarks = [_list_categories(feature)] if feature.categories else []
     if feature.nullable:
         remarks.append("has gaps")
     lines = [f"# {'; '.join(remarks)}"] if remarks else []
@@ -109,14 +115,12 @@ def _format(feature: Feature) -> list[str]:
     return lines
 
 
-def _describe(categories: Sequence[object]) -> str:
-    shown = [
-        json.dumps(c, ensure_ascii=False) for c in categories[:MAX_SHOWN_CATEGORIES]
-    ]
-    more = len(categories) - len(shown)
-    return f"{', '.join(shown)}{f' and {more} more' if more else ''}"
+def _list_categories(feature: Feature) -> str:
+    return shorten_list(
+        [json.dumps(category, ensure_ascii=False) for category in feature.categories]
+    )
 
 
 def _key(name: str) -> str:
-    # A text of JSON is one of TOML.
+    # A JSON string is also a TOML string.
     return name if BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""Who learns and who is scored: the hold-out, and the folds of the rest.
+"""Splits rows into the hold-out and the folds of the cross-validation.
 
-Rows are drawn with each class in its share; or whole groups are; or they are cut by time, where
-what is scored is always later than what is learned from.
+There are three ways. Rows are drawn so that each class keeps its share. Whole groups are drawn. Or
+rows are cut by time, so that a model is scored on later rows than it learns from.
 """
 
 from dataclasses import dataclass
@@ -27,17 +27,25 @@ Folds = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
 class Splitting(StrEnum):
     """How rows are split."""
 
-    # Drawn, with each class in its share.
+    # Rows are drawn; each class keeps its share.
     STRATIFIED = "stratified"
-    # Drawn by group, with each class about in its share.
+    # Groups are drawn; each class keeps about its share.
     GROUPED = "grouped"
-    # Cut by time: the rows are in its order.
+    # Rows, which are in order of time, are cut.
     TIMED = "timed"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Split:
-    """Row numbers of the two parts of a data set, ascending."""
+class HoldoutSplit:
+    """A data set in two parts.
+
+    Parameters
+    ----------
+    train : ndarray of int64, shape (n_train,)
+        Numbers of the rows to learn from, ascending.
+    holdout : ndarray of int64, shape (n_holdout,)
+        Numbers of the rows that training never sees, ascending.
+    """
 
     train: NDArray[np.int64]
     holdout: NDArray[np.int64]
@@ -49,7 +57,7 @@ def split_holdout(
     n_folds: int,
     seed: int,
     splitting: Splitting = Splitting.STRATIFIED,
-) -> Split:
+) -> HoldoutSplit:
     """Set the hold-out apart.
 
     Parameters
@@ -57,13 +65,18 @@ def split_holdout(
     dataset : Dataset
         Data set to split.
     test_fraction : float
-        Share of the hold-out, (0, 1); about, where it is made of whole groups.
+        Share of the hold-out, (0, 1). It is approximate if whole groups are drawn.
     n_folds : int
-        Folds that the rest is to be searched with: each class needs as many rows. At least 2.
+        Folds of the search, 2 or more. Each class needs as many rows outside the hold-out.
     seed : int
         Seed of the draw.
     splitting : Splitting
-        How.
+        How rows are split.
+
+    Returns
+    -------
+    HoldoutSplit
+        Row numbers of the two parts.
 
     Raises
     ------
@@ -80,29 +93,36 @@ def split_holdout(
         case Splitting.TIMED:
             n_train = int(len(dataset.y) * (1 - test_fraction))
             rows = np.arange(len(dataset.y))
-            split = Split(rows[:n_train], rows[n_train:])
+            split = HoldoutSplit(rows[:n_train], rows[n_train:])
     _check_rows_per_class(dataset, split, n_folds)
     return split
 
 
 def make_folds(rows: Rows, n_folds: int, seed: int, splitting: Splitting) -> Folds:
-    """Return the row numbers to learn from and to score on, per fold.
+    """Split rows into the folds of a cross-validation.
 
     Parameters
     ----------
     rows : Rows
         Rows without the hold-out.
     n_folds : int
-        How many, 2 or more.
+        Number of folds, 2 or more.
     seed : int
         Seed of the draw.
     splitting : Splitting
-        How. By time, a fold learns from all rows before those that it is scored on.
+        How rows are split. By time, a fold learns from all rows before those that it is scored on.
+
+    Returns
+    -------
+    tuple of (train, test)
+        For each fold two arrays of int64, shape (n_train,) and (n_test,): the numbers of the rows
+        to learn from and to score on.
 
     Raises
     ------
     DataError
-        If a fold has no row of a class to learn from, or there are fewer groups than folds.
+        If a fold has no row of a class to learn from or to score on, or there are fewer groups than
+        folds.
     """
     cv: Any
     match splitting:
@@ -113,7 +133,7 @@ def make_folds(rows: Rows, n_folds: int, seed: int, splitting: Splitting) -> Fol
         case Splitting.TIMED:
             cv = TimeSeriesSplit(n_folds)
     try:
-        # Splitting looks at the number of rows, at the labels and at the groups.
+        # scikit-learn looks at the number of rows, at the labels and at the groups only.
         folds = tuple(cv.split(np.zeros(len(rows.y)), rows.y, rows.group))
     except ValueError as error:
         raise DataError(f"{n_folds} folds cannot be made: {error}") from None
@@ -133,7 +153,7 @@ def _check_folds(y: NDArray[np.int64], folds: Folds, splitting: Splitting) -> No
                 )
 
 
-def _draw_rows(dataset: Dataset, test_fraction: float, seed: int) -> Split:
+def _draw_rows(dataset: Dataset, test_fraction: float, seed: int) -> HoldoutSplit:
     rows = np.arange(len(dataset.y))
     try:
         train, holdout = train_test_split(
@@ -143,13 +163,13 @@ def _draw_rows(dataset: Dataset, test_fraction: float, seed: int) -> Split:
         raise DataError(
             f"a hold-out of {test_fraction:g} cannot be drawn: {error}"
         ) from None
-    return Split(np.sort(train), np.sort(holdout))
+    return HoldoutSplit(np.sort(train), np.sort(holdout))
 
 
 def _draw_groups(
     dataset: Dataset, test_fraction: float, n_folds: int, seed: int
-) -> Split:
-    """Take one of as many parts as make the hold-out's share about right."""
+) -> HoldoutSplit:
+    """Divide the groups into about 1 / test_fraction parts, and hold one part out."""
     assert dataset.group is not None
     n_groups, n_parts = len(np.unique(dataset.group)), max(2, round(1 / test_fraction))
     if n_groups < n_folds + n_parts:
@@ -160,7 +180,7 @@ def _draw_groups(
     cv = StratifiedGroupKFold(n_parts, shuffle=True, random_state=seed)
     zeros = np.zeros(len(dataset.y))
     train, holdout = next(cv.split(zeros, dataset.y, dataset.group))
-    return Split(np.sort(train), np.sort(holdout))
+    return HoldoutSplit(np.sort(train), np.sort(holdout))
 
 
 def _check_split_parameters(test_fraction: float, n_folds: int) -> None:
@@ -181,7 +201,7 @@ def _check_no_class_of_one_row(dataset: Dataset) -> None:
         )
 
 
-def _check_rows_per_class(dataset: Dataset, split: Split, n_folds: int) -> None:
+def _check_rows_per_class(dataset: Dataset, split: HoldoutSplit, n_folds: int) -> None:
     n_classes = len(dataset.schema.class_labels)
     in_train = np.bincount(dataset.y[split.train], minlength=n_classes)
     in_holdout = np.bincount(dataset.y[split.holdout], minlength=n_classes)

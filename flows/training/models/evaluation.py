@@ -1,4 +1,4 @@
-"""How good probabilities are on rows that training never saw."""
+"""Measures probabilities and decisions on the hold-out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,18 +23,19 @@ N_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Rows of about the same confidence.
+    """A point of the reliability curve: rows of about the same confidence.
+
+    For two classes, confidence is the probability of the second class. For more, it is the
+    probability of the most probable class.
 
     Parameters
     ----------
     confidence : float
-        Mean of what was predicted: of two classes the probability of the second, of more that of
-        the most probable. [0, 1].
+        Mean confidence of the rows, [0, 1].
     frequency : float
-        Share of the rows that came out so, [0, 1]: that are of the second class, or of the most
-        probable.
+        Share of the rows that are of the class in question, [0, 1].
     n_rows : int
-        Rows, 1 or more.
+        Number of rows, 1 or more.
     """
 
     confidence: float
@@ -43,14 +44,19 @@ class Bin:
 
 
 def decide(probabilities: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:
-    """Return the predicted class of each row as the server decides it.
+    """Decide the class of each row as the server does.
 
     Parameters
     ----------
     probabilities : ndarray of float64, shape (n_rows, n_classes)
-        Of two classes, the second is predicted above the threshold; of more, the most probable.
+        Probability of each class, [0, 1].
     threshold : float
-        Threshold between two classes, [0, 1].
+        Threshold between two classes, [0, 1]. More classes have none.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_rows,)
+        For two classes 1 above the threshold, else 0; for more the code of the most probable class.
     """
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] > threshold).astype(np.int64)
@@ -63,14 +69,14 @@ def evaluate(
     class_codes: Sequence[int],
     threshold: float = BINARY_THRESHOLD,
 ) -> dict[str, float]:
-    """Return the metrics of held-out rows by name.
+    """Compute the metrics of the hold-out.
 
     Parameters
     ----------
     y : ndarray of int64, shape (n_rows,)
         True codes; each class occurs.
     probabilities : ndarray of float64, shape (n_rows, n_classes)
-        Predicted probabilities, [0, 1].
+        Predicted probability of each class, [0, 1].
     class_codes : sequence of int
         Codes in the order of the columns.
     threshold : float
@@ -79,21 +85,22 @@ def evaluate(
     Returns
     -------
     dict of str to float
-        Accuracy, ROC AUC and average precision (for more than two classes: one against the rest,
-        unweighted mean), log loss, Brier score as scikit-learn defines it, and expected calibration
-        error. For two classes also precision, recall and F1 of the second at the threshold;
-        precision is 0 where it is never predicted.
+        Metrics by name: accuracy, ROC AUC, average precision, log loss, Brier score as scikit-learn
+        defines it, and expected calibration error. For more than two classes, ROC AUC and average
+        precision are unweighted means of one class against the rest. For two classes there are also
+        precision, recall and F1 of the second class at the threshold. Precision is 0 if the second
+        class is never predicted.
     """
     is_binary = len(class_codes) == 2
     predicted = decide(probabilities, threshold)
-    scores = probabilities[:, 1] if is_binary else probabilities
+    ranking = probabilities[:, 1] if is_binary else probabilities
     many = {} if is_binary else {"multi_class": "ovr"}
     metrics = {
         "accuracy": accuracy_score(y, predicted),
-        "roc_auc": roc_auc_score(y, scores, **many),
-        "average_precision": average_precision_score(y, scores),
+        "roc_auc": roc_auc_score(y, ranking, **many),
+        "average_precision": average_precision_score(y, ranking),
         "log_loss": log_loss(y, probabilities, labels=list(class_codes)),
-        "brier_score": brier_score_loss(y, scores, labels=list(class_codes)),
+        "brier_score": brier_score_loss(y, ranking, labels=list(class_codes)),
         "expected_calibration_error": expected_calibration_error(
             measure_reliability(y, probabilities)
         ),
@@ -119,33 +126,33 @@ def _score_decisions(
 def measure_reliability(
     y: NDArray[np.int64], probabilities: NDArray[np.float64]
 ) -> tuple[Bin, ...]:
-    """Compare what was predicted with what came out, confidence by confidence.
+    """Compare confidence with frequency.
 
     Parameters
     ----------
     y : ndarray of int64, shape (n_rows,)
         True codes.
     probabilities : ndarray of float64, shape (n_rows, n_classes)
-        Predicted probabilities, [0, 1].
+        Predicted probability of each class, [0, 1].
 
     Returns
     -------
     tuple of Bin
-        Bins of equal width that hold a row, ascending. A confidence on an edge is in the lower bin,
-        as in scikit-learn's `calibration_curve`.
+        The bins that hold a row, ascending; all have the same width. A confidence on an edge
+        belongs to the lower bin, as in scikit-learn's `calibration_curve`.
     """
     if probabilities.shape[1] == 2:
-        confidence, came_out = probabilities[:, 1], y == 1
+        confidence, occurred = probabilities[:, 1], y == 1
     else:
         confidence = probabilities.max(axis=1)
-        came_out = probabilities.argmax(axis=1) == y
+        occurred = probabilities.argmax(axis=1) == y
     edges = np.linspace(0, 1, N_BINS + 1)
     numbers = np.searchsorted(edges[1:-1], confidence)
     members = [numbers == number for number in np.unique(numbers)]
     return tuple(
         Bin(
             float(confidence[rows].mean()),
-            float(came_out[rows].mean()),
+            float(occurred[rows].mean()),
             int(rows.sum()),
         )
         for rows in members
@@ -153,17 +160,22 @@ def measure_reliability(
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """Return how far confidence is from frequency, in the mean over the rows.
+    """Return the mean distance between confidence and frequency over the rows.
 
-    The sum over the bins of n_rows / n * |frequency - confidence|: formula (3) of Guo, Pleiss, Sun
-    and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, which is for the most
-    probable class. For two classes it is taken of the second, as by Naeini, Cooper and Hauskrecht,
+    It is the sum over the bins of n_rows / n * |frequency - confidence|. For the most probable
+    class this is formula (3) of Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
+    Networks", ICML 2017. For the second of two classes it follows Naeini, Cooper and Hauskrecht,
     "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+
+    Parameters
+    ----------
+    bins : sequence of Bin
+        Points of the reliability curve.
 
     Returns
     -------
     float
-        [0, 1]; 0 is best.
+        Error, [0, 1]; 0 is best.
     """
     n_rows = sum(group.n_rows for group in bins)
     gaps = (group.n_rows * abs(group.frequency - group.confidence) for group in bins)

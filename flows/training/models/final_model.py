@@ -1,4 +1,4 @@
-"""The winner as it is handed on: fitted on all training rows, calibrated, with its threshold."""
+"""Fits the winner on all training rows, with its calibration and its threshold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from training.models.calibration import (
     predict_out_of_fold,
 )
 from training.models.evaluation import BINARY_THRESHOLD
-from training.models.families import unwrap
+from training.models.pipelines import unwrap
 from training.models.thresholds import (
     EVEN,
     FixedThreshold,
@@ -27,15 +27,15 @@ from training.models.thresholds import (
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """What is done to the winner's answers, beyond the search.
+class PostFit:
+    """What follows the winner's fit: calibration and the choice of a threshold.
 
     Parameters
     ----------
     calibration : str
         One of `training.models.calibration.METHODS`.
     threshold : ThresholdRule
-        How the threshold is found. Of use for two classes only.
+        How the threshold is found. Only two classes have one.
     """
 
     calibration: str = NO_CALIBRATION
@@ -43,23 +43,23 @@ class Finish:
 
     @property
     def needs_folds(self) -> bool:
-        """Whether it takes answers to rows that the one who answers has not seen."""
+        """Whether the model needs out-of-fold predictions."""
         is_fixed = isinstance(self.threshold, FixedThreshold)
         return self.calibration != NO_CALIBRATION or not is_fixed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinalModel:
-    """A fitted model with its parts.
+    """A fitted model and its parts.
 
     Parameters
     ----------
     predictor : estimator
-        scikit-learn's classifier that puts the parts together, and predicts labels.
+        scikit-learn's classifier that combines the parts and predicts labels.
     pipeline : Pipeline
-        What scores, unwrapped.
+        The part that computes raw scores, unwrapped.
     calibrators : tuple
-        scikit-learn's fitted maps of the scores; empty if it is not calibrated.
+        scikit-learn's fitted maps from raw scores to probabilities; empty without calibration.
     threshold : float
         Threshold between two classes, [0, 1].
     """
@@ -72,7 +72,7 @@ class FinalModel:
 
 def fit_final_model(
     pipeline: Pipeline,
-    finish: Finish,
+    post_fit: PostFit,
     folds: Folds,
     *,
     X: Any,
@@ -84,34 +84,42 @@ def fit_final_model(
     Parameters
     ----------
     pipeline : Pipeline
-        Unfitted, of `training.models.families`.
-    finish : Finish
-        What is done to its answers.
+        Unfitted, from `training.models.pipelines`.
+    post_fit : PostFit
+        Calibration and threshold.
     folds : tuple of (train, test)
-        Those of the search: calibration and threshold are found on what pipelines say of the
-        fold that they have not seen.
+        Folds of the search. Calibration and threshold are fitted on out-of-fold predictions.
     X : DataFrame or csr_matrix, shape (n_rows, n_features)
         Rows to learn from.
-    labels : ndarray, shape (n_rows,)
+    labels : ndarray of int64 or str, shape (n_rows,)
         Their labels.
     fit_params : mapping, optional
-        What the pipeline's `fit` takes beside; only for a finish that needs no folds.
+        Further arguments of the pipeline's `fit`, such as weights; only without calibration and
+        with a fixed threshold.
+
+    Returns
+    -------
+    FinalModel
+        The fitted model.
     """
     predictor: BaseEstimator
-    if finish.calibration == NO_CALIBRATION:
+    if post_fit.calibration == NO_CALIBRATION:
         fitted = predictor = unwrap(pipeline.fit(X, labels, **(fit_params or {})))
         calibrators: tuple[Any, ...] = ()
     else:
         predictor = fit_calibrated(
-            pipeline, finish.calibration, folds, X=X, labels=labels
+            pipeline, post_fit.calibration, folds, X=X, labels=labels
         )
         fitted, calibrators = find_pipeline(predictor), find_calibrators(predictor)
-    rule = finish.threshold
+    rule = post_fit.threshold
     if isinstance(rule, FixedThreshold):
         threshold = rule.value
     else:
-        scores = predict_out_of_fold(pipeline, calibrators, folds, X=X, labels=labels)
-        threshold = choose_threshold(rule, labels == predictor.classes_[1], scores)
+        probabilities = predict_out_of_fold(
+            pipeline, calibrators, folds, X=X, labels=labels
+        )
+        is_positive = labels == predictor.classes_[1]
+        threshold = choose_threshold(rule, is_positive, probabilities)
     if threshold != BINARY_THRESHOLD:
         predictor = apply_threshold(predictor, threshold, X=X, labels=labels)
     return FinalModel(predictor, fitted, calibrators, threshold)

@@ -1,14 +1,15 @@
-"""The grids that a user writes: checked by name and value before anything is searched."""
+"""The user's grids, checked by name and value before any search starts."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from training.errors import SearchError
-from training.models.families import FAMILIES, Family, Recipe
+from training.models.families import FAMILIES, Family
+from training.models.pipelines import PipelineFactory
 
-# TOML has no null; scikit-learn's class_weight=None is written "none".
+# TOML has no null, so a grid writes scikit-learn's class_weight=None as "none".
 NONE_WORD = "none"
-# The search sets these itself: a grid over them would change what equal scores mean.
+# The search sets these itself: they steer the draw, the speed and the output, not the model.
 RESERVED = frozenset(
     {"deterministic", "n_jobs", "random_state", "silent", "verbose", "verbosity"}
 )
@@ -22,8 +23,8 @@ def parse_grids(config: Mapping[str, Any]) -> dict[str, ParamGrid]:
     Parameters
     ----------
     config : mapping
-        A table, or a list of tables, by the family's name; a table has lists of values by the
-        classifier's parameter.
+        A table or a list of tables, by the family's name. A table has a list of values for each
+        parameter of the classifier.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def parse_grids(config: Mapping[str, Any]) -> dict[str, ParamGrid]:
     Raises
     ------
     SearchError
-        If a family is unknown or missing, or a list is empty or none.
+        If a family is unknown or missing, or a value is not a list or is empty.
     """
     unknown = sorted(set(config) - set(FAMILIES))
     if unknown:
@@ -43,21 +44,28 @@ def parse_grids(config: Mapping[str, Any]) -> dict[str, ParamGrid]:
     return {name: _parse_family(name, config) for name in FAMILIES}
 
 
-def check_grid(recipe: Recipe, param_grid: ParamGrid) -> None:
-    """Check that the classifier has every parameter of a grid.
+def check_grid(factory: PipelineFactory, param_grid: ParamGrid) -> None:
+    """Check that the classifier takes every parameter of a grid.
+
+    Parameters
+    ----------
+    factory : PipelineFactory
+        Factory of the family's pipelines.
+    param_grid : list of dict
+        Grid of the family.
 
     Raises
     ------
     SearchError
-        If it has not, or if the search sets the parameter itself.
+        If the classifier lacks a parameter, or the search sets the parameter itself.
     """
-    allowed = sorted(set(recipe.make_classifier().get_params()) - RESERVED)
+    allowed = sorted(set(factory.make_classifier().get_params()) - RESERVED)
     for grid in param_grid:
         for name in grid:
             if name not in allowed:
                 raise SearchError(
-                    f"search.{recipe.family.name}: {name!r} is not a parameter of "
-                    f"{recipe.family.display_name}; it has {', '.join(allowed)}"
+                    f"search.{factory.family.name}: {name!r} is not a parameter of "
+                    f"{factory.family.display_name}; it has {', '.join(allowed)}"
                 )
 
 

@@ -1,6 +1,7 @@
-"""The threshold that decides between two classes: given, or chosen by what decisions are worth.
+"""The threshold that decides between two classes: a given number, or the best by a criterion.
 
-The second class is predicted where its probability is above the threshold, not where it is equal.
+The second class is predicted if its probability is above the threshold. At equality, the first
+class is predicted.
 """
 
 import math
@@ -24,17 +25,17 @@ ALLOWED = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Decisions:
-    """What comes of the rows at each threshold that decides otherwise than the one before.
+class ThresholdCounts:
+    """Right and wrong decisions at every threshold that decides differently from its neighbours.
 
     Parameters
     ----------
     thresholds : ndarray of float64, shape (n_thresholds,)
         Ascending, [0, 1].
     true_positives, false_positives : ndarray of int64, shape (n_thresholds,)
-        Rows of the second and of the first class whose probability is above the threshold.
+        Numbers of rows of the second and of the first class with a probability above the threshold.
     n_positives, n_negatives : int
-        Rows of the second and of the first class.
+        Numbers of rows of the second and of the first class.
     """
 
     thresholds: NDArray[np.float64]
@@ -45,13 +46,13 @@ class Decisions:
 
     @property
     def false_negatives(self) -> NDArray[np.int64]:
-        """Rows of the second class whose probability is not above the threshold."""
+        """Rows of the second class predicted as the first, int64, shape (n_thresholds,)."""
         return np.asarray(self.n_positives - self.true_positives)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedThreshold:
-    """A threshold that is given."""
+    """A threshold that the user gives, (0, 1)."""
 
     value: float
 
@@ -66,37 +67,40 @@ class BestF1:
     def __str__(self) -> str:
         return "f1"
 
-    def judge(self, decisions: Decisions) -> NDArray[np.float64]:
-        """Return F1 at each threshold."""
-        twice = 2 * decisions.true_positives
-        wrong = decisions.false_positives + decisions.false_negatives
+    def judge(self, counts: ThresholdCounts) -> NDArray[np.float64]:
+        """Return F1 at each threshold, [0, 1], float64, shape (n_thresholds,)."""
+        twice = 2 * counts.true_positives
+        wrong = counts.false_positives + counts.false_negatives
         return np.asarray(twice / (twice + wrong))
 
 
 @dataclass(frozen=True, slots=True)
 class BestYouden:
-    """The threshold with the largest of Youden's index: true less false positive rate."""
+    """The threshold with the largest Youden's index: true minus false positive rate."""
 
     def __str__(self) -> str:
         return "youden"
 
-    def judge(self, decisions: Decisions) -> NDArray[np.float64]:
-        """Return the index at each threshold, times a constant that keeps it whole."""
+    def judge(self, counts: ThresholdCounts) -> NDArray[np.float64]:
+        """Return the index at each threshold, float64, shape (n_thresholds,).
+
+        It is multiplied by n_positives * n_negatives, so that equal indices are equal numbers.
+        """
         return np.asarray(
-            decisions.true_positives * decisions.n_negatives
-            - decisions.false_positives * decisions.n_positives,
+            counts.true_positives * counts.n_negatives
+            - counts.false_positives * counts.n_positives,
             dtype=np.float64,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LowestCost:
-    """The threshold whose errors cost least.
+    """The threshold whose errors cost the least.
 
     Parameters
     ----------
     false_negative, false_positive : float
-        Cost of each such row, above 0 and finite.
+        Cost of one such row, above 0 and finite, in any unit.
     """
 
     false_negative: float
@@ -105,11 +109,11 @@ class LowestCost:
     def __str__(self) -> str:
         return f"cost:{self.false_negative:g}:{self.false_positive:g}"
 
-    def judge(self, decisions: Decisions) -> NDArray[np.float64]:
-        """Return what the errors at each threshold cost, below 0."""
+    def judge(self, counts: ThresholdCounts) -> NDArray[np.float64]:
+        """Return the negative cost of the errors, float64, shape (n_thresholds,)."""
         return np.asarray(
-            -self.false_negative * decisions.false_negatives
-            - self.false_positive * decisions.false_positives
+            -self.false_negative * counts.false_negatives
+            - self.false_positive * counts.false_positives
         )
 
 
@@ -119,12 +123,22 @@ EVEN = FixedThreshold(BINARY_THRESHOLD)
 
 
 def parse_threshold(text: str) -> ThresholdRule:
-    """Read what --threshold says.
+    """Parse the value of --threshold.
+
+    Parameters
+    ----------
+    text : str
+        A number in (0, 1), "f1", "youden" or "cost:FN:FP".
+
+    Returns
+    -------
+    FixedThreshold, BestF1, BestYouden or LowestCost
+        The rule.
 
     Raises
     ------
     SearchError
-        If it is neither a number in (0, 1) nor a rule.
+        If the text is none of these.
     """
     if text == "f1":
         return BestF1()
@@ -138,7 +152,7 @@ def parse_threshold(text: str) -> ThresholdRule:
     except (TypeError, ValueError):
         raise SearchError(f"--threshold is {text!r}; it has to be {ALLOWED}") from None
     if not 0 < value < 1:
-        raise SearchError(f"--threshold is {text}; it has to be {ALLOWED}")
+        raise SearchError(f"--threshold is {text!r}; it has to be {ALLOWED}")
     return FixedThreshold(value)
 
 
@@ -150,58 +164,72 @@ def _make_cost(false_negative: float, false_positive: float) -> LowestCost:
 
 
 def check_classes(rule: ThresholdRule, schema: Schema) -> None:
-    """Raise SearchError if there is a threshold to find, but more than two classes."""
+    """Raise SearchError if the rule is not the default, but there are more than two classes."""
     if rule != EVEN and not schema.is_binary:
         raise SearchError(
-            f"--threshold is {rule}, but there are {len(schema.class_labels)} classes: only of two "
-            f"does a threshold decide, so leave it at {EVEN}"
+            f"--threshold is {rule}, but there are {len(schema.class_labels)} classes; a threshold "
+            f"decides between two only, so leave it at {EVEN}"
         )
 
 
 def choose_threshold(
-    criterion: Criterion, is_positive: NDArray[np.bool_], scores: NDArray[np.float64]
+    criterion: Criterion,
+    is_positive: NDArray[np.bool_],
+    probabilities: NDArray[np.float64],
 ) -> float:
-    """Return the threshold that a criterion likes best.
+    """Choose the best threshold by a criterion.
 
-    It is in the middle between two neighbouring scores, so that no rounding of a score crosses it.
-    Of equally good ones it is the nearest to 0.5, and then the lower.
+    The threshold is in the middle between two neighbouring probabilities, so that no rounding of a
+    probability crosses it. Ties go to the threshold nearest to 0.5, then to the lower one.
 
     Parameters
     ----------
     criterion : Criterion
-        What is to be largest.
+        Its value is maximised.
     is_positive : ndarray of bool, shape (n_rows,)
-        Whether a row is of the second class; some are, some are not.
-    scores : ndarray of float64, shape (n_rows,)
+        Whether a row is of the second class; both classes occur.
+    probabilities : ndarray of float64, shape (n_rows,)
         Probability of the second class, [0, 1], by a model that has not seen the row.
 
     Returns
     -------
     float
-        Threshold, [0, 1]; 0 and 1 are chosen only where scores are as extreme.
+        Threshold, [0, 1]. It is 0 or 1 only if a probability is.
     """
-    decisions = list_decisions(is_positive, scores)
-    worth = criterion.judge(decisions)
-    best = decisions.thresholds[worth == worth.max()]
+    counts = count_by_threshold(is_positive, probabilities)
+    worth = criterion.judge(counts)
+    best = counts.thresholds[worth == worth.max()]
     return float(best[np.abs(best - BINARY_THRESHOLD).argmin()])
 
 
-def list_decisions(
-    is_positive: NDArray[np.bool_], scores: NDArray[np.float64]
-) -> Decisions:
-    """Return what comes of the rows at each threshold; parameters as in `choose_threshold`."""
-    attained, group = np.unique(scores, return_inverse=True)
+def count_by_threshold(
+    is_positive: NDArray[np.bool_], probabilities: NDArray[np.float64]
+) -> ThresholdCounts:
+    """Count right and wrong decisions at each threshold.
+
+    Parameters
+    ----------
+    is_positive, probabilities
+        As in `choose_threshold`.
+
+    Returns
+    -------
+    ThresholdCounts
+        One threshold between each two neighbouring probabilities, one below the lowest unless that
+        is 0, and one above the highest.
+    """
+    attained, group = np.unique(probabilities, return_inverse=True)
     n_positives = int(is_positive.sum())
-    n_negatives = len(scores) - n_positives
-    # Up to each attained score, beginning below the first of them.
+    n_negatives = len(probabilities) - n_positives
+    # Rows up to each attained probability; the threshold below the first is added as a 0.
     positives = np.bincount(group, weights=is_positive).cumsum().astype(np.int64)
     rows = np.bincount(group).cumsum()
     true_positives = n_positives - np.concatenate([[0], positives])
     false_positives = n_negatives - np.concatenate([[0], rows - positives])
     edges = np.concatenate([[0.0], attained, [1.0]])
-    # Where 0 is attained, no threshold is below it.
+    # If 0 is attained, no threshold is below it.
     kept = slice(1 if attained[0] == 0 else 0, None)
-    return Decisions(
+    return ThresholdCounts(
         _between(edges[:-1], edges[1:])[kept],
         true_positives[kept],
         false_positives[kept],
@@ -213,7 +241,7 @@ def list_decisions(
 def _between(
     low: NDArray[np.float64], high: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the middle, and the lower end where the middle is rounded to the upper one."""
+    """Return the middle; return the lower end if rounding would make the middle the upper end."""
     middle = low + (high - low) / 2
     return np.where(middle < high, middle, low)
 
@@ -221,10 +249,10 @@ def _between(
 def apply_threshold(
     model: BaseEstimator, threshold: float, *, X: Any, labels: Any
 ) -> BaseEstimator:
-    """Return a classifier whose `predict` decides by the threshold, exactly as the server does.
+    """Return a classifier whose `predict` decides by the threshold as the server does.
 
-    scikit-learn's predicts the second class at its threshold too. So it is given the next larger
-    number, with which all begins that is above the threshold.
+    scikit-learn predicts the second class at its threshold too, the server only above it. So
+    scikit-learn's threshold is the next larger double.
 
     Parameters
     ----------
@@ -232,8 +260,15 @@ def apply_threshold(
         Fitted classifier of two classes.
     threshold : float
         Threshold, [0, 1].
-    X, labels
-        Rows with both classes; nothing is learned from them.
+    X : DataFrame or csr_matrix, shape (n_rows, n_features)
+        Rows with both classes. scikit-learn asks for them, but learns nothing from them.
+    labels : ndarray of int64 or str, shape (n_rows,)
+        Their labels.
+
+    Returns
+    -------
+    FixedThresholdClassifier
+        A classifier with the model in it.
     """
     return FixedThresholdClassifier(
         FrozenEstimator(model),

@@ -1,4 +1,4 @@
-"""Scores any registered model on the hold-out, or says why it cannot."""
+"""Scores any registered model on the hold-out, or says why this is impossible."""
 
 from typing import Any
 
@@ -11,26 +11,26 @@ from sklearn.pipeline import Pipeline
 from training.data.encoding import to_table
 from training.data.rows import Rows
 from training.data.schema import Schema
-from training.data.sources import shorten_list
+from training.text import first_line, quote_list
 
 
 class NotComparable(Exception):
-    """A model cannot score these rows; the message says why."""
+    """A model cannot score these rows. The message says why."""
 
 
 class _Coded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """A fitted model that answers with codes, which scorers take whatever the labels are."""
+    """A fitted model that predicts codes, so that a scorer does not see the labels."""
 
     def __init__(self, model: Pipeline) -> None:
         self.model = model
         self.classes_ = np.arange(len(model.classes_))
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """Predict codes."""
+        """Return the predicted code of each row, int64, shape (n_rows,)."""
         return np.asarray(np.searchsorted(self.model.classes_, self.model.predict(X)))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Predict the probability of each class."""
+        """Return the probability of each class, float64, shape (n_rows, n_classes)."""
         return np.asarray(self.model.predict_proba(X))
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -43,7 +43,7 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
     Parameters
     ----------
     model : Pipeline
-        Fitted; may be of another run.
+        Fitted, perhaps by another run.
     holdout : Rows
         Rows to score.
     schema : Schema
@@ -51,11 +51,16 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
     scoring : str
         Name of a scikit-learn scorer.
 
+    Returns
+    -------
+    float
+        Score; larger is better.
+
     Raises
     ------
     NotComparable
-        If the model knows other classes, other columns or another order of them: who sends values
-        by position would be answered wrongly by a successor with the same columns elsewhere.
+        If the model has other classes, other columns or another order of columns. The order counts
+        because callers may send values by position.
     """
     try:
         classes = tuple(model.classes_.tolist())
@@ -67,7 +72,7 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
             _Coded(model), to_table(holdout.X, schema), holdout.y
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise NotComparable(str(error).strip().splitlines()[0]) from None
+        raise NotComparable(first_line(error)) from None
     return float(score)
 
 
@@ -78,5 +83,5 @@ def _check_columns(model: Pipeline, schema: Schema) -> None:
     if sorted(known) == sorted(schema.feature_names):
         raise NotComparable("its columns are in another order")
     raise NotComparable(
-        f"its columns are {shorten_list(list(known)) or 'without names'}"
+        f"its columns are {quote_list(known)}" if known else "its columns have no names"
     )

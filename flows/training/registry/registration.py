@@ -1,4 +1,4 @@
-"""What became of a registered model; apart from MLflow, so that to read it costs no import."""
+"""The outcome of a registration. To read it takes no import of MLflow, which is slow."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What became of a candidate.
+    """The outcome of a registration.
 
     Parameters
     ----------
     run_id : str
-        Tracking run.
+        MLflow's run.
     version : str
         Version of the registered model.
     alias : str

@@ -1,4 +1,4 @@
-"""Where MLflow is, and whether it answers: told in one line, soon, and without the password."""
+"""Finds MLflow's store and checks that it answers; faults become one line without a password."""
 
 import logging
 import socket
@@ -21,19 +21,19 @@ from mlflow.exceptions import MlflowException
 from training.errors import RegistryError
 from training.secrets import find_secrets, redact
 
-# How long the first contact may take; by its own defaults, MLflow tries a server for more than a
-# minute, and a database for 101 seconds of waiting alone.
+# Limits of the first contact. By its own defaults, MLflow tries a server for more than a minute,
+# and waits 101 seconds for a database.
 CONNECT_SECONDS = 5.0
 FIRST_RETRIES = 2
 DATABASE_PORTS = {"mssql": 1433, "mysql": 3306, "postgresql": 5432}
-# What MLflow refuses, what its URIs read as the start of an alias, and what would end its queries.
+# MLflow refuses some of these, its URIs read one as an alias, and the quotes would end its queries.
 NOT_IN_NAMES = "/:@'\""
-MAX_REASON = 300  # characters of somebody else's words
+MAX_REASON = 300  # characters of MLflow's own message
 
 
 @contextmanager
 def registry_errors() -> Iterator[None]:
-    """Turn what MLflow and its database raise into one line."""
+    """Turn errors of MLflow and of its database into a RegistryError of one line."""
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
@@ -46,7 +46,7 @@ def registry_errors() -> Iterator[None]:
 
 @contextmanager
 def _unless_set(variable: Any, value: object) -> Iterator[None]:
-    """Give one of MLflow's variables a value for a while, unless the user has set it."""
+    """Set one of MLflow's variables for a while, unless the user has set it."""
     if variable.is_set():
         yield
         return
@@ -58,21 +58,26 @@ def _unless_set(variable: Any, value: object) -> Iterator[None]:
 
 
 def through_the_server() -> AbstractContextManager[None]:
-    """Let files come through MLflow's server, unless the user has set otherwise.
+    """Load files through MLflow's server, unless the user has set otherwise.
 
-    A server that keeps artifacts in S3 would send its clients there, by an address that only it may
-    reach; they try for minutes.
+    A server that keeps artifacts in S3 would send its clients there. If only the server reaches
+    that address, they try for minutes.
+
+    Returns
+    -------
+    context manager
+        The setting holds inside it.
     """
     return _unless_set(MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD, False)
 
 
 def show_tracking_uri() -> str:
-    """Return where MLflow is, without a user's name, password or key."""
+    """Return the address of MLflow without a user's name, password or key."""
     return _hide_secrets(str(mlflow.get_tracking_uri()))
 
 
 def _hide_secrets(text: str) -> str:
-    """Return `text` without what lets somebody into MLflow."""
+    """Return `text` without the passwords and tokens of MLflow."""
     settings = {"uri": str(mlflow.get_tracking_uri())}
     for variable in (MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN):
         value = variable.get()  # type: ignore[no-untyped-call]
@@ -81,7 +86,7 @@ def _hide_secrets(text: str) -> str:
 
 
 def _check_database_answers() -> None:
-    """Raise OSError if nothing listens where the store's database should."""
+    """Raise OSError if nothing listens at the address of the store's database."""
     try:
         url = sqlalchemy.make_url(str(mlflow.get_tracking_uri()))
     except sqlalchemy.exc.ArgumentError:
@@ -93,15 +98,27 @@ def _check_database_answers() -> None:
 
 
 def prepare_store(experiment: str, model_name: str) -> str:
-    """Make the store and the experiment if they are not there; return its URI for people.
+    """Create the store and the experiment, unless they exist.
 
-    Called once before anything runs in parallel: two processes that make the same SQLite store at
-    once collide.
+    A flow calls it once, before its parallel steps: two processes that create the same SQLite store
+    at once collide.
+
+    Parameters
+    ----------
+    experiment : str
+        MLflow experiment of the run.
+    model_name : str
+        Registered model of the run, whose name is checked.
+
+    Returns
+    -------
+    str
+        Address of the store, without secrets.
 
     Raises
     ------
     RegistryError
-        If MLflow is not reached, or would refuse the model's name once all is trained.
+        If MLflow is not reached, or would refuse the model's name after the training.
     """
     _check_model_name(model_name)
     quiet_loggers()
@@ -116,14 +133,14 @@ def _check_model_name(model_name: str) -> None:
     is_path = normpath(model_name) != model_name or model_name in (".", "..")
     if is_path or not model_name.strip() or set(model_name) & set(NOT_IN_NAMES):
         raise RegistryError(
-            f"--model_name {model_name!r} is no name: it is neither empty nor a path, and without "
-            + " ".join(NOT_IN_NAMES)
+            f"--model_name {model_name!r} is not allowed: a name is neither empty nor a path, and "
+            f"has none of {' '.join(NOT_IN_NAMES)}"
         )
 
 
 def quiet_loggers() -> None:
-    """Let MLflow and what it brings along print warnings only."""
+    """Let MLflow and its libraries print warnings only."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Else it prints two lines of links for every run.
+    # MLflow would print two lines of links for every run.
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # type: ignore[no-untyped-call]

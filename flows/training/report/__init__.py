@@ -1,1 +1,1 @@
-"""Pictures and words about a run."""
+"""Words and pictures about a run."""

@@ -1,4 +1,4 @@
-"""Pictures of a run, as Vega-Lite specifications; who shows them is the caller's."""
+"""Words and pictures about a run; the pictures are Vega-Lite specifications."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,61 +13,89 @@ from training.models.calibration import NO_CALIBRATION
 from training.models.evaluation import PREFIX, Bin
 from training.models.families import FAMILIES
 from training.models.thresholds import EVEN
-from training.trained_model import Candidate
+from training.trained_model import TrainedModel
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
-# Points of a curve that an eye can tell apart; keeps a card small.
+# More points of a curve would not be visible, and would make the card large.
 MAX_POINTS = 200
 
 Spec = dict[str, Any]
 
 
-def summarize(candidate: Candidate) -> str:
-    """Say in words which candidate won and how good it is."""
-    winner = candidate.winner
+def summarize(trained: TrainedModel) -> str:
+    """Describe which candidate won and how good it is, line by line."""
+    winner = trained.winner
     lines = [
         f"{FAMILIES[family].display_name} has no candidate: {reason}"
-        for family, reason in candidate.failures.items()
+        for family, reason in trained.failures.items()
     ]
+    settings = trained.plan.settings
     lines.append(
         f"The best is {FAMILIES[winner.family].display_name} with {winner.best_params}: "
-        f"{candidate.scoring} {winner.best_score:.6g} on the folds"
+        f"{settings.scoring} {winner.best_score:.6g} on the folds"
     )
     metrics = ", ".join(
         f"{name.removeprefix(PREFIX)} {value:.6g}"
-        for name, value in candidate.metrics.items()
+        for name, value in trained.metrics.items()
         if name.startswith(PREFIX)
     )
-    return "\n".join([*lines, *_tell_finish(candidate), f"On the hold-out: {metrics}"])
+    return "\n".join([*lines, *_tell_post_fit(trained), f"On the hold-out: {metrics}"])
 
 
-def _tell_finish(candidate: Candidate) -> list[str]:
-    """Say what was done to the probabilities and to the threshold, if anything."""
-    finish, lines = candidate.finish, []
-    if finish.calibration != NO_CALIBRATION:
-        lines.append(f"Its probabilities are calibrated: {finish.calibration}")
-    if finish.threshold != EVEN:
-        second = candidate.schema.class_labels[1]
+def _tell_post_fit(trained: TrainedModel) -> list[str]:
+    """Describe the calibration and the threshold, if there are any."""
+    post_fit, lines = trained.plan.post_fit, []
+    if post_fit.calibration != NO_CALIBRATION:
+        lines.append(f"Its probabilities are calibrated: {post_fit.calibration}")
+    if post_fit.threshold != EVEN:
+        second = trained.plan.schema.class_labels[1]
         lines.append(
-            f"It predicts {second} above {candidate.threshold:.6g} "
-            f"(--threshold {finish.threshold})"
+            f"It predicts {second} above {trained.threshold:.6g} "
+            f"(--threshold {post_fit.threshold})"
         )
     return lines
 
 
-def draw(candidate: Candidate, holdout: Rows) -> list[Spec]:
-    """Draw the pictures of a run: candidates, ROC and reliability."""
-    labels = candidate.schema.class_labels
-    probabilities = candidate.model.predict_proba(to_table(holdout.X, candidate.schema))
+def draw(trained: TrainedModel, holdout: Rows) -> list[Spec]:
+    """Draw the pictures of a run.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model of the run.
+    holdout : Rows
+        Rows that it has not seen.
+
+    Returns
+    -------
+    list of dict
+        Vega-Lite specifications of the candidates, the ROC curve and the reliability curve.
+    """
+    schema = trained.plan.schema
+    labels = schema.class_labels
+    probabilities = trained.estimator.predict_proba(to_table(holdout.X, schema))
     return [
-        plot_candidates(candidate.cv_table, candidate.scoring),
+        plot_candidates(trained.cv_table, trained.plan.settings.scoring),
         plot_roc(holdout.y, probabilities, labels),
-        plot_reliability(candidate.reliability, len(labels)),
+        plot_reliability(trained.reliability, len(labels)),
     ]
 
 
 def plot_best_score(points: Sequence[tuple[float, float]], scoring: str) -> Spec:
-    """Plot the best score over the time of a search, in seconds."""
+    """Plot the best score of a search over time.
+
+    Parameters
+    ----------
+    points : sequence of (float, float)
+        Seconds since the start of the search, and the best mean score so far.
+    scoring : str
+        Name of the scorer.
+
+    Returns
+    -------
+    dict
+        A Vega-Lite specification.
+    """
     shown = points[:: 1 + len(points) // MAX_POINTS]
     return {
         "$schema": SCHEMA_URL,
@@ -88,7 +116,20 @@ def plot_best_score(points: Sequence[tuple[float, float]], scoring: str) -> Spec
 
 
 def plot_candidates(cv_table: pd.DataFrame, scoring: str) -> Spec:
-    """Plot the mean score of every candidate, each family's sorted from best to worst."""
+    """Plot the mean score of every candidate, family by family, from best to worst.
+
+    Parameters
+    ----------
+    cv_table : DataFrame, shape (n_candidates, n_columns)
+        Candidates, with "family" and "mean_test_score".
+    scoring : str
+        Name of the scorer.
+
+    Returns
+    -------
+    dict
+        A Vega-Lite specification.
+    """
     values = [
         {
             "family": FAMILIES[str(family)].display_name,
@@ -113,7 +154,22 @@ def plot_candidates(cv_table: pd.DataFrame, scoring: str) -> Spec:
 def plot_roc(
     y: NDArray[np.int64], probabilities: NDArray[np.float64], labels: Sequence[Any]
 ) -> Spec:
-    """Plot the ROC curve on the hold-out, one against the rest for more than two classes."""
+    """Plot the ROC curve on the hold-out; for more than two classes, each against the rest.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (n_rows,)
+        True codes.
+    probabilities : ndarray of float64, shape (n_rows, n_classes)
+        Probability of each class, [0, 1].
+    labels : sequence
+        Class labels in the order of their codes.
+
+    Returns
+    -------
+    dict
+        A Vega-Lite specification.
+    """
     from sklearn.metrics import roc_curve
 
     values = []
@@ -133,9 +189,19 @@ def plot_roc(
 
 
 def plot_reliability(bins: Sequence[Bin], n_classes: int) -> Spec:
-    """Plot how often what is predicted comes out against how probable it was said to be.
+    """Plot the reliability curve: frequency over confidence. Perfect calibration is the diagonal.
 
-    On the diagonal, probabilities mean what they say.
+    Parameters
+    ----------
+    bins : sequence of Bin
+        Points of the curve.
+    n_classes : int
+        Number of classes, 2 or more.
+
+    Returns
+    -------
+    dict
+        A Vega-Lite specification.
     """
     confidence, frequency = name_reliability_axes(n_classes)
     values = [
@@ -167,7 +233,7 @@ def plot_reliability(bins: Sequence[Bin], n_classes: int) -> Spec:
 
 
 def name_reliability_axes(n_classes: int) -> tuple[str, str]:
-    """Return the titles of the axes of a reliability curve: what was said, and what came out."""
+    """Return the titles of the axes of a reliability curve: confidence, then frequency."""
     if n_classes == 2:
         return "mean probability of the second class", "share of the second class"
     return "mean probability of the predicted class", "share of right predictions"

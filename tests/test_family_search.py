@@ -16,23 +16,19 @@ from training_support import SETTINGS, make_rows
 
 from training.data.schema import Feature, Schema
 from training.errors import SearchError
-from training.models.families import (
-    FAMILIES,
-    LIGHTGBM,
-    LOGISTIC_REGRESSION,
-    EarlyStoppingClassifier,
-    Recipe,
-    unwrap,
-)
+from training.models.early_stopping import EarlyStoppingClassifier
+from training.models.families import FAMILIES, LIGHTGBM, LOGISTIC_REGRESSION
 from training.models.family_search import (
     FamilySearch,
-    Part,
     SearchSettings,
-    resolve_scoring,
+    ShardSpec,
     share_of_cores,
 )
 from training.models.grids import ParamGrid, check_grid, parse_grids
-from training.plan import Request, Store, prepare
+from training.models.pipelines import PipelineFactory, unwrap
+from training.models.scoring import resolve_scoring
+from training.parameters import FlowParameters
+from training.plan import FileStore, TrainingRequest, make_plan
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
 
@@ -41,7 +37,7 @@ def silent(line: str) -> None:
     """Take a line of a report and say nothing."""
 
 
-def test_logistic_regression_is_scikit_learn_s_own_search_at_the_optimum() -> None:
+def test_logistic_regression_is_searched_as_by_scikit_learn_at_the_optimum() -> None:
     schema, train, _ = make_rows()
     grid: dict[str, list[Any]] = {"C": [0.01, 1.0], "class_weight": [None, "balanced"]}
     expected = GridSearchCV(
@@ -68,7 +64,9 @@ def test_logistic_regression_is_scikit_learn_s_own_search_at_the_optimum() -> No
 def test_the_final_fit_of_logistic_regression_is_at_the_optimum_too() -> None:
     schema, train, _ = make_rows()
 
-    final = Recipe(LOGISTIC_REGRESSION, schema, 0).make_final_pipeline({"C": 1.0})
+    final = PipelineFactory(LOGISTIC_REGRESSION, schema, 0).make_final_pipeline(
+        {"C": 1.0}
+    )
 
     assert final.named_steps["classifier"].tol == 1e-8
 
@@ -78,10 +76,10 @@ def test_shards_merge_to_what_one_shard_gives(n_shards: int) -> None:
     schema, train, _ = make_rows(missing=True)
     grid: ParamGrid = [{"n_estimators": [5, 20], "num_leaves": [3, 7]}]
     search = FamilySearch(LIGHTGBM, schema, grid, SETTINGS)
-    whole = search.merge([search.run_shard(train, Part(), report=silent)])
+    whole = search.merge([search.run_shard(train, ShardSpec(), report=silent)])
 
     shards = [
-        search.run_shard(train, Part(number, n_shards), report=silent)
+        search.run_shard(train, ShardSpec(number, n_shards), report=silent)
         for number in reversed(range(n_shards))
     ]
     merged = search.merge([*shards, shards[0]], report=silent)
@@ -94,7 +92,7 @@ def test_shards_merge_to_what_one_shard_gives(n_shards: int) -> None:
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_lightgbm_is_scikit_learn_s_own_search(n_jobs: int) -> None:
+def test_lightgbm_is_searched_as_by_scikit_learn(n_jobs: int) -> None:
     schema, train, _ = make_rows(missing=True)
     grid: dict[str, list[Any]] = {"n_estimators": [5, 20], "num_leaves": [3, 7]}
     expected = GridSearchCV(
@@ -190,9 +188,9 @@ def test_early_stopping_watches_rows_of_the_training_fold_only() -> None:
 
 def test_early_stopping_takes_fewer_trees_and_predicts_with_the_best() -> None:
     schema, train, _ = make_rows()
-    recipe = Recipe(LIGHTGBM, schema, 0, early_stopping_rounds=2)
-    pipeline = recipe.make_search_pipeline()
-    pipeline.set_params(**{recipe.parameter_prefix + "n_estimators": 300})
+    factory = PipelineFactory(LIGHTGBM, schema, 0, early_stopping_rounds=2)
+    pipeline = factory.make_search_pipeline()
+    pipeline.set_params(**{factory.parameter_prefix + "n_estimators": 300})
 
     classifier = unwrap(pipeline.fit(train.X, train.y)).named_steps["classifier"]
 
@@ -209,7 +207,7 @@ def test_the_final_pipeline_goes_by_the_names_of_its_columns() -> None:
     schema, train, holdout = make_rows()
     names = list(schema.feature_names)
     for family in FAMILIES.values():
-        pipeline = Recipe(family, schema, 0).make_final_pipeline({})
+        pipeline = PipelineFactory(family, schema, 0).make_final_pipeline({})
         table = pd.DataFrame(holdout.X, columns=names)
 
         pipeline.fit(pd.DataFrame(train.X, columns=names), train.y)
@@ -225,7 +223,9 @@ def test_names_that_lightgbm_refuses_are_fine() -> None:
     _, train, _ = make_rows()
     names = ('a"b', "{c}", "[d]", "e:f", "g,h")
     schema = Schema(tuple(map(Feature, names)), (0, 1))
-    pipeline = Recipe(LIGHTGBM, schema, 0).make_final_pipeline({"n_estimators": 3})
+    pipeline = PipelineFactory(LIGHTGBM, schema, 0).make_final_pipeline(
+        {"n_estimators": 3}
+    )
 
     pipeline.fit(pd.DataFrame(train.X, columns=list(names)), train.y)
 
@@ -254,7 +254,7 @@ def test_a_scoring_is_resolved_for_the_number_of_classes(
 @pytest.mark.parametrize(
     ("scoring", "n_classes", "message"),
     [
-        ("auc", 2, "--scoring 'auc' is no scorer of scikit-learn; classifiers take"),
+        ("auc", 2, "--scoring 'auc' is not a scorer of scikit-learn; classifiers take"),
         ("f1", 3, "--scoring f1 cannot score 3 classes: Target is multiclass"),
     ],
 )
@@ -319,13 +319,13 @@ def test_a_grid_that_cannot_be_read_is_named(
 
 
 @pytest.mark.parametrize("name", ["c", "random_state", "classifier__C"])
-def test_a_parameter_that_is_not_the_user_s_is_named(name: str) -> None:
-    recipe = Recipe(LOGISTIC_REGRESSION, make_rows()[0], 0)
+def test_a_parameter_that_the_search_sets_is_refused_by_name(name: str) -> None:
+    factory = PipelineFactory(LOGISTIC_REGRESSION, make_rows()[0], 0)
 
     with pytest.raises(
         SearchError, match=f"'{name}' is not a parameter .* it has C, class_wei"
     ):
-        check_grid(recipe, [{name: [1]}])
+        check_grid(factory, [{name: [1]}])
 
 
 def test_the_settings_of_both_searches_are_one_value() -> None:
@@ -348,7 +348,9 @@ def test_every_solver_gives_the_same_scores_twice(solver: str) -> None:
     assert scores[0] == scores[1]
 
 
-def test_candidates_that_cannot_be_scored_are_named_with_the_scorer_s_reason() -> None:
+def test_candidates_that_cannot_be_scored_are_named_with_the_reason_of_the_scorer() -> (
+    None
+):
     schema, train, _ = make_rows(3)
     settings = SearchSettings("roc_auc_ovr", 3, 0)
     grid: ParamGrid = [{"objective": ["multiclassova"], "n_estimators": [5]}]
@@ -372,8 +374,8 @@ def test_what_time_was_lacking_for_is_left_out_and_said() -> None:
     settings = SearchSettings("roc_auc", 3, 0, max_minutes=60)
     grid: ParamGrid = [{"n_estimators": [5, 20], "num_leaves": [3]}]
     search = FamilySearch(LIGHTGBM, schema, grid, settings)
-    shard = search.run_shard(train, Part(), report=silent)
-    unfinished = replace(shard, rows=shard.rows[:-1])
+    shard = search.run_shard(train, ShardSpec(), report=silent)
+    unfinished = replace(shard, scores=shard.scores[:-1])
 
     result = search.merge([unfinished], report=silent)
 
@@ -398,13 +400,13 @@ def test_what_time_was_lacking_for_is_left_out_and_said() -> None:
         ),
         (
             {"threshold": "1"},
-            "--threshold is 1; it has to be a number above 0 and below 1, f1, youden, or "
+            "--threshold is '1'; it has to be a number above 0 and below 1, f1, youden, or "
             "cost:FN:FP with the costs of a false negative and of a false positive, such as "
             "cost:5:1",
         ),
         (
             {"data": "three.csv", "threshold": "f1"},
-            "--threshold is f1, but there are 3 classes: only of two does a threshold decide, so "
+            "--threshold is f1, but there are 3 classes; a threshold decides between two only, so "
             "leave it at 0.5",
         ),
     ],
@@ -417,25 +419,11 @@ def test_what_no_search_could_mend_is_refused_before_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("three.csv").write_text("a,target\n" + "1,x\n2,y\n3,z\n" * 20)
-    parameters = {
-        "data": "breast_cancer",
-        "target": "target",
-        **{"weight": "", "group": "", "time": "", "strict": False},
-        "test_fraction": 0.2,
-        "folds": 3,
-        "seed": 0,
-        "scoring": "roc_auc",
-        "early_stopping_rounds": 0,
-        "max_minutes": 0.0,
-        "shards": 1,
-        "calibration": "none",
-        "threshold": "0.5",
-        **change,
-    }
+    parameters = FlowParameters(**{"folds": 3, **change})
     grids: dict[str, Any] = {"logistic_regression": {}, "lightgbm": {}}
-    store = Store(tmp_path, str, lambda url, folder: folder)
+    store = FileStore(tmp_path, str, lambda url, folder: folder)
 
     with pytest.raises(SearchError) as caught:
-        prepare(Request("TrainFlow/1", parameters, grids, ""), store)
+        make_plan(TrainingRequest("TrainFlow/1", parameters, grids, ""), store)
 
     assert str(caught.value) == message
