@@ -43,7 +43,7 @@ class RunFiles:
         Parameters
         ----------
         key : str
-            What `put` returned.
+            Return value of `put`.
 
         Returns
         -------

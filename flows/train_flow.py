@@ -1,20 +1,21 @@
 """Train a tabular classifier and register it: `python flows/train_flow.py run --help`."""
 
-import argparse
 import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from metaflow import Config, FlowSpec, Parameter, card, catch, current, resources, step
-from metaflow.cards import Markdown, ProgressBar, VegaChart
+from metaflow.cards import Markdown, VegaChart
 from metaflow.exception import MetaflowException
 
+from command_line import find_causes, name_user, refuse_local_table
+from progress_card import ProgressCard
 from remote_tables import fetch_table
 from run_files import RunFiles
 from training.data.embedded import EMBEDDED
@@ -49,7 +50,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def explain(failure: Any) -> str:
-    """Return why a task failed whose failure was caught."""
+    """Return the reason of a caught failure."""
     return str(getattr(failure, "exception", None) or failure)
 
 
@@ -91,41 +92,6 @@ def count_tasks_here(n_shards: int) -> int:
     return 1 if "METAFLOW_KUBERNETES_WORKLOAD" in os.environ else 2 * n_shards
 
 
-class ProgressCard:
-    """Shows the progress of a search in the card of its task.
-
-    Parameters
-    ----------
-    title : str
-        Heading of the card.
-    scoring : str
-        Name of the scorer.
-    """
-
-    def __init__(self, title: str, scoring: str) -> None:
-        self._scoring = scoring
-        self._points: list[tuple[float, float]] = []
-        self._bar: Any = None
-        self._chart = VegaChart(self._draw())
-        current.card.append(Markdown(f"# {title}"))
-
-    def show(self, progress: Any) -> None:
-        """Update the card."""
-        self._points.append((progress.elapsed_seconds, progress.best_score))
-        if self._bar is None:
-            # The end of a bar cannot change later, and is known only now.
-            self._bar = ProgressBar(max=progress.n_all, label="scores")
-            current.card.extend([self._bar, self._chart])
-        self._bar.update(progress.n_done, metadata=str(progress))
-        self._chart.update(self._draw())
-        current.card.refresh()
-
-    def _draw(self) -> dict[str, Any]:
-        from training.report.vega import plot_best_score
-
-        return plot_best_score(self._points, self._scoring)
-
-
 class TrainFlow(FlowSpec):
     """
     Train a tabular classifier and register it in MLflow.
@@ -149,7 +115,7 @@ class TrainFlow(FlowSpec):
         "schema",
         default=str(FLOW_FOLDER / "schema.toml"),
         parser=parse_toml,
-        help="TOML file that says what columns are; all others are inferred",
+        help="TOML file with the kinds of columns; other columns are inferred from their cells",
     )
     cluster = Config(
         "cluster",
@@ -395,7 +361,8 @@ class TrainFlow(FlowSpec):
         )
 
     def _search(self, family: str, number: int) -> Any:
-        from training.models.family_search import ShardSpec, share_of_cores
+        from training.models.family_search import share_of_cores
+        from training.models.search_values import ShardSpec
 
         with one_line_errors():
             search = self._make_search(family)
@@ -441,46 +408,6 @@ class TrainFlow(FlowSpec):
         current.card.append(
             Markdown(f"## Columns\n\n```toml\n{self.plan.schema_file}```")
         )
-
-
-def name_user() -> None:
-    """Name a user if nobody is named. Metaflow needs a user, and does not accept root."""
-    known = {
-        os.environ.get(name)
-        for name in ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER")
-    }
-    if not known - {None, "", "root"}:
-        # Metaflow reads this variable late; it has read METAFLOW_USER when it was imported.
-        os.environ["USERNAME"] = "trainer"
-
-
-def refuse_local_table(arguments: Sequence[str]) -> None:
-    """Stop if pods would have to read a table that is only on this machine.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        The command line after the program's name.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--with", action="append", default=[], dest="decorators")
-    parser.add_argument("--data", default=os.environ.get("METAFLOW_RUN_DATA", ""))
-    known, rest = parser.parse_known_args(arguments)
-    in_pods = any(name.partition(":")[0] == "kubernetes" for name in known.decorators)
-    is_local = "://" not in known.data and known.data not in ("", EMBEDDED)
-    if "run" in rest and in_pods and is_local:
-        sys.exit(
-            f"--data {known.data} is a path on this machine, and no pod of --with kubernetes reads "
-            "it; put the table into S3, and give its s3:// URL"
-        )
-
-
-def find_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors that led to an error, the first of them last."""
-    cause = error.__context__
-    while cause is not None:
-        yield cause
-        cause = None if cause.__suppress_context__ else cause.__context__
 
 
 def main() -> None:

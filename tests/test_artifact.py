@@ -21,9 +21,10 @@ from training.artifact.provenance import (
 from training.data.schema import Feature, Schema
 from training.errors import ArtifactError, SearchError
 from training.models.families import LIGHTGBM
-from training.models.family_search import FamilySearch, SearchSettings
+from training.models.family_search import FamilySearch
 from training.models.grids import ParamGrid
 from training.models.pipelines import PipelineFactory
+from training.models.search_values import SearchSettings
 from training.trained_model import train_model
 
 PROVENANCE = Provenance(

@@ -17,9 +17,9 @@ from training.data.encoding import to_table
 from training.data.rows import Rows
 from training.data.splitting import split_holdout
 from training.models.families import LIGHTGBM
-from training.models.family_search import SearchSettings
 from training.models.final_model import PostFit
 from training.models.pipelines import PipelineFactory, unwrap
+from training.models.search_values import SearchSettings
 from training.models.thresholds import EVEN, LowestCost
 
 from support import connect, running_server, write_artifact

@@ -18,15 +18,11 @@ from training.data.schema import Feature, Schema
 from training.errors import SearchError
 from training.models.early_stopping import EarlyStoppingClassifier
 from training.models.families import FAMILIES, LIGHTGBM, LOGISTIC_REGRESSION
-from training.models.family_search import (
-    FamilySearch,
-    SearchSettings,
-    ShardSpec,
-    share_of_cores,
-)
+from training.models.family_search import FamilySearch, share_of_cores
 from training.models.grids import ParamGrid, check_grid, parse_grids
 from training.models.pipelines import PipelineFactory, unwrap
 from training.models.scoring import resolve_scoring
+from training.models.search_values import SearchSettings, ShardSpec
 from training.parameters import FlowParameters
 from training.plan import FileStore, TrainingRequest, make_plan
 

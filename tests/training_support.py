@@ -13,9 +13,10 @@ from sklearn.pipeline import Pipeline
 from training.data.rows import FileRef, Rows, RowsRef
 from training.data.schema import Feature, Schema
 from training.models.families import FAMILIES
-from training.models.family_search import FamilySearch, SearchSettings
+from training.models.family_search import FamilySearch
 from training.models.final_model import FinalModel, PostFit
 from training.models.grids import ParamGrid
+from training.models.search_values import SearchSettings
 from training.models.thresholds import EVEN
 from training.parameters import FlowParameters
 from training.plan import FlowRun, Plan

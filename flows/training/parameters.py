@@ -10,7 +10,7 @@ from training.data.embedded import EMBEDDED
 
 @dataclass(frozen=True, slots=True)
 class FlowParameters:
-    """What the user asks for on the command line, before it is checked.
+    """The flow's parameters as the user gives them; `training.plan` checks them.
 
     Parameters
     ----------

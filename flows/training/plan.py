@@ -26,11 +26,11 @@ from training.data.summary import summarize
 from training.errors import DataError, SearchError
 from training.models.calibration import check_method
 from training.models.families import FAMILIES
-from training.models.family_search import SearchSettings
 from training.models.final_model import PostFit
 from training.models.grids import ParamGrid, check_grid, parse_grids
 from training.models.pipelines import PipelineFactory
 from training.models.scoring import resolve_scoring
+from training.models.search_values import SearchSettings
 from training.models.thresholds import check_classes, parse_threshold
 from training.parameters import FlowParameters
 
@@ -40,7 +40,7 @@ N_SHARDS = range(1, 101)
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """A run of the flow: who asked for what, when, on which data.
+    """A run of the flow.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class FlowRun:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What the user asks a run for.
+    """The user's order for a run.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class TrainingRequest:
     code_version : str
         Version of the code; may be empty.
     columns : mapping
-        What the user says about columns, see `training.data.schema_file`.
+        The schema file as the user writes it, see `training.data.schema_file`.
     """
 
     run_id: str
@@ -128,7 +128,7 @@ class Plan:
     train, holdout : RowsRef
         Rows to learn from, and rows to score the winner on.
     summary : str
-        What was read and decided, in words.
+        Description of the data set and its split.
     schema_file : str
         The columns as a schema file, see `training.data.schema_file`.
     post_fit : PostFit
@@ -152,14 +152,14 @@ def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
     Parameters
     ----------
     request : TrainingRequest
-        What the user asks for.
+        The user's order.
     store : FileStore
         Where the table is fetched from, and where its rows are put.
 
     Returns
     -------
     Plan
-        What the later steps need.
+        The input of all later steps.
 
     Raises
     ------

@@ -19,9 +19,9 @@ from training.data.splitting import make_folds
 from training.errors import SearchError
 from training.models.evaluation import Bin, evaluate, measure_reliability
 from training.models.families import FAMILIES
-from training.models.family_search import SearchResult
 from training.models.final_model import FinalModel, fit_final_model
 from training.models.pipelines import PipelineFactory, make_fit_params
+from training.models.search_values import SearchResult
 from training.plan import Plan
 
 # Rounding moves the sum of a row's probabilities away from 1 by less than this.
@@ -51,7 +51,7 @@ class TrainedModel:
     reliability : tuple of Bin
         Points of the reliability curve on the hold-out.
     artifact : bytes
-        What the server reads, serialised.
+        The artifact that the server reads, serialised.
     library_versions : mapping of str to str
         Versions of the libraries that fitted it, by name.
     """

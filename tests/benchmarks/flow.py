@@ -16,7 +16,8 @@ from benchmarks.tables import print_table
 from prediction.artifact import FILE_NAME
 from training.data.rows import Rows, open_rows
 from training.models.families import FAMILIES
-from training.models.family_search import FamilySearch, SearchResult
+from training.models.family_search import FamilySearch
+from training.models.search_values import SearchResult
 from training.parameters import FlowParameters
 from training.plan import FileStore, Plan, TrainingRequest, make_plan
 from training.registry.store import prepare_store

@@ -99,7 +99,7 @@ def _encode_record(row: NDArray[np.float64], schema: Schema) -> Struct:
 
 
 def _decode_value(feature: Feature, value: float) -> bool | float | str | None:
-    """Turn a number of the matrix into what a caller would send."""
+    """Turn a number of the matrix into the value that a caller would send."""
     if np.isnan(value):
         return None if feature.nullable else _unknown_category(feature)
     match feature.kind:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-# Libraries whose version changes what a fitted model answers.
+# The versions of these libraries change the predictions of a fitted model.
 LIBRARIES = ("lightgbm", "numpy", "pandas", "scikit-learn", "scipy")
 
 

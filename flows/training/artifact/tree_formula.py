@@ -54,7 +54,7 @@ def trees_to_probabilities(
     message : BoostedTrees
         The trees, with their objective.
     raw_scores : ndarray of float64, shape (n_rows, n_raw_scores)
-        What `evaluate_trees` returns.
+        Return value of `evaluate_trees`.
 
     Returns
     -------

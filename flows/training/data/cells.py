@@ -188,7 +188,7 @@ def refuse(column: "pd.Series[Any]", broken: NDArray[np.bool_], why: str) -> Non
     broken : ndarray of bool, shape (n_rows,)
         Which of its cells are broken.
     why : str
-        What is wrong, as the end of a sentence that begins with "a cell that".
+        The fault, as the end of a sentence that begins with "a cell that".
     """
     if broken.any():
         raise DataError(

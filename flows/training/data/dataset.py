@@ -27,12 +27,12 @@ INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """What the user says about a table, beside its label.
+    """The user's settings for a table, beside its label.
 
     Parameters
     ----------
     overrides : mapping of str to Override
-        What the user says about columns, by column.
+        The user's settings for columns, by column.
     roles : RoleNames
         Columns that steer training and are not features.
     strict : bool
@@ -96,7 +96,7 @@ def load_dataset(
     target : str
         Name of the label column.
     options : LoadOptions
-        What else the user says about the table.
+        The user's other settings for the table.
 
     Returns
     -------

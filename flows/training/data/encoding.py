@@ -68,14 +68,14 @@ def _read(column: "pd.Series[Any]", feature: Feature) -> NDArray[np.float64]:
 def to_table(
     X: "NDArray[np.float64] | csr_matrix", schema: Schema
 ) -> "pd.DataFrame | csr_matrix":
-    """Turn rows into what a final pipeline takes: a table with column names, or a sparse matrix.
+    """Turn rows into the input of a final pipeline: a table with column names, or a sparse matrix.
 
     Parameters
     ----------
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
         Rows of `to_matrix`, or of a sparse data set.
     schema : Schema
-        What the columns are.
+        Columns of the rows.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def expand(
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
         Rows of `to_matrix`, or of a sparse data set.
     schema : Schema
-        What the columns are.
+        Columns of the rows.
 
     Returns
     -------

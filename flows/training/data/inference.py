@@ -1,11 +1,11 @@
-"""Decides what the columns of a table are: by their cells, or as the user says.
+"""Decides the kind of each column: by its cells, or by the user's settings.
 
 The rules, in the order in which they are tried:
 
 - A column without a value, or with the same value in every row, is dropped.
 - Truth values are boolean. A column of pandas' categorical type is categorical.
-- Dates and durations are an error: only the user knows what they mean to a model. So are text such
-  as 2024-01-31 or 31.1.2024, and whole numbers that all read as 20240131.
+- Dates and durations are an error, because only the user knows their meaning to a model. Text such
+  as 2024-01-31 or 31.1.2024 is an error too, and so are whole numbers that all read as 20240131.
 - Whole numbers that number the rows are dropped. All other numbers are numeric.
 - Text is numeric if more than half of its cells are numbers and none has a leading 0, as in 01234.
 - Other text is dropped as an identifier if no two cells are alike; otherwise it is categorical.
@@ -52,7 +52,7 @@ WAYS_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What the columns of a table are.
+    """The columns of a table, with their kinds.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ class Inferred:
 
 
 def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
-    """Decide what the columns of a table are.
+    """Decide the kind of each column of a table.
 
     Parameters
     ----------
     frame : DataFrame, shape (n_rows, n_columns)
         Table without its label.
     overrides : mapping of str to Override
-        What the user says, by column.
+        The user's settings, by column.
 
     Returns
     -------

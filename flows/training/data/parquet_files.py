@@ -83,8 +83,8 @@ def find_parquet_files(folder: Path) -> list[Path]:
     for name in sorted(names):
         if any("=" in part for part in name.parts[:-1]):
             raise DataError(
-                f"{folder / name}: its folder's name holds the value of a column; write the table "
-                "anew with all columns in the files"
+                f"{folder / name}: its folder's name holds the value of a column; write all "
+                "columns into the files"
             )
     return [folder / name for name in sorted(names)]
 

@@ -97,7 +97,7 @@ def store_rows(
     Returns
     -------
     RowsRef
-        What `open_rows` takes.
+        The argument of `open_rows`.
     """
     from scipy.sparse import issparse, save_npz
 
@@ -131,7 +131,7 @@ def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
     Parameters
     ----------
     ref : RowsRef
-        What `store_rows` returned.
+        Return value of `store_rows`.
     get : callable
         Returns a local path for a URL.
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What the cells of a column hold."""
+    """The type of a column's cells."""
 
     NUMERIC = "numeric"
     BOOLEAN = "boolean"
@@ -21,7 +21,7 @@ class Feature:
     name : str
         Name, unique in the table.
     kind : Kind
-        What its cells hold.
+        Type of its cells.
     nullable : bool
         Whether a cell may be missing.
     categories : tuple of str or tuple of int

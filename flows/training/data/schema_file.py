@@ -1,4 +1,4 @@
-"""The schema file: what the user says about columns, as one TOML table for each.
+"""The schema file: the user's settings for columns, as one TOML table for each column.
 
 [zip_code]
 kind = "categorical"
@@ -23,7 +23,7 @@ BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What the user says about a column.
+    """The user's settings for a column.
 
     Parameters
     ----------

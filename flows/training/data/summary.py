@@ -11,7 +11,7 @@ from training.text import shorten_list
 
 
 def summarize(dataset: Dataset, split: HoldoutSplit) -> str:
-    """Describe what was read and how it is split.
+    """Describe a data set and its split.
 
     Parameters
     ----------

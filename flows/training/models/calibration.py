@@ -1,7 +1,7 @@
 """Fits calibration: maps from a pipeline's raw scores to probabilities.
 
-Raw scores are what scikit-learn's `decision_function` returns. The maps are fitted on raw scores of
-rows that the pipeline has not seen.
+Raw scores are the values of scikit-learn's `decision_function`. The maps are fitted on raw scores
+of rows that the pipeline has not seen.
 """
 
 from collections.abc import Sequence

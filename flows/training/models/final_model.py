@@ -28,7 +28,7 @@ from training.models.thresholds import (
 
 @dataclass(frozen=True, slots=True)
 class PostFit:
-    """What follows the winner's fit: calibration and the choice of a threshold.
+    """The steps after the winner's fit: calibration and the choice of a threshold.
 
     Parameters
     ----------

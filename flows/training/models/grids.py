@@ -29,7 +29,7 @@ def parse_grids(config: Mapping[str, Any]) -> dict[str, ParamGrid]:
     Returns
     -------
     dict of str to list of dict
-        What scikit-learn calls a `param_grid`, by family.
+        scikit-learn's `param_grid`, by family.
 
     Raises
     ------

@@ -83,7 +83,7 @@ class PipelineFactory:
     def arrange(
         self, X: "NDArray[np.float64] | csr_matrix"
     ) -> "NDArray[np.float64] | csr_matrix":
-        """Turn the features of a data set into what the search pipeline takes.
+        """Arrange the features of a data set for the search pipeline.
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class PipelineFactory:
         Returns
         -------
         Pipeline
-            It takes what `training.data.encoding.to_table` returns.
+            Its input is the output of `training.data.encoding.to_table`.
         """
         if self.schema.is_sparse:
             pipeline = self.make_search_pipeline()
@@ -233,7 +233,7 @@ def unwrap(pipeline: Pipeline) -> Pipeline:
 def find_transformers(
     pipeline: Pipeline,
 ) -> tuple[list[SimpleImputer], list[StandardScaler]]:
-    """Find what imputes and scales the columns of a fitted pipeline.
+    """Find the fitted steps that impute and scale columns.
 
     Parameters
     ----------

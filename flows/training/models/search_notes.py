@@ -1,34 +1,15 @@
-"""What the user should know about a search: fits that failed, stopped early or did not converge."""
+"""Notes on a search for the user: on fits that failed or did not converge."""
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from training.models.search_values import ShardResult
 from training.search import Row
-
-
-@dataclass(frozen=True, slots=True)
-class ShardResult:
-    """The outcome of a shard.
-
-    Parameters
-    ----------
-    scores : tuple of Row
-        Scores by candidate and split.
-    n_not_converged : int
-        Fits whose solver gave up.
-    scoring_failure : str
-        Why a fit could not be scored; empty if all could.
-    """
-
-    scores: tuple[Row, ...]
-    n_not_converged: int
-    scoring_failure: str
 
 
 def make_shard_result(
@@ -46,7 +27,7 @@ def make_shard_result(
     Returns
     -------
     ShardResult
-        Scores, and what the warnings say.
+        Scores, and the failures that the warnings report.
     """
     n_not_converged = sum(
         issubclass(item.category, ConvergenceWarning) for item in caught

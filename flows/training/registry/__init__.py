@@ -1,1 +1,1 @@
-"""MLflow: what is logged of a run, and which version of a model is champion."""
+"""MLflow: logs runs, registers models, and decides on the champion."""

@@ -1,4 +1,4 @@
-"""What MLflow's run holds of a flow run: parameters, metrics, tags, files and the data's origin.
+"""Logs a flow run in MLflow: parameters, metrics, tags, files and the data's origin.
 
 Everything has the time of the flow run, so logging it again changes nothing.
 """
