@@ -35,8 +35,8 @@ def refuse_local_table(arguments: Sequence[str]) -> None:
     is_local = "://" not in known.data and known.data not in ("", EMBEDDED)
     if "run" in rest and in_pods and is_local:
         sys.exit(
-            f"--data {known.data} is a path on this machine, and no pod of --with kubernetes reads "
-            "it; put the table into S3, and give its s3:// URL"
+            f"--data {known.data!r} is a path on this machine, and no pod of --with kubernetes "
+            "reads it; put the table into S3, and give its s3:// URL"
         )
 
 

@@ -42,7 +42,7 @@ def fetch_table(url: str, folder: Path) -> Path:
                 shutil.move(found.path, path)
     except MetaflowException as error:
         reason = f"{error.headline}: {error}".splitlines()[0]
-        raise DataError(f"--data {url} cannot be read: {reason}") from None
+        raise DataError(f"--data {url!r} cannot be read: {reason}") from None
     if not objects:
-        raise DataError(f"--data {url}: no file is below this prefix")
+        raise DataError(f"--data {url!r}: no file is below this prefix")
     return folder / name

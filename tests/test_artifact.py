@@ -165,7 +165,7 @@ def test_an_objective_without_probabilities_is_named(
         train_model(plan, {"lightgbm": result}, {}, train=train, holdout=holdout)
 
 
-def test_a_text_that_answers_otherwise_is_refused() -> None:
+def test_an_artifact_that_answers_otherwise_is_refused() -> None:
     schema, train, holdout = make_rows()
     X = np.asarray(holdout.X)
     pipeline = PipelineFactory(LIGHTGBM, schema, 0).make_search_pipeline()

@@ -165,7 +165,7 @@ def test_without_a_flag_nothing_is_on_top_of_the_pipeline() -> None:
     assert artifact.threshold == trained.metrics["threshold"] == 0.5
 
 
-def test_a_threshold_that_is_given_is_the_model_s() -> None:
+def test_a_given_threshold_is_the_threshold_of_the_model() -> None:
     trained, _, holdout = make("lightgbm", "none", threshold="0.8")
     X = to_table(holdout.X, trained.plan.schema)
 

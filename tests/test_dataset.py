@@ -24,7 +24,7 @@ def write(folder: Path, text: str, name: str = "table.csv") -> str:
     return str(path)
 
 
-def test_the_embedded_data_set_is_scikit_learn_s() -> None:
+def test_the_embedded_data_set_comes_from_scikit_learn() -> None:
     expected = load_breast_cancer()
 
     dataset = load_dataset("breast_cancer", "target")
@@ -184,7 +184,7 @@ def test_a_table_that_cannot_be_learned_from_is_named(
         ("table.svmlight", b"1 1:nan\n0 1:2\n", "has a value that is not finite"),
     ],
 )
-def test_a_file_that_is_no_table_is_named(
+def test_a_file_that_is_not_a_table_is_named(
     name: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     if content is not None:
@@ -278,7 +278,7 @@ def test_a_huge_label_is_shown_as_it_is(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "table.parquet"), "target")
 
 
-def test_durations_are_refused_since_their_unit_is_the_file_s(tmp_path: Path) -> None:
+def test_durations_are_refused_since_their_unit_is_unknown(tmp_path: Path) -> None:
     durations = pd.to_timedelta(np.arange(20), unit="s")
     frame = pd.DataFrame({"a": durations, "target": [0, 1] * 10})
     frame.to_parquet(tmp_path / "table.parquet")
@@ -296,7 +296,7 @@ def test_a_long_integer_in_a_column_with_gaps_is_named(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "table.csv"), "target")
 
 
-def test_large_numbers_that_are_no_integers_are_fine(tmp_path: Path) -> None:
+def test_large_numbers_that_are_not_integers_are_fine(tmp_path: Path) -> None:
     lines = ["a,target", ",0", "1e300,1", *("9007199254740992,0", "5.5,1") * 5]
     (tmp_path / "table.csv").write_text("\n".join(lines))
 
@@ -388,7 +388,7 @@ def test_parts_that_do_not_fit_are_named(
     assert message in str(caught.value)
 
 
-def test_folders_that_are_no_table_are_named(tmp_path: Path) -> None:
+def test_folders_that_are_not_a_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a folder without .parquet files"):
         load_dataset(str(tmp_path), "target")
 

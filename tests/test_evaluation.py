@@ -85,7 +85,7 @@ def test_the_calibration_error_of_more_classes_is_that_of_the_most_probable() ->
     )
 
 
-def test_the_reliability_curve_of_two_classes_is_scikit_learn_s() -> None:
+def test_the_reliability_curve_of_two_classes_is_as_in_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     p = np.concatenate([rng.random(500), np.arange(11) / 10])
     y = (rng.random(511) < p).astype(np.int64)
@@ -116,7 +116,7 @@ def test_a_probability_at_the_threshold_is_the_first_class() -> None:
     assert decide(PROBABILITIES, 0.6).tolist() == [0, 0, 0, 1]
 
 
-def test_of_equal_probabilities_the_first_class_is_decided() -> None:
+def test_equal_probabilities_decide_for_the_first_class() -> None:
     assert decide(np.array([[0.2, 0.4, 0.4]]), 0.3).tolist() == [1]
 
 

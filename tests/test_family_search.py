@@ -251,7 +251,7 @@ def test_a_scoring_is_resolved_for_the_number_of_classes(
     ("scoring", "n_classes", "message"),
     [
         ("auc", 2, "--scoring 'auc' is not a scorer of scikit-learn; classifiers take"),
-        ("f1", 3, "--scoring f1 cannot score 3 classes: Target is multiclass"),
+        ("f1", 3, "--scoring 'f1' cannot score 3 classes: Target is multiclass"),
     ],
 )
 def test_a_scoring_that_cannot_score_is_refused(
@@ -365,7 +365,7 @@ def test_a_search_without_time_for_a_candidate_says_so() -> None:
         )
 
 
-def test_what_time_was_lacking_for_is_left_out_and_said() -> None:
+def test_candidates_without_time_are_left_out_and_noted() -> None:
     schema, train, _ = make_rows()
     settings = SearchSettings("roc_auc", 3, 0, max_minutes=60)
     grid: ParamGrid = [{"n_estimators": [5, 20], "num_leaves": [3]}]
@@ -407,7 +407,7 @@ def test_what_time_was_lacking_for_is_left_out_and_said() -> None:
         ),
     ],
 )
-def test_what_no_search_could_mend_is_refused_before_it(
+def test_wrong_parameters_are_refused_before_any_search(
     change: dict[str, Any],
     message: str,
     tmp_path: Path,

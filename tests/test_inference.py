@@ -156,7 +156,7 @@ def test_a_matrix_holds_numbers_truth_values_and_positions_of_categories(
     )
 
 
-def test_the_rarest_of_many_categories_are_taken_for_missing(tmp_path: Path) -> None:
+def test_the_rarest_of_many_categories_count_as_missing(tmp_path: Path) -> None:
     cells = [f"shop {row}" for row in range(N_ROWS - 10)] + ["shop 109"] * 10
 
     dataset = load(tmp_path, c=cells)
@@ -170,7 +170,7 @@ def test_the_rarest_of_many_categories_are_taken_for_missing(tmp_path: Path) -> 
     )
 
 
-def test_the_user_knows_better(tmp_path: Path) -> None:
+def test_the_schema_file_overrides_what_cells_suggest(tmp_path: Path) -> None:
     overrides = parse_overrides(
         {
             "code": {"kind": "categorical", "unknown": "refuse"},

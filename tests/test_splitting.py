@@ -72,7 +72,7 @@ TIMES: Mapping[str, Any] = {
 
 
 @pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
-def test_what_is_scored_is_later_than_what_is_learned_from(
+def test_folds_score_later_rows_than_they_learn_from(
     times: Any, tmp_path: Path
 ) -> None:
     plain = load(tmp_path, RoleNames())
@@ -220,7 +220,7 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
 
 @pytest.mark.parametrize("role", ["weight", "time"])
 @pytest.mark.parametrize("post_fit", [{"calibration": "sigmoid"}, {"threshold": "f1"}])
-def test_what_wants_every_row_once_is_refused_with_weights_and_time(
+def test_calibration_and_chosen_thresholds_are_refused_with_weights_and_time(
     role: str, post_fit: Mapping[str, str], tmp_path: Path
 ) -> None:
     parameters = FlowParameters(**{role: "mean radius", **post_fit})  # type: ignore[arg-type]

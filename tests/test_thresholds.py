@@ -90,13 +90,13 @@ def test_decisions_are_counted_at_every_threshold(
     assert decisions.false_negatives.tolist() == (~above)[y].sum(axis=0).tolist()
 
 
-def test_the_choice_is_in_the_middle_between_scores() -> None:
+def test_the_choice_is_in_the_middle_between_probabilities() -> None:
     y, p = np.array([False, False, True, True]), np.array([0.1, 0.2, 0.3, 0.9])
 
     assert choose_threshold(BestF1(), y, p) == pytest.approx(0.25)
 
 
-def test_of_equally_good_thresholds_the_nearest_to_a_half_is_chosen() -> None:
+def test_ties_go_to_the_threshold_nearest_to_a_half() -> None:
     """One error is made at 0.25 and at 0.75, else two; of two as near ones it is the lower."""
     y = np.array([False, True, False, True])
     p = np.array([0.2, 0.3, 0.6, 0.9])
@@ -149,7 +149,7 @@ def test_the_flag_is_read_and_written_alike(text: str, rule: object) -> None:
     ]
     + ["cost:0:1", "cost:-1:1", "cost:inf:1", "cost:a:1"],
 )
-def test_what_is_no_threshold_is_refused_with_what_is(text: str) -> None:
+def test_a_wrong_threshold_is_refused_with_the_allowed_ones(text: str) -> None:
     with pytest.raises(SearchError, match=f"--threshold is '?{text}.*cost:FN:FP"):
         parse_threshold(text)
 

@@ -306,7 +306,7 @@ def test_registering_again_adds_nothing(store: MlflowClient) -> None:
     ids=["details", "model", "version", "comparison"],
 )
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-def test_what_was_cut_short_is_finished_and_nothing_is_there_twice(
+def test_an_interrupted_registration_is_finished_and_adds_nothing_twice(
     module: ModuleType,
     step: str,
     done: bool,
@@ -376,7 +376,7 @@ def test_a_better_version_is_champion(store: MlflowClient) -> None:
     assert aliases(store) == {"champion": "2"}
 
 
-def test_a_promotion_that_was_cut_short_remembers_whom_it_replaced(
+def test_an_interrupted_promotion_remembers_the_champion_before_it(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidates = [
@@ -524,6 +524,6 @@ def test_the_patience_that_a_user_set_is_kept(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a:b", "a@b", "it's", 'a"b'])
-def test_a_name_that_the_registry_would_refuse_is_told_first(name: str) -> None:
+def test_a_name_that_the_registry_would_refuse_is_refused_first(name: str) -> None:
     with pytest.raises(RegistryError, match="--model_name .* is not allowed"):
         prepare_store("exp", name)

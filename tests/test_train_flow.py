@@ -350,7 +350,7 @@ def nothing_registered(folder: Path) -> bool:
     )
 
 
-def test_when_both_branches_fail_both_reasons_are_told(
+def test_when_both_branches_fail_both_reasons_are_shown(
     tmp_path: Path, five_features: str
 ) -> None:
     result = run_flow(
@@ -368,7 +368,7 @@ def test_when_both_branches_fail_both_reasons_are_told(
     [
         (
             ["--data", "none.csv"],
-            "there is no file none.csv; --data takes a path or the embedded",
+            "there is no file 'none.csv'; --data takes a path or the embedded",
         ),
         (
             ["--data", "table.csv", "--target", "ill"],
@@ -379,7 +379,7 @@ def test_when_both_branches_fail_both_reasons_are_told(
     ],
     ids=["no file", "no column", "no scorer"],
 )
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+def test_a_mistake_is_one_line_and_leaves_nothing(
     arguments: list[str], message: str, tmp_path: Path, five_features: str
 ) -> None:
     result = run_flow(tmp_path, "run", *arguments)
@@ -457,7 +457,7 @@ def test_a_table_that_no_pod_sees_is_refused_before_a_pod_starts(
     result = run_flow(tmp_path, "run", *option.split(), "--data", "table.csv")
 
     assert result.returncode == 1
-    assert result.stderr.startswith("--data table.csv is a path on this machine")
+    assert result.stderr.startswith("--data 'table.csv' is a path on this machine")
     assert "s3:// URL" in result.stderr
     assert not list(tmp_path.glob(".metaflow*"))
 

@@ -222,7 +222,7 @@ def _load(request: TrainingRequest, store: FileStore) -> Dataset:
     if not is_url:
         return load_dataset(source, target, options)
     if scheme != "s3":
-        raise DataError(f"--data {source}: a URL has to begin with s3://")
+        raise DataError(f"--data {source!r}: a URL has to begin with s3://")
     path = str(store.fetch(source, store.scratch))
     try:
         return load_dataset(path, target, options)

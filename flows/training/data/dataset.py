@@ -169,7 +169,7 @@ def _encode_labels(
 ) -> tuple[NDArray[np.int64], tuple[int, ...] | tuple[str, ...]]:
     values, y = np.unique(_normalize_labels(labels), return_inverse=True)
     if len(values) < 2:
-        only = f"only the class {values[0]!s}" if len(values) else "no row"
+        only = f"only the class {values.tolist()[0]!r}" if len(values) else "no row"
         raise DataError(f"the label column has {only}; two classes or more are needed")
     return y.astype(np.int64), tuple(values.tolist())
 

@@ -77,7 +77,7 @@ def take_roles(frame: pd.DataFrame, names: RoleNames) -> Roles:
     """
     if names.group and names.time:
         raise DataError(
-            f"--group {names.group} and --time {names.time} exclude each other; leave one out"
+            f"--group {names.group!r} and --time {names.time!r} exclude each other; leave one out"
         )
     columns = {name: _take(frame, name) for name in names.names}
     if not columns:

@@ -78,7 +78,7 @@ def read_source(source: str, target: str) -> RawTable:
     reader = _find_reader(path)
     if not path.is_file():
         raise DataError(
-            f"there is no file {source}; --data takes a path or the embedded data set {EMBEDDED}"
+            f"there is no file {source!r}; --data takes a path or the embedded data set {EMBEDDED}"
         )
     if path.stat().st_size == 0:
         raise DataError(f"{source} is empty")

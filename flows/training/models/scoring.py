@@ -43,10 +43,12 @@ def resolve_scoring(scoring: str, schema: Schema) -> str:
         score = _score_dummy(scoring, n_classes)
     except (ValueError, AttributeError, TypeError) as error:
         raise SearchError(
-            f"--scoring {scoring} cannot score {n_classes} classes: {error}"
+            f"--scoring {scoring!r} cannot score {n_classes} classes: {error}"
         ) from None
     if not np.isfinite(score):
-        raise SearchError(f"--scoring {scoring} cannot score {n_classes} classes")
+        raise SearchError(
+            f"--scoring {scoring!r} cannot score {n_classes} classes: its score is {score}"
+        )
     return scoring
 
 
