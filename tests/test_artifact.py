@@ -172,5 +172,5 @@ def test_an_artifact_that_answers_otherwise_is_refused() -> None:
     pipeline.fit(train.X, train.y)
     wrong = ScoredRows(X, np.full((len(X), 2), 0.5))
 
-    with pytest.raises(ArtifactError, match="do not give back the probabilities"):
+    with pytest.raises(ArtifactError, match="do not give the probabilities"):
         encode(as_final(pipeline), schema, "lightgbm", wrong, PROVENANCE)

@@ -259,28 +259,30 @@ def test_a_calibration_that_answers_otherwise_is_refused(
 
     encode(model, schema, family, ScoredRows(dense(holdout), right), PROVENANCE)
     wrong = ScoredRows(dense(holdout), np.abs(right - 1e-11))
-    with pytest.raises(ArtifactError, match=f"differs by 1.0e-11 .*{remedy}"):
+    with pytest.raises(ArtifactError, match=f"differ by 1.0e-11 .*{remedy}"):
         encode(model, schema, family, wrong, PROVENANCE)
 
 
 def test_rounding_may_show_on_a_cliff_of_isotonic_regression() -> None:
-    """Between two scores that are 1e-9 apart, an error is a thousand million times as large."""
+    """Between two raw scores that are 1e-9 apart, an error is a thousand million times as large."""
     schema, train, _ = make_rows()
     pipeline = PipelineFactory(
         FAMILIES["logistic_regression"], schema, 0
     ).make_search_pipeline()
     X = np.asarray(train.X)[:1]
-    z = pipeline.fit(train.X, train.y).decision_function(X)
-    cliff = IsotonicRegression(out_of_bounds="clip").fit(z + [-1e-9, 1e-9], [0, 1])
+    raw_score = pipeline.fit(train.X, train.y).decision_function(X)
+    cliff = IsotonicRegression(out_of_bounds="clip").fit(
+        raw_score + [-1e-9, 1e-9], [0, 1]
+    )
     model = FinalModel(pipeline, pipeline, (cliff,), 0.5)
 
     def write(error: float) -> pb.ModelArtifact:
-        p = cliff.predict(z + error)
+        p = cliff.predict(raw_score + error)
         golden = ScoredRows(X, np.column_stack([1 - p, p]))
         return encode(model, schema, "logistic_regression", golden, PROVENANCE)
 
     write(5e-13)
-    with pytest.raises(ArtifactError, match="differs by"):
+    with pytest.raises(ArtifactError, match="differ by"):
         write(1e-11)
 
 

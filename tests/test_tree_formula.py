@@ -83,10 +83,10 @@ def draw_model(rng: random.Random, n_classes: int) -> pb.ModelArtifact:
 def evaluate(artifact: pb.ModelArtifact, X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the formula's probabilities, shape (n_rows, n_classes)."""
     n_classes = len(artifact.class_labels.integers.values)
-    n_outputs = 1 if n_classes == 2 else n_classes
+    n_raw_scores = 1 if n_classes == 2 else n_classes
     trees = artifact.boosted_trees
-    probabilities = trees_to_probabilities(trees, evaluate_trees(trees, X, n_outputs))
-    if n_outputs > 1:
+    probabilities = trees_to_probabilities(trees, evaluate_trees(trees, X, n_raw_scores))
+    if n_raw_scores > 1:
         return probabilities
     return np.hstack([1 - probabilities, probabilities])
 

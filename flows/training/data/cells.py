@@ -133,14 +133,14 @@ def read_codes(
 
 
 def check_plain(column: "pd.Series[Any]") -> None:
-    """Raise DataError if a cell is a container, such as a list."""
+    """Raise DataError if a cell of a column, shape (n_rows,), is a container such as a list."""
     if column.dtype == object:
         is_plain = column.map(pd.api.types.is_scalar).to_numpy(dtype=bool)
         refuse(column, ~is_plain, "is neither a number, a truth value nor text")
 
 
 def check_text(column: "pd.Series[Any]") -> None:
-    """Raise DataError if a cell is not text."""
+    """Raise DataError if a cell of a column, shape (n_rows,), is not text."""
     if isinstance(column.dtype, pd.StringDtype):
         return
     is_text = column.map(lambda cell: isinstance(cell, str)).to_numpy(dtype=bool)
@@ -148,7 +148,7 @@ def check_text(column: "pd.Series[Any]") -> None:
 
 
 def check_whole_numbers(column: "pd.Series[Any]") -> None:
-    """Raise DataError if a cell is not a whole number, or one that a double cannot hold."""
+    """Raise DataError if a cell of a column, shape (n_rows,), is not an exact whole number."""
     values = read_numbers(column)
     with np.errstate(invalid="ignore"):
         broken = (values != np.floor(values)) & ~np.isnan(values)
