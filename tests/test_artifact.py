@@ -8,7 +8,6 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from training_support import as_final, make_rows, make_small_plan, train_family
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training.artifact.encoding import encode
@@ -26,6 +25,8 @@ from training.models.grids import ParamGrid
 from training.models.pipelines import PipelineFactory
 from training.models.search_values import SearchSettings
 from training.trained_model import train_model
+
+from training_support import as_final, make_rows, make_small_plan, train_family
 
 PROVENANCE = Provenance(
     "TrainFlow/1", "ab", "", {}, {}, datetime(2026, 1, 2, tzinfo=UTC)

@@ -11,7 +11,6 @@ from sklearn.calibration import CalibratedClassifierCV, _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
-from training_support import SETTINGS, make_rows, train_family
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.artifact.encoding import encode
@@ -30,6 +29,8 @@ from training.models.thresholds import choose_threshold, parse_threshold
 from training.registry.tracking import TRUSTED_TYPES
 from training.report.vega import summarize
 from training.trained_model import TrainedModel
+
+from training_support import SETTINGS, make_rows, train_family
 
 pytestmark = pytest.mark.filterwarnings(
     "default::sklearn.exceptions.ConvergenceWarning"

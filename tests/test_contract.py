@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_support import make_rows, train_family
 
 from grpc_server.model import load_model
 from prediction import PredictionClient
@@ -23,6 +22,7 @@ from training.models.search_values import SearchSettings
 from training.models.thresholds import EVEN, LowestCost
 
 from support import connect, running_server, write_artifact
+from training_support import make_rows, train_family
 
 TOLERANCES = {"logistic_regression": 1e-12, "lightgbm": 0.0}
 

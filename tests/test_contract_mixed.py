@@ -17,8 +17,6 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixed_support import Cell, make_mixed_rows, records, to_frame
-from training_support import train_family
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
@@ -28,7 +26,9 @@ from training.registry.store import prepare_store
 from training.registry.tracking import register
 from training.trained_model import TrainedModel
 
+from mixed_support import Cell, make_mixed_rows, records, to_frame
 from support import connect, running_server, write_artifact
+from training_support import train_family
 
 TOLERANCES = {"logistic_regression": 1e-12, "lightgbm": 0.0}
 CASES = [(family, n_classes) for family in TOLERANCES for n_classes in (2, 3)]

@@ -6,7 +6,6 @@ from math import log
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from training_support import make_rows, train_family
 
 from training.models.evaluation import (
     Bin,
@@ -17,6 +16,8 @@ from training.models.evaluation import (
 )
 from training.report.figures import draw_reliability
 from training.report.vega import draw, plot_roc, summarize
+
+from training_support import make_rows, train_family
 
 Y = np.array([0, 0, 1, 1])
 P1 = np.array([0.1, 0.6, 0.5, 0.9])

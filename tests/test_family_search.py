@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from training_support import SETTINGS, make_rows
 
 from training.data.schema import Feature, Schema
 from training.errors import SearchError
@@ -25,6 +24,8 @@ from training.models.scoring import resolve_scoring
 from training.models.search_values import SearchSettings, ShardSpec
 from training.parameters import FlowParameters
 from training.plan import FileStore, TrainingRequest, make_plan
+
+from training_support import SETTINGS, make_rows
 
 CV = StratifiedKFold(3, shuffle=True, random_state=0)
 

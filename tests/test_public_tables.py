@@ -12,13 +12,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from public_tables import PUBLIC_TABLES, fit_by_hand, is_within_noise, losses
 
 from prediction import PredictionClient
 from training.data.dataset import LoadOptions, load_dataset
 from training.data.schema_file import parse_overrides
 from training.data.splitting import split_holdout
 
+from public_tables import PUBLIC_TABLES, fit_by_hand, is_within_noise, losses
 from support import ROOT, running_server
 
 GRIDS = """

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_sample_weight
-from training_support import SETTINGS, make_rows
 
 from training.data.dataset import Dataset, LoadOptions, load_dataset
 from training.data.encoding import to_table
@@ -22,6 +21,8 @@ from training.models.grids import ParamGrid
 from training.models.pipelines import PipelineFactory, make_fit_params
 from training.parameters import FlowParameters
 from training.plan import FileStore, TrainingRequest, make_plan
+
+from training_support import SETTINGS, make_rows
 
 N_ROWS = 200
 

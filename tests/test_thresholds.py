@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
-from training_support import make_rows
 
 from training.data.schema import Feature, Schema
 from training.errors import SearchError
@@ -26,6 +25,8 @@ from training.models.thresholds import (
     count_by_threshold,
     parse_threshold,
 )
+
+from training_support import make_rows
 
 CRITERIA = [BestF1(), BestYouden(), LowestCost(5, 1), LowestCost(0.25, 3)]
 

@@ -19,7 +19,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 from skops.io import get_untrusted_types
-from training_support import make_rows, train_family
 
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
@@ -38,6 +37,7 @@ from training.registry.tracking import register
 from training.trained_model import TrainedModel
 
 from support import answers, wait_for
+from training_support import make_rows, train_family
 
 pytestmark = pytest.mark.slow
 

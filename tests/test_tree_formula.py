@@ -85,7 +85,9 @@ def evaluate(artifact: pb.ModelArtifact, X: NDArray[np.float64]) -> NDArray[np.f
     n_classes = len(artifact.class_labels.integers.values)
     n_raw_scores = 1 if n_classes == 2 else n_classes
     trees = artifact.boosted_trees
-    probabilities = trees_to_probabilities(trees, evaluate_trees(trees, X, n_raw_scores))
+    probabilities = trees_to_probabilities(
+        trees, evaluate_trees(trees, X, n_raw_scores)
+    )
     if n_raw_scores > 1:
         return probabilities
     return np.hstack([1 - probabilities, probabilities])
