@@ -292,7 +292,9 @@ def test_a_long_integer_in_a_column_with_gaps_is_named(tmp_path: Path) -> None:
     lines = ["a,target", ",0", "1e300,1", *("9007199254740993,0", "5,1") * 5]
     (tmp_path / "table.csv").write_text("\n".join(lines))
 
-    with pytest.raises(DataError, match="'a', row 3: 9007199254740993 has more digits"):
+    with pytest.raises(
+        DataError, match="'a', row 3: '9007199254740993' has more digits"
+    ):
         load_dataset(str(tmp_path / "table.csv"), "target")
 
 

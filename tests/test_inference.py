@@ -113,7 +113,7 @@ def test_a_column_that_teaches_nothing_is_left_out(
 DATES = {
     "text": (
         repeat("2024-01-31", "2023-02-28"),
-        "looks like dates, such as 2024-01-31",
+        "looks like dates, such as '2024-01-31'",
     ),
     "time": (repeat("2024-01-31T10:00", "2023-02-28 11:00"), "looks like dates"),
     "slashes": (repeat("2024/01/31", "2023/02/28"), "looks like dates"),

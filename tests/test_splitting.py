@@ -176,9 +176,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
 
     assert dataset.X.tolist() == [[1], [3]]
     assert dataset.notes == ("2 rows have no label, first row 2; they are left out",)
-    with pytest.raises(
-        DataError, match="missing in 2 rows, first in row 2; drop or fill"
-    ):
+    with pytest.raises(DataError, match="missing in 2 rows, first in row 2; fill it"):
         load_dataset(str(path), "target", LoadOptions(strict=True))
 
 

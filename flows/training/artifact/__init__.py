@@ -1,1 +1,1 @@
-"""The file that the server reads: how a fitted model is written, and the formulas it states."""
+"""The file that the server reads: writes fitted models, and evaluates the formulas it states."""
