@@ -1,4 +1,4 @@
-"""What training writes: complete, equal to its own formula, and refused where it is not."""
+"""Artifacts are complete and answer as the fitted model; training refuses all others."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_golden_rows_are_spread_and_hold_every_class_and_a_missing_value() -> No
 
 
 def test_a_model_whose_terms_cancel_is_refused() -> None:
-    """Centring keeps a large mean exact; what is left are coefficients that no sum can hold."""
+    """Centring keeps a large mean exact, but no sum can hold coefficients of extreme size."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 2)) * [1e-9, 1]
     y = (X[:, 1] > 0).astype(int)

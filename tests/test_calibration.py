@@ -1,4 +1,4 @@
-"""Calibration: scikit-learn's answers, in the message's formula and in the registered model."""
+"""Calibration: the message's formula and the registered model answer as scikit-learn does."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_the_formula_of_the_message_answers_as_the_model(
 def test_the_winner_is_calibrated_as_scikit_learn_does_it(
     family: str, method: str, n_classes: int, rounds: int
 ) -> None:
-    """On the folds of the search, with text labels for three classes."""
+    """The folds are those of the search, and three classes have text labels."""
     trained, train, holdout = make(family, method, n_classes, rounds=rounds)
     labels = np.asarray(trained.plan.schema.class_labels)[train.y]
     plain = CalibratedClassifierCV(
@@ -125,7 +125,7 @@ def test_the_winner_is_calibrated_as_scikit_learn_does_it(
 def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
     family: str, method: str, threshold: str
 ) -> None:
-    """Worked out again, without the hold-out."""
+    """The test computes the threshold again, without the hold-out."""
     trained, train, holdout = make(family, method, threshold=threshold)
     X = to_table(train.X, trained.plan.schema)
     pipeline = make_unfitted(trained)
@@ -178,7 +178,7 @@ def test_a_given_threshold_is_the_threshold_of_the_model() -> None:
 
 
 def test_calibration_mends_probabilities_that_are_too_sure() -> None:
-    """With class weights, logistic regression says the rare class is more probable than it is."""
+    """With class weights, logistic regression overrates the rare class."""
     schema, train, holdout = make_rows()
     rng = np.random.default_rng(0)
     X = rng.normal(size=(4000, 5))
@@ -265,7 +265,7 @@ def test_a_calibration_that_answers_otherwise_is_refused(
 
 
 def test_rounding_may_show_on_a_cliff_of_isotonic_regression() -> None:
-    """Between two raw scores that are 1e-9 apart, an error is a thousand million times as large."""
+    """Between two raw scores that are 1e-9 apart, an error grows by a factor of 1e9."""
     schema, train, _ = make_rows()
     pipeline = PipelineFactory(
         FAMILIES["logistic_regression"], schema, 0

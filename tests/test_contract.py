@@ -1,4 +1,4 @@
-"""The joint between the halves: what training writes, the server reads and answers alike."""
+"""Training and serving together: the server answers as the model that training wrote."""
 
 from dataclasses import replace
 from math import isnan
@@ -60,7 +60,7 @@ def test_the_server_answers_as_the_libraries_of_the_training(
 def test_early_stopping_is_in_the_artifact(
     family: str, labels: tuple[int, ...] | tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Whatever the labels are: where it stops is decided by rows with their labels."""
+    """Early stopping watches rows with labels, so text labels must not change it."""
     schema, train, holdout = make_rows(len(labels))
     schema = replace(schema, class_labels=labels)
     scoring = "roc_auc" if schema.is_binary else "roc_auc_ovr"

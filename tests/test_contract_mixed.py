@@ -66,7 +66,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A new store, which is where MLflow keeps what is logged."""
+    """A new MLflow store."""
     folder = tmp_path_factory.mktemp("store")
     before = Path.cwd()
     os.chdir(folder)
@@ -108,7 +108,7 @@ def to_records(frame: pd.DataFrame) -> list[dict[str, Cell]]:
 
 
 def ask(served: Served, row: dict[str, Cell]) -> list[float]:
-    """Return what the server says to a row."""
+    """Return the server's probabilities for a row."""
     record = Struct()
     record.update(row)
     return list(served.stub.Predict(PredictRequest(record=record)).probabilities)

@@ -1,4 +1,4 @@
-"""Tables of all kinds: what is read is exact, what cannot be learned from is named."""
+"""Tables of all kinds: values are read exactly, and unfit tables are refused with the place."""
 
 import gzip
 import io
@@ -308,7 +308,7 @@ def test_large_numbers_that_are_not_integers_are_fine(tmp_path: Path) -> None:
 
 
 def test_a_long_table_is_read_in_one_piece(tmp_path: Path) -> None:
-    """In pieces, pandas would take the first 01 for the number 1 and the last for text."""
+    """In pieces, pandas would read the first 01 as the number 1 and the last as text."""
     lines = [
         "a,b,target",
         *(f"{i},{i % 7},01" for i in range(300_000)),
@@ -344,7 +344,7 @@ def write_parts(folder: Path, **changes: pd.DataFrame) -> Path:
 def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
     whole = load_dataset(write(tmp_path, GOOD), "target")
     folder = write_parts(tmp_path)
-    # What writers of such folders leave in them.
+    # Writers of such folders leave these files.
     (folder / "_SUCCESS").touch()
     (folder / "_metadata.parquet").write_bytes(b"no table")
 

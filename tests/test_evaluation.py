@@ -1,4 +1,4 @@
-"""Metrics on the hold-out, worked out by hand where that is short."""
+"""Metrics on the hold-out, compared with short calculations by hand."""
 
 import json
 from math import log
@@ -60,7 +60,7 @@ def test_more_classes() -> None:
 
 
 def test_the_calibration_error_of_two_classes_is_that_of_the_second() -> None:
-    """By hand: bins (0, 0.1], (0.4, 0.5], (0.5, 0.6] and (0.8, 0.9] of a row each."""
+    """The bins are (0, 0.1], (0.4, 0.5], (0.5, 0.6] and (0.8, 0.9] of a row each."""
     bins = measure_reliability(Y, PROBABILITIES)
 
     assert bins == (Bin(0.1, 0, 1), Bin(0.5, 1, 1), Bin(0.6, 0, 1), Bin(0.9, 1, 1))

@@ -1,4 +1,4 @@
-"""The searches return what GridSearchCV returns, on folds that both families share."""
+"""The searches return the results of GridSearchCV, on folds that both families share."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ CV = StratifiedKFold(3, shuffle=True, random_state=0)
 
 
 def silent(line: str) -> None:
-    """Take a line of a report and say nothing."""
+    """Ignore a line of a report."""
 
 
 def test_logistic_regression_is_searched_as_by_scikit_learn_at_the_optimum() -> None:
@@ -160,7 +160,7 @@ def test_one_bad_candidate_of_several_is_named_and_the_others_kept() -> None:
 
 
 class Recording(LGBMClassifier):
-    """Keeps the rows that it was shown while fitting."""
+    """Keeps the rows that it gets while fitting."""
 
     def fit(self, X: Any, y: Any, **options: Any) -> Any:  # type: ignore[override]
         self.fitted_on_, self.watched_ = X, options["eval_X"][0]

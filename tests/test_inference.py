@@ -1,4 +1,4 @@
-"""Columns of all kinds: read as what they are or as the user says, or left out with a reason."""
+"""Kinds of columns: inferred or set by the user; other columns are left out with a reason."""
 
 import tomllib
 from collections.abc import Mapping

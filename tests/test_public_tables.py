@@ -63,7 +63,7 @@ def write_schema(folder: Path, schema: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def train(folder: Path, name: str) -> Trained:
-    """Run the flow on a table; the hold-out is what the flow locked away."""
+    """Run the flow on a table, and return it with the hold-out that the flow locked away."""
     table = PUBLIC_TABLES[name]
     frame = table.load()
     path = folder / ("table.parquet" if name == "cars" else "table.csv")

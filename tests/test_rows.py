@@ -1,4 +1,4 @@
-"""Rows by reference come back as they were, or not at all."""
+"""Stored rows come back unchanged, or not at all."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights, groups and time: columns that say how rows are learned from and split."""
+"""Weights, groups and time: columns that steer fits and splits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -181,7 +181,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
-    """Also after rows without a label were left out."""
+    """The numbers hold after rows without a label were left out."""
     path = tmp_path / "table.csv"
     path.write_text("a,target\n1,\n2,0\n3,1\n4,0\nred,1\n")
 
@@ -191,7 +191,7 @@ def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> None:
-    """Weights by class do what class_weight does."""
+    """Weights by class have the effect of class_weight."""
     schema, train, holdout = make_rows(missing=True)
     by_class = {0: 1.0, 1: 9.0}
     weighted = Rows(train.X, train.y, weight=compute_sample_weight(by_class, train.y))

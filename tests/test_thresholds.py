@@ -1,4 +1,4 @@
-"""Thresholds: read from the flag, chosen as brute force would, and obeyed by scikit-learn."""
+"""Thresholds: parsed from the flag, compared with brute force, and applied by scikit-learn."""
 
 import math
 
@@ -30,7 +30,7 @@ from training_support import make_rows
 
 CRITERIA = [BestF1(), BestYouden(), LowestCost(5, 1), LowestCost(0.25, 3)]
 
-# Few values, so that many are equal; the extremes, which no threshold is beyond; and neighbours.
+# Few values, so that many are equal; the extremes 0 and 1; and neighbouring doubles.
 scores_ = st.one_of(
     st.sampled_from([0.0, 0.25, 0.5, math.nextafter(0.5, 1), 0.75, 1.0]),
     st.floats(0, 1),
@@ -43,7 +43,7 @@ rows_ = st.lists(st.tuples(st.booleans(), scores_), min_size=2, max_size=30).fil
 def worth(
     criterion: Criterion, y: NDArray[np.bool_], above: NDArray[np.bool_]
 ) -> float:
-    """Count errors row by row, and work out what the decision is worth."""
+    """Count errors row by row, and return the value of the criterion."""
     tp, fp = int((y & above).sum()), int((~y & above).sum())
     fn, tn = int((y & ~above).sum()), int((~y & ~above).sum())
     match criterion:
@@ -66,7 +66,7 @@ def test_the_choice_is_as_good_as_any_threshold(
 
     chosen = choose_threshold(criterion, y, p)
 
-    # Any other threshold decides as one of these.
+    # Every other threshold decides like one of these.
     everywhere = np.unique([0, *p])
     best = max(worth(criterion, y, p > threshold) for threshold in everywhere)
     assert 0 <= chosen <= 1
@@ -98,7 +98,7 @@ def test_the_choice_is_in_the_middle_between_probabilities() -> None:
 
 
 def test_ties_go_to_the_threshold_nearest_to_a_half() -> None:
-    """One error is made at 0.25 and at 0.75, else two; of two as near ones it is the lower."""
+    """There is one error at 0.25 and at 0.75, and two elsewhere; the lower threshold wins."""
     y = np.array([False, True, False, True])
     p = np.array([0.2, 0.3, 0.6, 0.9])
 
@@ -112,7 +112,7 @@ def test_a_costly_miss_lowers_the_threshold() -> None:
     p = rng.random(20_000)
     y = rng.random(20_000) < p
 
-    # Of true probabilities, the threshold is FP / (FN + FP).
+    # With true probabilities, the best threshold is FP / (FN + FP).
     chosen = choose_threshold(LowestCost(9, 1), y, p)
     assert chosen == pytest.approx(0.1, abs=0.03)
 
@@ -168,7 +168,7 @@ def test_more_classes_have_no_threshold(text: str) -> None:
 def test_scikit_learn_decides_as_the_server_does_at_the_threshold_too(
     threshold: float,
 ) -> None:
-    """The probability of every row is an attained one, on both sides of it and at it."""
+    """The thresholds are the attained probabilities and their neighbours on both sides."""
     _, train, _ = make_rows()
     labels = np.array(["no", "yes"])
     for p in (threshold, math.nextafter(threshold, 0), math.nextafter(threshold, 1)):

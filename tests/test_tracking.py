@@ -1,4 +1,4 @@
-"""Registration in a real MLflow store: once per flow run, whatever happens in between."""
+"""Registration in a real MLflow store happens once for each flow run, despite interruptions."""
 
 import functools
 import hashlib
@@ -61,7 +61,7 @@ def store(
     folder.mkdir()
     monkeypatch.chdir(folder)
     (folder / "mlflow.db").write_bytes(empty_store)
-    # Not by its short name: MLflow keeps one store per name and process.
+    # The URI has the whole path, because MLflow keeps one store for each name and process.
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     yield MlflowClient()
     mlflow.set_tracking_uri("")
@@ -124,7 +124,7 @@ def aliases(client: MlflowClient) -> dict[str, str]:
 
 
 def everything(client: MlflowClient) -> dict[str, Any]:
-    """Return all that a second registration could add to."""
+    """Return the counts that a second registration could change."""
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     histories = {
         (run.info.run_id, key): len(client.get_metric_history(run.info.run_id, key))

@@ -1,4 +1,4 @@
-"""The flow as its users run it, from the table to the registered model and what serves it."""
+"""The flow as its users run it, from the table to the registered model and the server."""
 
 import base64
 import gzip
@@ -58,7 +58,7 @@ def run_flow(folder: Path, *arguments: str, grids: str | None = None) -> Complet
 
 
 def spoken(result: Completed) -> str:
-    """Return what a run printed, without what some interpreters add to it.
+    """Return the output of a run, without the complaints of some interpreters.
 
     Python 3.13.0 to 3.13.2 complain of any gzip file whose buffer is gone before it, such as
     Metaflow's: https://github.com/python/cpython/issues/129726
@@ -83,7 +83,7 @@ def tracking(folder: Path, code: str) -> str:
 
 
 def read_card(path: Path) -> str:
-    """Return what a card shows, which its page holds encoded."""
+    """Return the content of a card, which its page holds encoded."""
     encoded = re.search(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', path.read_text())
     assert encoded is not None
     return base64.b64decode(encoded[1]).decode()
@@ -136,7 +136,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
 def test_the_registered_model_is_served_with_the_probabilities_of_the_run(
     trained: tuple[Path, Completed],
 ) -> None:
-    """Every row of the data set through the server, against the mlflow.sklearn model."""
+    """The server answers every row of the data set as the mlflow.sklearn model does."""
     folder, _ = trained
     code = (
         "from sklearn.datasets import load_breast_cancer; "
@@ -189,7 +189,7 @@ def test_a_search_shows_in_its_card_how_far_it_is(
     folder, _ = trained
     pattern = f".metaflow/mf.cards/TrainFlow/runs/*/steps/{step}/tasks/*/runtime/*.json"
 
-    # What the page of a running task asks for again and again.
+    # The page of a running task asks for this again and again.
     (path,) = folder.glob(pattern)
     parts = {
         part["type"]: part for part in json.loads(path.read_text())["data"].values()
@@ -272,7 +272,7 @@ def test_a_branch_that_fails_does_not_lose_the_other(
 def test_calibration_and_threshold_go_from_the_flags_to_the_wire(
     tmp_path: Path,
 ) -> None:
-    """In the run's report, in MLflow, in the scikit-learn model and in what the server answers."""
+    """They show in the report, in MLflow, in the scikit-learn model and in the server's answers."""
     flags = ("--calibration", "isotonic", "--threshold", "cost:5:1")
     result = run_flow(tmp_path, "run", *flags, grids=SMALL_GRIDS)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -463,7 +463,7 @@ def test_a_table_that_no_pod_sees_is_refused_before_a_pod_starts(
 
 
 def write_mixed_table(folder: Path) -> None:
-    """Write a table with columns of all kinds, and a schema file that knows better of two."""
+    """Write a table with columns of all kinds, and a schema file that overrides two."""
     rng = np.random.default_rng(0)
     n_rows = 300
     city = rng.choice(["Oslo", "Rome", "Ulm"], n_rows)

@@ -17,7 +17,7 @@ from support import artifact_without_estimator, write_artifact
 N_FEATURES = 3
 N_ROWS = 40
 ZERO = float(np.float32(1e-35))
-# Where a comparison, a cast or a set of categories changes its mind.
+# At these values a comparison, a cast or a set of categories changes its result.
 EDGES = [
     *(0.0, -0.0, 5e-324, -5e-324, 1e-36, ZERO, -ZERO, np.nextafter(ZERO, 1), 1e-34),
     *(-1.0, -0.99, -0.5, 0.5, 1.0, 31.0, 31.9, 32.0, 63.0, 64.0),
@@ -98,7 +98,7 @@ def evaluate(artifact: pb.ModelArtifact, X: NDArray[np.float64]) -> NDArray[np.f
 def test_the_formula_equals_the_library_to_the_last_bit(
     n_classes: int, seed: int, tmp_path: Path
 ) -> None:
-    """Also where no trained tree has been: any threshold, shape, set and number."""
+    """The trees have any threshold, shape, set and number, also those that no training gives."""
     rng = random.Random(seed)
     artifact = draw_model(rng, n_classes)
     X = np.array(

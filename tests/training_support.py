@@ -66,7 +66,7 @@ def make_rows(
 
 
 def make_small_plan(schema: Schema, **changes: Any) -> Plan:
-    """Return a plan whose rows are at hand, so that it need not refer to any."""
+    """Return a plan that refers to no rows, because the test has them."""
     nowhere = RowsRef(FileRef("", ""), FileRef("", ""), (0, 0))
     run: dict[str, Any] = {
         "run_id": "TrainFlow/1",
@@ -91,14 +91,14 @@ def make_small_plan(schema: Schema, **changes: Any) -> Plan:
 
 
 def as_final(pipeline: Pipeline) -> FinalModel:
-    """Return a fitted pipeline as the final model, without anything on top."""
+    """Return a fitted pipeline as a final model, without calibration."""
     return FinalModel(pipeline, pipeline, (), EVEN.value)
 
 
 def train_family(
     family: str, schema: Schema, train: Rows, holdout: Rows, **changes: Any
 ) -> TrainedModel:
-    """Search one family and make its best a trained."""
+    """Search one family, and train its best candidate."""
     scoring = "roc_auc" if schema.is_binary else "roc_auc_ovr"
     plan = make_small_plan(
         schema, **{"settings": replace(SETTINGS, scoring=scoring), **changes}

@@ -1,4 +1,4 @@
-"""The flow on the embedded data set: as a command, and its own work with everything imported."""
+"""Times the flow on the embedded data set: as a command, and its steps without the imports."""
 
 import contextlib
 import subprocess
@@ -49,7 +49,7 @@ def report(work: Path) -> dict[str, Path]:
     """Print the times of the flow; return a folder with a model for each family."""
     watch = Stopwatch()
     watch.time("as a command, with its imports", run_command, work)
-    # MLflow's store is where the flow runs.
+    # MLflow makes its store in the working folder.
     with contextlib.chdir(work):
         model_dirs = watch.time("all steps, nothing to import", run_steps, work, watch)
     rows = [(name, f"{seconds:.2f}") for name, seconds in watch.seconds.items()]
@@ -64,7 +64,7 @@ def run_command(work: Path) -> None:
 
 
 def run_steps(work: Path, watch: Stopwatch) -> dict[str, Path]:
-    """Do in one process what the flow's steps do, the searches side by side."""
+    """Run the work of all steps in one process, with the searches side by side."""
     mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
     grids = tomllib.loads((ROOT / "flows" / "search.toml").read_text())
     request = TrainingRequest("TrainFlow/0", PARAMETERS, grids, "")
