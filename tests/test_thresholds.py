@@ -12,6 +12,7 @@ from sklearn.dummy import DummyClassifier
 from training.data.schema import Feature, Schema
 from training.errors import SearchError
 from training.models.evaluation import decide
+from training.models.final_model import PostFit
 from training.models.thresholds import (
     EVEN,
     BestF1,
@@ -25,6 +26,7 @@ from training.models.thresholds import (
     count_by_threshold,
     parse_threshold,
 )
+from training.parameters import DEFAULTS
 
 from training_support import make_rows
 
@@ -182,3 +184,10 @@ def test_scikit_learn_decides_as_the_server_does_at_the_threshold_too(
         probabilities = model.predict_proba(train.X[:1])
         assert probabilities[0, 1] == p
         assert by_scikit_learn == labels[decide(probabilities, threshold)]
+
+
+def test_the_default_parameters_ask_for_no_calibration_and_an_even_threshold() -> None:
+    post_fit = PostFit(DEFAULTS.calibration, parse_threshold(DEFAULTS.threshold))
+
+    assert post_fit == PostFit()
+    assert not post_fit.needs_folds
