@@ -416,8 +416,8 @@ def main() -> None:
     Metaflow prints only the last of its errors. If a pod ran out of memory, the last error is that
     the pod left no metadata; the errors before it name the cause, so they are printed too.
     """
-    name_user()
-    refuse_local_table(sys.argv[1:])
+    name_user(os.environ)
+    refuse_local_table(sys.argv[1:], os.environ)
     try:
         TrainFlow()
     except SystemExit as end:
