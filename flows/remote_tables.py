@@ -1,28 +1,28 @@
-"""Tables that lie in S3, brought here by Metaflow's own client, so that its endpoint is theirs."""
+"""Copies tables from S3. Metaflow's own client does it, so its endpoint and credentials apply."""
 
 import shutil
 from pathlib import Path
 
 
 def fetch_table(url: str, folder: Path) -> Path:
-    """Bring a file, or all files below a prefix, into a folder.
+    """Copy a file, or all files below a prefix, into a folder.
 
     Parameters
     ----------
     url : str
-        s3://BUCKET/KEY of a file, whose name has a suffix, or s3://BUCKET/PREFIX of several.
+        s3://BUCKET/KEY of a file, whose name has a suffix, or s3://BUCKET/PREFIX of several files.
     folder : Path
-        Where to put it.
+        Folder to copy to.
 
     Returns
     -------
     Path
-        The file, or a folder with the files.
+        The copy: a file, or a folder with the files.
 
     Raises
     ------
     DataError
-        If there is nothing, or S3 refuses or is not reached.
+        If nothing is there, or S3 is not reached or refuses.
     """
     from metaflow import S3
     from metaflow.exception import MetaflowException
@@ -42,7 +42,7 @@ def fetch_table(url: str, folder: Path) -> Path:
                 shutil.move(found.path, path)
     except MetaflowException as error:
         reason = f"{error.headline}: {error}".splitlines()[0]
-        raise DataError(f"--data {url} cannot be read: {reason}") from None
+        raise DataError(f"--data {url!r} cannot be read: {reason}") from None
     if not objects:
-        raise DataError(f"--data {url}: there is nothing below it")
+        raise DataError(f"--data {url!r}: no file is below this prefix")
     return folder / name

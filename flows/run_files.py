@@ -1,4 +1,4 @@
-"""Where the files of a run lie: in Metaflow's datastore, local or remote, beside its artifacts."""
+"""Keeps the files of a run in Metaflow's datastore, local or remote, beside its artifacts."""
 
 import shutil
 import tempfile
@@ -7,16 +7,16 @@ from typing import Any
 
 from metaflow import FlowSpec, current
 
-# Beside "data", which holds the artifacts.
+# The artifacts are in "data", beside this folder.
 FOLDER = "files"
 
 
 class RunFiles:
-    """Puts files into the datastore of the run and gets them from there.
+    """Puts files into the datastore of the run, and gets them from there.
 
-    Metaflow's own clients do this for one kind of store each; the storage behind the run's
-    artifacts does it for all, by an interface that every datastore plugin has to implement
-    (``metaflow.datastore.datastore_storage.DataStoreStorage``).
+    Each of Metaflow's own clients works with one kind of store. The storage behind the run's
+    artifacts works with all, because every datastore plugin implements its interface
+    (`metaflow.datastore.datastore_storage.DataStoreStorage`).
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class RunFiles:
         self._scratch = tempfile.TemporaryDirectory(prefix="run-files-")
 
     def put(self, path: Path) -> str:
-        """Keep a file and return its key; one of the same name and run is replaced."""
+        """Store a file and return its key; it replaces a file of the same name and run."""
         key = self._storage.path_join(
             current.flow_name, FOLDER, current.run_id, path.name
         )
@@ -38,7 +38,17 @@ class RunFiles:
         return str(key)
 
     def get(self, key: str) -> Path:
-        """Return a local path of a file that was put; it lasts as long as this object.
+        """Get a file that was put.
+
+        Parameters
+        ----------
+        key : str
+            Return value of `put`.
+
+        Returns
+        -------
+        Path
+            A local copy, which lasts as long as this object.
 
         Raises
         ------

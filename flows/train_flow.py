@@ -1,62 +1,46 @@
 """Train a tabular classifier and register it: `python flows/train_flow.py run --help`."""
 
-import argparse
 import os
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from metaflow import Config, FlowSpec, Parameter, card, catch, current, resources, step
-from metaflow.cards import Markdown, ProgressBar, VegaChart
+from metaflow.cards import Markdown, VegaChart
 from metaflow.exception import MetaflowException
 
+from command_line import find_causes, name_user, refuse_local_table
+from progress_card import ProgressCard
 from remote_tables import fetch_table
 from run_files import RunFiles
+from training.data.embedded import EMBEDDED
+from training.parameters import DEFAULTS, FlowParameters
 
 FLOW_FOLDER = Path(__file__).resolve().parent
-PARAMETERS = (
-    *(
-        "data",
-        "target",
-        "weight",
-        "group",
-        "time",
-        "strict",
-        "test_fraction",
-        "folds",
-        "seed",
-        "scoring",
-        "early_stopping_rounds",
-        "max_minutes",
-        "shards",
-        "calibration",
-        "threshold",
-    ),
-    *("experiment", "model_name"),
-)
 
 
 class UserError(MetaflowException):
-    """A mistake that the user can mend: Metaflow prints its message without a traceback."""
+    """A mistake that the user can correct. Metaflow prints its message without a traceback."""
 
     headline = "The run stops here"
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Read what a configuration file holds."""
+    """Parse a configuration file."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"a file of --config is no TOML: {error}") from None
+        raise UserError(f"a file of --config is not TOML: {error}") from None
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what training foresees into what Metaflow prints as one line."""
+    """Turn an error that training foresees into one line of Metaflow's."""
     from training.errors import TrainingError
 
     try:
@@ -66,12 +50,25 @@ def one_line_errors() -> Iterator[None]:
 
 
 def explain(failure: Any) -> str:
-    """Return what went wrong in a task whose failure was caught."""
+    """Return the reason of a caught failure."""
     return str(getattr(failure, "exception", None) or failure)
 
 
-def sort_out(searches: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the results of the searches that worked, and why the others did not, by family."""
+def sort_searches(
+    searches: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Divide searches into results and failures.
+
+    Parameters
+    ----------
+    searches : mapping of str to task
+        The last task of each search, by family.
+
+    Returns
+    -------
+    results, failures : dict, dict of str to str
+        Results of the searches that ended well, and why the others failed, by family.
+    """
     results = {
         name: task.result for name, task in searches.items() if task.failure is None
     }
@@ -84,42 +81,15 @@ def sort_out(searches: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str
 
 
 def find_code_version_here(context: Any) -> str:
-    """Return the git commit of this folder, empty if there is no git."""
-    from training.provenance import find_code_version
+    """Return the git commit of this folder; empty if there is no git."""
+    from training.artifact.provenance import find_code_version
 
     return find_code_version(FLOW_FOLDER)
 
 
 def count_tasks_here(n_shards: int) -> int:
-    """Return how many searches share this machine: in a cluster each has a pod of its own."""
+    """Return how many searches share this machine. In a cluster, each has its own pod."""
     return 1 if "METAFLOW_KUBERNETES_WORKLOAD" in os.environ else 2 * n_shards
-
-
-class ProgressCard:
-    """Shows how far a search is, in the card of its task, while it runs."""
-
-    def __init__(self, title: str, scoring: str) -> None:
-        self._scoring = scoring
-        self._points: list[tuple[float, float]] = []
-        self._bar: Any = None
-        self._chart = VegaChart(self._draw())
-        current.card.append(Markdown(f"# {title}"))
-
-    def show(self, progress: Any) -> None:
-        """Bring the card up to date."""
-        self._points.append((progress.elapsed_seconds, progress.best_score))
-        if self._bar is None:
-            # Its end cannot be changed, and is known only now.
-            self._bar = ProgressBar(max=progress.n_all, label="scores")
-            current.card.extend([self._bar, self._chart])
-        self._bar.update(progress.n_done, metadata=str(progress))
-        self._chart.update(self._draw())
-        current.card.refresh()
-
-    def _draw(self) -> dict[str, Any]:
-        from training.report import plot_best_score
-
-        return plot_best_score(self._points, self._scoring)
 
 
 class TrainFlow(FlowSpec):
@@ -128,11 +98,11 @@ class TrainFlow(FlowSpec):
 
     1. start: load the table, lock the hold-out away, check grids and scoring.
     2. plan_*, side by side for both families: divide the search into shards.
-    3. search_logistic_regression and search_lightgbm, a task for each shard: cross-validate.
-    4. merge_*: put the shards of a family together.
-    5. select_best: fit the better family's best candidate, score it once on the hold-out.
+    3. search_*, one task for each shard: cross-validate the candidates.
+    4. merge_*: merge the shards of a family.
+    5. select_best: fit the best candidate of the better family, and score it once on the hold-out.
     6. register: log it, register it, and make it champion if it beats the champion.
-    7. end: say what came out.
+    7. end: report the outcome.
     """
 
     search = Config(
@@ -145,122 +115,137 @@ class TrainFlow(FlowSpec):
         "schema",
         default=str(FLOW_FOLDER / "schema.toml"),
         parser=parse_toml,
-        help="TOML file that says of columns what they are; of the others it is inferred",
+        help="TOML file with the kinds of columns; other columns are inferred from their cells",
     )
     cluster = Config(
         "cluster",
         default=str(FLOW_FOLDER / "cluster.toml"),
         parser=parse_toml,
-        help="TOML file with what each step asks of a cluster; without one it does nothing",
+        help="TOML file with the cores and the memory of each step; for a cluster only",
     )
     data = Parameter(
         "data",
-        default="breast_cancer",
-        help="breast_cancer, or the path or s3:// URL of a .csv, .csv.gz, .parquet or .svmlight "
+        default=DEFAULTS.data,
+        help=f"{EMBEDDED}, or the path or s3:// URL of a .csv, .csv.gz, .parquet or .svmlight "
         "file, or of a folder of .parquet files",
     )
-    target = Parameter("target", default="target", help="name of the label column")
+    target = Parameter(
+        "target", default=DEFAULTS.target, help="name of the label column"
+    )
     weight = Parameter(
         "weight",
-        default="",
+        default=DEFAULTS.weight,
         help="name of a column that says how much a row counts in fits, 0 or more; scores count "
         "each row once",
     )
     group = Parameter(
         "group",
-        default="",
+        default=DEFAULTS.group,
         help="name of a column; rows with the same value are never on both sides of a split",
     )
     time = Parameter(
         "time",
-        default="",
-        help="name of a column of numbers or times; every split learns from the earlier rows and "
-        "is scored on later ones, and the hold-out is the last rows",
+        default=DEFAULTS.time,
+        help="name of a column of numbers or times; every split learns from earlier rows than it "
+        "is scored on, and the hold-out has the last rows",
     )
     strict = Parameter(
         "strict",
-        default=False,
+        default=DEFAULTS.strict,
         type=bool,
         is_flag=True,
-        help="stop if a label is missing, rather than leave its row out",
+        help="stop if a label is missing; by default its row is left out",
     )
     test_fraction = Parameter(
         "test_fraction",
-        default=0.2,
+        default=DEFAULTS.test_fraction,
         type=float,
         help="share of the rows in the hold-out, (0, 1)",
     )
     folds = Parameter(
-        "folds", default=5, type=int, help="folds of the cross-validation, 2 or more"
+        "folds",
+        default=DEFAULTS.folds,
+        type=int,
+        help="folds of the cross-validation, 2 or more",
     )
     seed = Parameter(
-        "seed", default=0, type=int, help="seed of the hold-out, folds and classifiers"
+        "seed",
+        default=DEFAULTS.seed,
+        type=int,
+        help="seed of the hold-out, the folds and the classifiers",
     )
     scoring = Parameter(
         "scoring",
-        default="roc_auc",
-        help="scikit-learn scorer that picks the best; roc_auc is one-vs-rest for many classes",
+        default=DEFAULTS.scoring,
+        help="scikit-learn scorer that selects the best candidate; roc_auc compares each class "
+        "with the rest if there are more than two",
     )
     early_stopping_rounds = Parameter(
         "early_stopping_rounds",
-        default=0,
+        default=DEFAULTS.early_stopping_rounds,
         type=int,
-        help="stop LightGBM after so many rounds without a better loss on a slice of the training "
-        "fold; 0 never stops",
+        help="stop LightGBM after this many rounds without a better loss on a slice of the "
+        "training fold; 0 never stops it",
     )
     max_minutes = Parameter(
         "max_minutes",
-        default=0.0,
+        default=DEFAULTS.max_minutes,
         type=float,
-        help="after so many minutes a search begins no more fits, and goes on with the candidates "
+        help="minutes after which a search begins no more fits, and goes on with the candidates "
         "that are finished; 0 is no limit",
     )
     shards = Parameter(
         "shards",
-        default=1,
+        default=DEFAULTS.shards,
         type=int,
-        help="tasks that each search is divided into, for a cluster; the result is the same",
+        help="tasks of each search, for a cluster; their number does not change the result",
     )
     calibration = Parameter(
         "calibration",
-        default="none",
-        help="none, sigmoid or isotonic: map from the winner's scores to probabilities, fitted on "
-        "the folds",
+        default=DEFAULTS.calibration,
+        help="none, sigmoid or isotonic: map from the winner's raw scores to probabilities, fitted "
+        "on the folds",
     )
     threshold = Parameter(
         "threshold",
-        default="0.5",
+        default=DEFAULTS.threshold,
         help="the second of two classes is predicted above it: a number between 0 and 1, or chosen "
-        "on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and positive",
+        "on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a false "
+        "positive",
     )
     code_version = Parameter(
         "code_version",
-        # Found where the run is launched: a pod has the code, but not its history.
+        # It is found where the run is launched, because a pod has the code without its history.
         default=find_code_version_here,
-        help="version of the code that the model is marked with; by default the git commit",
+        help="version of the code, which the model keeps; by default the git commit",
     )
     experiment = Parameter(
-        "experiment", default="tabular_classifier", help="MLflow experiment of the run"
+        "experiment", default=DEFAULTS.experiment, help="MLflow experiment of the run"
     )
     model_name = Parameter(
-        "model_name", default="tabular_classifier", help="registered model of the run"
+        "model_name", default=DEFAULTS.model_name, help="registered model of the run"
     )
 
     @resources(cpu=cluster.start.cpu, memory=cluster.start.memory)
     @step
     def start(self) -> None:
-        """Load the table, lock the hold-out away, check all that a search would stumble over."""
-        from training.preparation import Request, Store, prepare
-        from training.tracking_store import prepare_store
+        """Load the table, lock the hold-out away, check everything that would stop a search."""
+        from training.plan import FileStore, TrainingRequest, make_plan
+        from training.registry.store import prepare_store
 
         run_id = f"{current.flow_name}/{current.run_id}"
-        parameters = {name: getattr(self, name) for name in PARAMETERS}
+        parameters = FlowParameters(
+            **{
+                field.name: getattr(self, field.name)
+                for field in fields(FlowParameters)
+            }
+        )
         with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
-            request = Request(
+            request = TrainingRequest(
                 run_id, parameters, self.search, self.code_version, self.columns
             )
-            store = Store(Path(scratch), RunFiles(self).put, fetch_table)
-            self.plan = prepare(request, store)
+            store = FileStore(Path(scratch), RunFiles(self).put, fetch_table)
+            self.plan = make_plan(request, store)
             print(self.plan.summary)
             print(
                 f"MLflow: {prepare_store(self.experiment, self.model_name)}, "
@@ -291,7 +276,7 @@ class TrainFlow(FlowSpec):
     @resources(cpu=cluster.merge.cpu, memory=cluster.merge.memory)
     @step
     def merge_logistic_regression(self, inputs: Any) -> None:
-        """Put the shards of logistic regression together."""
+        """Merge the shards of logistic regression."""
         self.merge_artifacts(inputs, include=["plan"])
         self.result = self._merge("logistic_regression", inputs)
         self.next(self.select_best)
@@ -319,7 +304,7 @@ class TrainFlow(FlowSpec):
     @resources(cpu=cluster.merge.cpu, memory=cluster.merge.memory)
     @step
     def merge_lightgbm(self, inputs: Any) -> None:
-        """Put the shards of LightGBM together."""
+        """Merge the shards of LightGBM."""
         self.merge_artifacts(inputs, include=["plan"])
         self.result = self._merge("lightgbm", inputs)
         self.next(self.select_best)
@@ -328,11 +313,11 @@ class TrainFlow(FlowSpec):
     @resources(cpu=cluster.select_best.cpu, memory=cluster.select_best.memory)
     @step
     def select_best(self, inputs: Any) -> None:
-        """Fit the better family's best candidate and score it, once, on the hold-out."""
-        from training.candidate import make_candidate
+        """Fit the best candidate of the better family, and score it once on the hold-out."""
+        from training.trained_model import train_model
 
         self.merge_artifacts(inputs, include=["plan"])
-        results, failures = sort_out(
+        results, failures = sort_searches(
             {
                 "logistic_regression": inputs.merge_logistic_regression,
                 "lightgbm": inputs.merge_lightgbm,
@@ -340,7 +325,7 @@ class TrainFlow(FlowSpec):
         )
         with one_line_errors():
             train, holdout = self._open(self.plan.train), self._open(self.plan.holdout)
-            self.candidate = make_candidate(
+            self.trained = train_model(
                 self.plan, results, failures, train=train, holdout=holdout
             )
         self._show(holdout)
@@ -350,12 +335,12 @@ class TrainFlow(FlowSpec):
     @step
     def register(self) -> None:
         """Log the winner in MLflow, register it, and decide which version is champion."""
-        from training.tracking import register
+        from training.registry.tracking import register
 
         with one_line_errors():
             holdout = self._open(self.plan.holdout)
             self.registration = register(
-                self.candidate,
+                self.trained,
                 holdout,
                 experiment=self.experiment,
                 model_name=self.model_name,
@@ -365,7 +350,7 @@ class TrainFlow(FlowSpec):
     @resources(cpu=cluster.end.cpu, memory=cluster.end.memory)
     @step
     def end(self) -> None:
-        """Say what came out."""
+        """Report the outcome."""
         outcome = self.registration
         print(
             f"{self.model_name} version {outcome.version} is {outcome.alias}: {outcome.reason}"
@@ -376,14 +361,15 @@ class TrainFlow(FlowSpec):
         )
 
     def _search(self, family: str, number: int) -> Any:
-        from training.model_selection import Part, share_of_cores
+        from training.models.family_search import share_of_cores
+        from training.models.search_values import ShardSpec
 
         with one_line_errors():
             search = self._make_search(family)
             card = ProgressCard(search.family.display_name, self.plan.settings.scoring)
             return search.run_shard(
                 self._open(self.plan.train),
-                Part(number, self.shards),
+                ShardSpec(number, self.shards),
                 n_jobs=share_of_cores(count_tasks_here(self.shards)),
                 watch=card.show,
             )
@@ -396,8 +382,8 @@ class TrainFlow(FlowSpec):
             return self._make_search(family).merge([task.shard for task in inputs])
 
     def _make_search(self, family: str) -> Any:
-        from training.families import FAMILIES
-        from training.model_selection import FamilySearch
+        from training.models.families import FAMILIES
+        from training.models.family_search import FamilySearch
 
         plan = self.plan
         return FamilySearch(
@@ -405,73 +391,33 @@ class TrainFlow(FlowSpec):
         )
 
     def _open(self, ref: Any) -> Any:
-        from training.matrix import open_rows
+        from training.data.rows import open_rows
 
         return open_rows(ref, RunFiles(self).get)
 
     def _show(self, holdout: Any) -> None:
-        from training.report import draw, summarize
+        from training.report.vega import draw, summarize
 
-        summary = summarize(self.candidate)
+        summary = summarize(self.trained)
         print(summary)
         current.card.append(
             Markdown(f"# {current.flow_name} {current.run_id}\n\n{summary}")
         )
-        for spec in draw(self.candidate, holdout):
+        for spec in draw(self.trained, holdout):
             current.card.append(VegaChart(spec))
         current.card.append(
-            Markdown(f"## Columns\n\n```toml\n{self.candidate.schema_file}```")
+            Markdown(f"## Columns\n\n```toml\n{self.plan.schema_file}```")
         )
-
-
-def name_user() -> None:
-    """Name a user where nobody is named: Metaflow needs one, and takes root for none."""
-    known = {
-        os.environ.get(name)
-        for name in ("METAFLOW_USER", "SUDO_USER", "USERNAME", "USER")
-    }
-    if not known - {None, "", "root"}:
-        # Read late; METAFLOW_USER is read when Metaflow is imported.
-        os.environ["USERNAME"] = "trainer"
-
-
-def refuse_local_table(arguments: Sequence[str]) -> None:
-    """Stop if a run's pods are to read a table that is on this machine only.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        The command line after the program's name.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--with", action="append", default=[], dest="decorators")
-    parser.add_argument("--data", default=os.environ.get("METAFLOW_RUN_DATA", ""))
-    known, rest = parser.parse_known_args(arguments)
-    in_pods = any(name.partition(":")[0] == "kubernetes" for name in known.decorators)
-    is_local = "://" not in known.data and known.data not in ("", "breast_cancer")
-    if "run" in rest and in_pods and is_local:
-        sys.exit(
-            f"--data {known.data} is a path on this machine, which no pod of --with kubernetes "
-            "sees; put the table into S3, and name it by its s3:// URL"
-        )
-
-
-def find_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what led to an error, the first cause last."""
-    cause = error.__context__
-    while cause is not None:
-        yield cause
-        cause = None if cause.__suppress_context__ else cause.__context__
 
 
 def main() -> None:
     """Run the flow's command line.
 
-    Metaflow prints the last of its errors. Where a pod ran out of memory, that is that the pod left
-    no metadata; what it was comes before.
+    Metaflow prints only the last of its errors. If a pod ran out of memory, the last error is that
+    the pod left no metadata; the errors before it name the cause, so they are printed too.
     """
-    name_user()
-    refuse_local_table(sys.argv[1:])
+    name_user(os.environ)
+    refuse_local_table(sys.argv[1:], os.environ)
     try:
         TrainFlow()
     except SystemExit as end:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from training.inference import infer
-from training.matrix import Rows
-from training.schema import Feature, Kind, Schema
-from training.schema_file import Override
-from training.tables import to_matrix
+from training.data.encoding import to_matrix
+from training.data.inference import infer
+from training.data.rows import Rows
+from training.data.schema import Feature, Kind, Schema
+from training.data.schema_file import Override
 
 Cell = float | bool | str | int | None
 

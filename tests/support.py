@@ -22,7 +22,7 @@ from grpc_server.settings import Settings
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
-from training.boosted_trees import encode_booster
+from training.artifact.boosted_trees import encode_booster
 
 ROOT = Path(__file__).resolve().parent.parent
 

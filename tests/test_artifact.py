@@ -1,4 +1,4 @@
-"""What training writes: complete, equal to its own formula, and refused where it is not."""
+"""Artifacts are complete and answer as the fitted model; training refuses all others."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,23 +8,25 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
-from training_support import as_final, make_plan, make_rows, train_candidate
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training.artifact import (
-    MAX_GOLDEN_EXAMPLES,
+from training.artifact.encoding import encode
+from training.artifact.golden import MAX_GOLDEN_EXAMPLES, ScoredRows, choose_golden_rows
+from training.artifact.provenance import (
     Provenance,
-    ScoredRows,
-    choose_golden_rows,
-    encode,
+    find_code_version,
+    find_library_versions,
 )
-from training.candidate import make_candidate
+from training.data.schema import Feature, Schema
 from training.errors import ArtifactError, SearchError
-from training.families import LIGHTGBM, Recipe
-from training.grids import ParamGrid
-from training.model_selection import FamilySearch, SearchSettings
-from training.provenance import find_code_version, find_library_versions
-from training.schema import Feature, Schema
+from training.models.families import LIGHTGBM
+from training.models.family_search import FamilySearch
+from training.models.grids import ParamGrid
+from training.models.pipelines import PipelineFactory
+from training.models.search_values import SearchSettings
+from training.trained_model import train_model
+
+from training_support import as_final, make_rows, make_small_plan, train_family
 
 PROVENANCE = Provenance(
     "TrainFlow/1", "ab", "", {}, {}, datetime(2026, 1, 2, tzinfo=UTC)
@@ -34,9 +36,9 @@ PROVENANCE = Provenance(
 @pytest.mark.parametrize("family", ["logistic_regression", "lightgbm"])
 def test_an_artifact_is_complete(family: str) -> None:
     schema, train, holdout = make_rows(3, missing=True)
-    candidate = train_candidate(family, schema, train, holdout)
+    trained = train_family(family, schema, train, holdout)
 
-    artifact = ModelArtifact.FromString(candidate.artifact)
+    artifact = ModelArtifact.FromString(trained.artifact)
 
     assert [f.name for f in artifact.input_schema.features] == list(
         schema.feature_names
@@ -52,7 +54,7 @@ def test_an_artifact_is_complete(family: str) -> None:
     assert provenance.data_sha256 == "ab" * 32
     assert provenance.code_version == "c0ffee"
     assert set(provenance.library_versions) >= {"lightgbm", "scikit-learn", "numpy"}
-    assert provenance.metrics["holdout_roc_auc"] == candidate.metrics["holdout_roc_auc"]
+    assert provenance.metrics["holdout_roc_auc"] == trained.metrics["holdout_roc_auc"]
     assert len(artifact.golden_examples) >= MAX_GOLDEN_EXAMPLES
     assert {example.label for example in artifact.golden_examples} <= set(
         schema.class_labels
@@ -63,7 +65,7 @@ def test_two_classes_have_a_threshold_and_integer_labels() -> None:
     schema, train, holdout = make_rows()
 
     artifact = ModelArtifact.FromString(
-        train_candidate("lightgbm", schema, train, holdout).artifact
+        train_family("lightgbm", schema, train, holdout).artifact
     )
 
     assert artifact.threshold == 0.5
@@ -84,7 +86,7 @@ def test_golden_rows_are_spread_and_hold_every_class_and_a_missing_value() -> No
 
 
 def test_a_model_whose_terms_cancel_is_refused() -> None:
-    """Centring keeps a large mean exact; what is left are coefficients that no sum can hold."""
+    """Centring keeps a large mean exact, but no sum can hold coefficients of extreme size."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(50, 2)) * [1e-9, 1]
     y = (X[:, 1] > 0).astype(int)
@@ -94,7 +96,7 @@ def test_a_model_whose_terms_cancel_is_refused() -> None:
     schema = Schema((Feature("a"), Feature("b")), (0, 1))
     wrong = np.full((50, 2), 0.5)
 
-    with pytest.raises(ArtifactError, match="differs by .* from scikit-learn's"):
+    with pytest.raises(ArtifactError, match="differ by .* from scikit-learn's"):
         encode(
             as_final(pipeline),
             schema,
@@ -158,18 +160,18 @@ def test_an_objective_without_probabilities_is_named(
     result = FamilySearch(LIGHTGBM, schema, grid, settings).run(
         train, report=lambda line: None
     )
-    plan = make_plan(schema, settings=settings)
+    plan = make_small_plan(schema, settings=settings)
 
-    with pytest.raises(SearchError, match=f"{objective}.*answers no probabilities"):
-        make_candidate(plan, {"lightgbm": result}, {}, train=train, holdout=holdout)
+    with pytest.raises(SearchError, match=f"{objective}.*predicts no probabilities"):
+        train_model(plan, {"lightgbm": result}, {}, train=train, holdout=holdout)
 
 
-def test_a_text_that_answers_otherwise_is_refused() -> None:
+def test_an_artifact_that_answers_otherwise_is_refused() -> None:
     schema, train, holdout = make_rows()
     X = np.asarray(holdout.X)
-    pipeline = Recipe(LIGHTGBM, schema, 0).make_search_pipeline()
+    pipeline = PipelineFactory(LIGHTGBM, schema, 0).make_search_pipeline()
     pipeline.fit(train.X, train.y)
     wrong = ScoredRows(X, np.full((len(X), 2), 0.5))
 
-    with pytest.raises(ArtifactError, match="do not give back the probabilities"):
+    with pytest.raises(ArtifactError, match="do not give the probabilities"):
         encode(as_final(pipeline), schema, "lightgbm", wrong, PROVENANCE)

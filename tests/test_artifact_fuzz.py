@@ -25,11 +25,8 @@ from grpc_server.model.trees import read_trees
 from grpc_server.model.trial_load import try_to_load
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.boosted_trees import (
-    encode_booster,
-    evaluate_trees,
-    to_probabilities,
-)
+from training.artifact.boosted_trees import encode_booster
+from training.artifact.tree_formula import evaluate_trees, trees_to_probabilities
 
 from support import lightgbm_artifact, train_lightgbm, write_artifact
 
@@ -175,7 +172,7 @@ def test_what_is_written_for_the_library_is_the_model_to_the_last_bit(
     raw = np.asarray(booster.predict(X[:50], raw_score=True, num_threads=1))
     assert np.array_equal(scores, raw.reshape(len(scores), -1))
     answers = np.asarray(booster.predict(X[:50], num_threads=1))
-    probabilities = to_probabilities(message, scores)
+    probabilities = trees_to_probabilities(message, scores)
     assert np.array_equal(probabilities, answers.reshape(len(scores), -1))
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from grpc_server.model import load_model
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training.artifact import evaluate_formula
-from training.boosted_trees import encode_booster
+from training.artifact.boosted_trees import encode_booster
+from training.artifact.formula import evaluate_formula
 
 from support import artifact_without_estimator, write_artifact
 

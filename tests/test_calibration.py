@@ -1,4 +1,4 @@
-"""Calibration: scikit-learn's answers, in the message's formula and in the registered model."""
+"""Calibration: the message's formula and the registered model answer as scikit-learn does."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,21 +11,26 @@ from sklearn.calibration import CalibratedClassifierCV, _SigmoidCalibration
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
-from training_support import SETTINGS, make_rows, train_candidate
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.artifact import Provenance, ScoredRows, encode, evaluate_formula
-from training.calibration import apply_calibration, check_method
-from training.candidate import Candidate
+from training.artifact.encoding import encode
+from training.artifact.formula import apply_calibration, evaluate_formula
+from training.artifact.golden import ScoredRows
+from training.artifact.provenance import Provenance
+from training.data.encoding import to_table
+from training.data.rows import Rows
 from training.errors import ArtifactError, SearchError
-from training.evaluation import decide
-from training.families import FAMILIES, Recipe
-from training.final_model import FinalModel, Finish, fit_final_model
-from training.matrix import Rows
-from training.report import summarize
-from training.tables import to_table
-from training.thresholds import choose_threshold, parse_threshold
-from training.tracking import TRUSTED_TYPES
+from training.models.calibration import check_method
+from training.models.evaluation import decide
+from training.models.families import FAMILIES
+from training.models.final_model import FinalModel, PostFit, fit_final_model
+from training.models.pipelines import PipelineFactory
+from training.models.thresholds import choose_threshold, parse_threshold
+from training.registry.tracking import TRUSTED_TYPES
+from training.report.vega import summarize
+from training.trained_model import TrainedModel
+
+from training_support import SETTINGS, make_rows, train_family
 
 pytestmark = pytest.mark.filterwarnings(
     "default::sklearn.exceptions.ConvergenceWarning"
@@ -45,24 +50,24 @@ def make(
     *,
     rounds: int = 0,
     **kind: Any,
-) -> tuple[Candidate, Rows, Rows]:
+) -> tuple[TrainedModel, Rows, Rows]:
     schema, train, holdout = make_rows(n_classes, **kind)
     settings = replace(
         SETTINGS,
         scoring="roc_auc" if n_classes == 2 else "roc_auc_ovr",
         early_stopping_rounds=rounds,
     )
-    finish = Finish(method, parse_threshold(threshold))
-    candidate = train_candidate(
-        family, schema, train, holdout, settings=settings, finish=finish
+    post_fit = PostFit(method, parse_threshold(threshold))
+    trained = train_family(
+        family, schema, train, holdout, settings=settings, post_fit=post_fit
     )
-    return candidate, train, holdout
+    return trained, train, holdout
 
 
-def make_unfitted(candidate: Candidate, rounds: int = 0) -> Pipeline:
-    family = FAMILIES[candidate.winner.family]
-    recipe = Recipe(family, candidate.schema, SETTINGS.seed, rounds)
-    return recipe.make_final_pipeline(candidate.winner.best_params)
+def make_unfitted(trained: TrainedModel, rounds: int = 0) -> Pipeline:
+    family = FAMILIES[trained.winner.family]
+    factory = PipelineFactory(family, trained.plan.schema, SETTINGS.seed, rounds)
+    return factory.make_final_pipeline(trained.winner.best_params)
 
 
 def dense(rows: Rows) -> Any:
@@ -77,11 +82,11 @@ def dense(rows: Rows) -> Any:
 @pytest.mark.parametrize("n_classes", [2, 3])
 @both_methods
 @both_families
-def test_the_formula_of_the_message_is_the_model_s_answer(
+def test_the_formula_of_the_message_answers_as_the_model(
     family: str, method: str, n_classes: int, kind: dict[str, Any]
 ) -> None:
-    candidate, train, holdout = make(family, method, n_classes, **kind)
-    artifact = pb.ModelArtifact.FromString(candidate.artifact)
+    trained, train, holdout = make(family, method, n_classes, **kind)
+    artifact = pb.ModelArtifact.FromString(trained.artifact)
 
     kinds = {map_.WhichOneof("kind") for map_ in artifact.calibration.maps}
     assert kinds == {method}
@@ -89,7 +94,7 @@ def test_the_formula_of_the_message_is_the_model_s_answer(
     for rows in (train, holdout):
         np.testing.assert_allclose(
             evaluate_formula(artifact, dense(rows)),
-            candidate.model.predict_proba(to_table(rows.X, candidate.schema)),
+            trained.estimator.predict_proba(to_table(rows.X, trained.plan.schema)),
             rtol=0,
             atol=1e-12,
         )
@@ -102,16 +107,16 @@ def test_the_formula_of_the_message_is_the_model_s_answer(
 def test_the_winner_is_calibrated_as_scikit_learn_does_it(
     family: str, method: str, n_classes: int, rounds: int
 ) -> None:
-    """On the folds of the search, with text labels for three classes."""
-    candidate, train, holdout = make(family, method, n_classes, rounds=rounds)
-    labels = np.asarray(candidate.schema.class_labels)[train.y]
+    """The folds are those of the search, and three classes have text labels."""
+    trained, train, holdout = make(family, method, n_classes, rounds=rounds)
+    labels = np.asarray(trained.plan.schema.class_labels)[train.y]
     plain = CalibratedClassifierCV(
-        make_unfitted(candidate, rounds), method=method, cv=FOLDS, ensemble=False
-    ).fit(to_table(train.X, candidate.schema), labels)
+        make_unfitted(trained, rounds), method=method, cv=FOLDS, ensemble=False
+    ).fit(to_table(train.X, trained.plan.schema), labels)
 
-    X = to_table(holdout.X, candidate.schema)
-    assert candidate.model.classes_.tolist() == plain.classes_.tolist()
-    assert np.array_equal(candidate.model.predict_proba(X), plain.predict_proba(X))
+    X = to_table(holdout.X, trained.plan.schema)
+    assert trained.estimator.classes_.tolist() == plain.classes_.tolist()
+    assert np.array_equal(trained.estimator.predict_proba(X), plain.predict_proba(X))
 
 
 @pytest.mark.parametrize("threshold", ["f1", "youden", "cost:7:1"])
@@ -120,10 +125,10 @@ def test_the_winner_is_calibrated_as_scikit_learn_does_it(
 def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
     family: str, method: str, threshold: str
 ) -> None:
-    """Worked out again, without the hold-out."""
-    candidate, train, holdout = make(family, method, threshold=threshold)
-    X = to_table(train.X, candidate.schema)
-    pipeline = make_unfitted(candidate)
+    """The test computes the threshold again, without the hold-out."""
+    trained, train, holdout = make(family, method, threshold=threshold)
+    X = to_table(train.X, trained.plan.schema)
+    pipeline = make_unfitted(trained)
     name = "predict_proba" if method == "none" else "decision_function"
     unseen = cross_val_predict(pipeline, X, train.y, cv=FOLDS, method=name)
     scores = unseen if unseen.ndim == 1 else unseen[:, 1]
@@ -136,15 +141,15 @@ def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
     rule = parse_threshold(threshold)
     expected = choose_threshold(rule, train.y == 1, scores)  # type: ignore[arg-type]
 
-    artifact = pb.ModelArtifact.FromString(candidate.artifact)
-    assert candidate.threshold == artifact.threshold == pytest.approx(expected)
-    assert candidate.metrics["threshold"] == candidate.threshold
-    assert f"(--threshold {threshold})" in summarize(candidate)
-    X_new = to_table(holdout.X, candidate.schema)
-    probabilities = candidate.model.predict_proba(X_new)
-    predicted = decide(probabilities, candidate.threshold)
-    assert candidate.model.predict(X_new).tolist() == predicted.tolist()
-    assert candidate.metrics["holdout_accuracy"] == (predicted == holdout.y).mean()
+    artifact = pb.ModelArtifact.FromString(trained.artifact)
+    assert trained.threshold == artifact.threshold == pytest.approx(expected)
+    assert trained.metrics["threshold"] == trained.threshold
+    assert f"(--threshold {threshold})" in summarize(trained)
+    X_new = to_table(holdout.X, trained.plan.schema)
+    probabilities = trained.estimator.predict_proba(X_new)
+    predicted = decide(probabilities, trained.threshold)
+    assert trained.estimator.predict(X_new).tolist() == predicted.tolist()
+    assert trained.metrics["holdout_accuracy"] == (predicted == holdout.y).mean()
     X_golden = np.array([example.features for example in artifact.golden_examples])
     golden = decide(evaluate_formula(artifact, X_golden), artifact.threshold)
     assert [example.label for example in artifact.golden_examples] == [
@@ -153,27 +158,27 @@ def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
 
 
 def test_without_a_flag_nothing_is_on_top_of_the_pipeline() -> None:
-    candidate, _, _ = make("lightgbm", "none")
+    trained, _, _ = make("lightgbm", "none")
 
-    artifact = pb.ModelArtifact.FromString(candidate.artifact)
-    assert isinstance(candidate.model, Pipeline)
+    artifact = pb.ModelArtifact.FromString(trained.artifact)
+    assert isinstance(trained.estimator, Pipeline)
     assert not artifact.HasField("calibration")
-    assert artifact.threshold == candidate.metrics["threshold"] == 0.5
+    assert artifact.threshold == trained.metrics["threshold"] == 0.5
 
 
-def test_a_threshold_that_is_given_is_the_model_s() -> None:
-    candidate, _, holdout = make("lightgbm", "none", threshold="0.8")
-    X = to_table(holdout.X, candidate.schema)
+def test_a_given_threshold_is_the_threshold_of_the_model() -> None:
+    trained, _, holdout = make("lightgbm", "none", threshold="0.8")
+    X = to_table(holdout.X, trained.plan.schema)
 
-    above = candidate.model.predict_proba(X)[:, 1] > 0.8
+    above = trained.estimator.predict_proba(X)[:, 1] > 0.8
 
-    assert pb.ModelArtifact.FromString(candidate.artifact).threshold == 0.8
-    assert candidate.model.predict(X).tolist() == above.astype(int).tolist()
-    assert 0 < above.sum() < (candidate.model.predict_proba(X)[:, 1] > 0.5).sum()
+    assert pb.ModelArtifact.FromString(trained.artifact).threshold == 0.8
+    assert trained.estimator.predict(X).tolist() == above.astype(int).tolist()
+    assert 0 < above.sum() < (trained.estimator.predict_proba(X)[:, 1] > 0.5).sum()
 
 
 def test_calibration_mends_probabilities_that_are_too_sure() -> None:
-    """With class weights, logistic regression says the rare class is more probable than it is."""
+    """With class weights, logistic regression overrates the rare class."""
     schema, train, holdout = make_rows()
     rng = np.random.default_rng(0)
     X = rng.normal(size=(4000, 5))
@@ -182,13 +187,13 @@ def test_calibration_mends_probabilities_that_are_too_sure() -> None:
     settings = replace(SETTINGS, scoring="balanced_accuracy")
 
     plain, sigmoid, isotonic = (
-        train_candidate(
+        train_family(
             "logistic_regression",
             schema,
             train,
             holdout,
             settings=settings,
-            finish=Finish(method),
+            post_fit=PostFit(method),
         )
         for method in ("none", "sigmoid", "isotonic")
     )
@@ -226,17 +231,17 @@ def test_a_calibrated_model_needs_no_class_but_the_reviewed_ones(
     family: str, method: str, n_classes: int, rounds: int, tmp_path: Path
 ) -> None:
     threshold = "f1" if n_classes == 2 else "0.5"
-    candidate, _, holdout = make(
+    trained, _, holdout = make(
         family, method, n_classes, threshold, rounds=rounds, missing=True
     )
-    X = to_table(holdout.X, candidate.schema)
+    X = to_table(holdout.X, trained.plan.schema)
 
-    skops.io.dump(candidate.model, tmp_path / "model.skops")
+    skops.io.dump(trained.estimator, tmp_path / "model.skops")
     loaded = skops.io.load(tmp_path / "model.skops", trusted=list(TRUSTED_TYPES))
 
-    assert np.array_equal(loaded.predict_proba(X), candidate.model.predict_proba(X))
-    assert loaded.predict(X).tolist() == candidate.model.predict(X).tolist()
-    assert tuple(loaded.feature_names_in_) == candidate.schema.feature_names
+    assert np.array_equal(loaded.predict_proba(X), trained.estimator.predict_proba(X))
+    assert loaded.predict(X).tolist() == trained.estimator.predict(X).tolist()
+    assert tuple(loaded.feature_names_in_) == trained.plan.schema.feature_names
 
 
 @pytest.mark.parametrize(
@@ -248,33 +253,37 @@ def test_a_calibration_that_answers_otherwise_is_refused(
 ) -> None:
     schema, train, holdout = make_rows()
     X, labels = to_table(train.X, schema), np.asarray(schema.class_labels)[train.y]
-    pipeline = Recipe(FAMILIES[family], schema, 0).make_final_pipeline({})
+    pipeline = PipelineFactory(FAMILIES[family], schema, 0).make_final_pipeline({})
     folds = tuple(FOLDS.split(train.X, train.y))
-    model = fit_final_model(pipeline, Finish("isotonic"), folds, X=X, labels=labels)
+    model = fit_final_model(pipeline, PostFit("isotonic"), folds, X=X, labels=labels)
     right = model.predictor.predict_proba(to_table(holdout.X, schema))
 
     encode(model, schema, family, ScoredRows(dense(holdout), right), PROVENANCE)
     wrong = ScoredRows(dense(holdout), np.abs(right - 1e-11))
-    with pytest.raises(ArtifactError, match=f"differs by 1.0e-11 .*{remedy}"):
+    with pytest.raises(ArtifactError, match=f"differ by 1.0e-11 .*{remedy}"):
         encode(model, schema, family, wrong, PROVENANCE)
 
 
 def test_rounding_may_show_on_a_cliff_of_isotonic_regression() -> None:
-    """Between two scores that are 1e-9 apart, an error is a thousand million times as large."""
+    """Between two raw scores that are 1e-9 apart, an error grows by a factor of 1e9."""
     schema, train, _ = make_rows()
-    pipeline = Recipe(FAMILIES["logistic_regression"], schema, 0).make_search_pipeline()
+    pipeline = PipelineFactory(
+        FAMILIES["logistic_regression"], schema, 0
+    ).make_search_pipeline()
     X = np.asarray(train.X)[:1]
-    z = pipeline.fit(train.X, train.y).decision_function(X)
-    cliff = IsotonicRegression(out_of_bounds="clip").fit(z + [-1e-9, 1e-9], [0, 1])
+    raw_score = pipeline.fit(train.X, train.y).decision_function(X)
+    cliff = IsotonicRegression(out_of_bounds="clip").fit(
+        raw_score + [-1e-9, 1e-9], [0, 1]
+    )
     model = FinalModel(pipeline, pipeline, (cliff,), 0.5)
 
     def write(error: float) -> pb.ModelArtifact:
-        p = cliff.predict(z + error)
+        p = cliff.predict(raw_score + error)
         golden = ScoredRows(X, np.column_stack([1 - p, p]))
         return encode(model, schema, "logistic_regression", golden, PROVENANCE)
 
     write(5e-13)
-    with pytest.raises(ArtifactError, match="differs by"):
+    with pytest.raises(ArtifactError, match="differ by"):
         write(1e-11)
 
 

@@ -411,7 +411,7 @@ import mlflow
 from sklearn.datasets import load_breast_cancer
 from prediction import PredictionClient
 sys.path.append("flows")
-from training.tracking_store import through_the_server
+from training.registry.store import through_the_server
 table = load_breast_cancer(as_frame=True).data
 with through_the_server():
     model = mlflow.sklearn.load_model("models:/tabular_classifier@champion")

@@ -1,4 +1,4 @@
-"""The joint between the halves: what training writes, the server reads and answers alike."""
+"""Training and serving together: the server answers as the model that training wrote."""
 
 from dataclasses import replace
 from math import isnan
@@ -6,22 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_support import make_rows, train_candidate
 
 from grpc_server.model import load_model
 from prediction import PredictionClient
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
-from training.dataset import load_dataset
-from training.families import LIGHTGBM, Recipe, unwrap
-from training.final_model import Finish
-from training.matrix import Rows
-from training.model_selection import SearchSettings
-from training.splitting import split_holdout
-from training.tables import to_table
-from training.thresholds import EVEN, LowestCost
+from training.data.dataset import load_dataset
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.splitting import split_holdout
+from training.models.families import LIGHTGBM
+from training.models.final_model import PostFit
+from training.models.pipelines import PipelineFactory, unwrap
+from training.models.search_values import SearchSettings
+from training.models.thresholds import EVEN, LowestCost
 
 from support import connect, running_server, write_artifact
+from training_support import make_rows, train_family
 
 TOLERANCES = {"logistic_regression": 1e-12, "lightgbm": 0.0}
 
@@ -29,17 +30,17 @@ TOLERANCES = {"logistic_regression": 1e-12, "lightgbm": 0.0}
 @pytest.mark.parametrize("kind", ["plain", "missing", "sparse"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("family", TOLERANCES)
-def test_the_server_answers_as_the_trainer_s_libraries(
+def test_the_server_answers_as_the_libraries_of_the_training(
     family: str, n_classes: int, kind: str, tmp_path: Path
 ) -> None:
     schema, train, holdout = make_rows(
         n_classes, missing=kind == "missing", sparse=kind == "sparse"
     )
-    candidate = train_candidate(family, schema, train, holdout)
-    expected = candidate.model.predict_proba(to_table(holdout.X, schema))
-    labels = candidate.model.predict(to_table(holdout.X, schema))
+    trained = train_family(family, schema, train, holdout)
+    expected = trained.estimator.predict_proba(to_table(holdout.X, schema))
+    labels = trained.estimator.predict(to_table(holdout.X, schema))
 
-    artifact = ModelArtifact.FromString(candidate.artifact)
+    artifact = ModelArtifact.FromString(trained.artifact)
     model = load_model(write_artifact(tmp_path, artifact))
 
     X = holdout.X if isinstance(holdout.X, np.ndarray) else holdout.X.toarray()
@@ -59,16 +60,16 @@ def test_the_server_answers_as_the_trainer_s_libraries(
 def test_early_stopping_is_in_the_artifact(
     family: str, labels: tuple[int, ...] | tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Whatever the labels are: where it stops is decided by rows with their labels."""
+    """Early stopping watches rows with labels, so text labels must not change it."""
     schema, train, holdout = make_rows(len(labels))
     schema = replace(schema, class_labels=labels)
     scoring = "roc_auc" if schema.is_binary else "roc_auc_ovr"
     settings = SearchSettings(scoring, 3, 0, early_stopping_rounds=2)
-    candidate = train_candidate(family, schema, train, holdout, settings=settings)
-    expected = candidate.model.predict_proba(to_table(holdout.X, schema))
+    trained = train_family(family, schema, train, holdout, settings=settings)
+    expected = trained.estimator.predict_proba(to_table(holdout.X, schema))
 
     model = load_model(
-        write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
+        write_artifact(tmp_path, ModelArtifact.FromString(trained.artifact))
     )
 
     actual = [model.estimator.predict_probabilities(row) for row in holdout.X.tolist()]
@@ -78,7 +79,9 @@ def test_early_stopping_is_in_the_artifact(
 def test_where_lightgbm_stops_does_not_depend_on_how_labels_are_written() -> None:
     schema, train, _ = make_rows()
     pipelines = [
-        Recipe(LIGHTGBM, schema, 0, 3).make_search_pipeline().fit(train.X, labels)
+        PipelineFactory(LIGHTGBM, schema, 0, 3)
+        .make_search_pipeline()
+        .fit(train.X, labels)
         for labels in (train.y, train.y + 5, np.array(["a", "b"])[train.y])
     ]
 
@@ -97,9 +100,9 @@ def test_every_row_of_the_embedded_data_set_is_answered_alike_over_the_wire(
     train, holdout = (
         Rows(dataset.X[rows], dataset.y[rows]) for rows in (split.train, split.holdout)
     )
-    candidate = train_candidate(family, dataset.schema, train, holdout)
-    expected = candidate.model.predict_proba(to_table(dataset.X, dataset.schema))
-    folder = write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
+    trained = train_family(family, dataset.schema, train, holdout)
+    expected = trained.estimator.predict_proba(to_table(dataset.X, dataset.schema))
+    folder = write_artifact(tmp_path, ModelArtifact.FromString(trained.artifact))
 
     with running_server(folder) as server, connect(server) as stub:
         responses = [stub.Predict(PredictRequest(features=row)) for row in dataset.X]
@@ -116,10 +119,10 @@ def test_calibration_and_threshold_are_answered_over_the_wire(
     family: str, method: str, n_classes: int, tmp_path: Path
 ) -> None:
     schema, train, holdout = make_rows(n_classes, missing=True)
-    finish = Finish(method, LowestCost(5, 1) if n_classes == 2 else EVEN)
-    candidate = train_candidate(family, schema, train, holdout, finish=finish)
+    post_fit = PostFit(method, LowestCost(5, 1) if n_classes == 2 else EVEN)
+    trained = train_family(family, schema, train, holdout, post_fit=post_fit)
     X = to_table(holdout.X, schema)
-    folder = write_artifact(tmp_path, ModelArtifact.FromString(candidate.artifact))
+    folder = write_artifact(tmp_path, ModelArtifact.FromString(trained.artifact))
 
     with running_server(folder) as server:
         with PredictionClient(f"127.0.0.1:{server.port}") as client:
@@ -129,12 +132,12 @@ def test_calibration_and_threshold_are_answered_over_the_wire(
             ]
             model = client.get_model()
 
-    expected = candidate.model.predict_proba(X)
+    expected = trained.estimator.predict_proba(X)
     actual = [answer.probabilities for answer in answers]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
-    labels = [str(label) for label in candidate.model.predict(X)]
+    labels = [str(label) for label in trained.estimator.predict(X)]
     assert [answer.label for answer in answers] == labels
-    assert model.threshold == (candidate.threshold if n_classes == 2 else None)
+    assert model.threshold == (trained.threshold if n_classes == 2 else None)
     if n_classes == 2:
-        assert candidate.threshold < 0.4
+        assert trained.threshold < 0.4
         assert labels != [str(label) for label in expected.argmax(axis=1)]

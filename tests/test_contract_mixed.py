@@ -17,18 +17,18 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixed_support import Cell, make_mixed_rows, records, to_frame
-from training_support import train_candidate
 
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
-from training.candidate import Candidate
-from training.schema import Schema
-from training.tracking import register
-from training.tracking_store import prepare_store
+from training.data.schema import Schema
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import TrainedModel
 
+from mixed_support import Cell, make_mixed_rows, records, to_frame
 from support import connect, running_server, write_artifact
+from training_support import train_family
 
 TOLERANCES = {"logistic_regression": 1e-12, "lightgbm": 0.0}
 CASES = [(family, n_classes) for family in TOLERANCES for n_classes in (2, 3)]
@@ -40,7 +40,7 @@ class Served:
 
     Parameters
     ----------
-    candidate : Candidate
+    trained : TrainedModel
         What was registered.
     uri : str
         Where the registry has it.
@@ -52,7 +52,7 @@ class Served:
         Held-out rows as the user has them.
     """
 
-    candidate: Candidate
+    trained: TrainedModel
     uri: str
     pipeline: Any
     stub: PredictionServiceStub
@@ -61,12 +61,12 @@ class Served:
     @property
     def schema(self) -> Schema:
         """The columns."""
-        return self.candidate.schema
+        return self.trained.plan.schema
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A new store, which is where MLflow keeps what is logged."""
+    """A new MLflow store."""
     folder = tmp_path_factory.mktemp("store")
     before = Path.cwd()
     os.chdir(folder)
@@ -87,16 +87,16 @@ def served(
     family, n_classes = request.param
     raw, schema, train, holdout = make_mixed_rows(n_classes)
     run_id = f"TrainFlow/{family}-{n_classes}"
-    candidate = train_candidate(family, schema, train, holdout, run_id=run_id)
+    trained = train_family(family, schema, train, holdout, run_id=run_id)
     name = f"mixed_{family}_{n_classes}"
-    outcome = register(candidate, holdout, experiment="exp", model_name=name)
+    outcome = register(trained, holdout, experiment="exp", model_name=name)
     uri = f"models:/{name}/{outcome.version}"
-    artifact = ModelArtifact.FromString(candidate.artifact)
+    artifact = ModelArtifact.FromString(trained.artifact)
     folder = write_artifact(tmp_path_factory.mktemp("model"), artifact)
     with ExitStack() as stack:
         server = stack.enter_context(running_server(folder))
         stub = stack.enter_context(connect(server))
-        yield Served(candidate, uri, mlflow.sklearn.load_model(uri), stub, raw)
+        yield Served(trained, uri, mlflow.sklearn.load_model(uri), stub, raw)
 
 
 def to_records(frame: pd.DataFrame) -> list[dict[str, Cell]]:
@@ -108,7 +108,7 @@ def to_records(frame: pd.DataFrame) -> list[dict[str, Cell]]:
 
 
 def ask(served: Served, row: dict[str, Cell]) -> list[float]:
-    """Return what the server says to a row."""
+    """Return the server's probabilities for a row."""
     record = Struct()
     record.update(row)
     return list(served.stub.Predict(PredictRequest(record=record)).probabilities)
@@ -116,7 +116,7 @@ def ask(served: Served, row: dict[str, Cell]) -> list[float]:
 
 def tolerance(served: Served) -> float:
     """Return how far the server may be from the registered model."""
-    return TOLERANCES[served.candidate.winner.family]
+    return TOLERANCES[served.trained.winner.family]
 
 
 @given(st.data())
@@ -144,7 +144,7 @@ def test_the_server_answers_the_held_out_table_as_the_registered_model(
 
 
 def test_golden_rows_have_gaps_and_rare_categories(served: Served) -> None:
-    artifact = ModelArtifact.FromString(served.candidate.artifact)
+    artifact = ModelArtifact.FromString(served.trained.artifact)
     examples = [example.record.fields for example in artifact.golden_examples]
     known = {f.name: set(f.categories) for f in served.schema.features}
 
@@ -171,7 +171,7 @@ def test_pyfunc_takes_the_raw_table(served: Served) -> None:
     [(("logistic_regression", 3), "csv"), (("lightgbm", 2), "json")],
     indirect=["served"],
 )
-def test_mlflow_s_command_takes_the_raw_table(
+def test_the_command_of_mlflow_takes_the_raw_table(
     served: Served, store: str, kind: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"table.{kind}"

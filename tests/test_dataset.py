@@ -1,4 +1,4 @@
-"""Tables of all kinds: what is read is exact, what cannot be learned from is named."""
+"""Tables of all kinds: values are read exactly, and unfit tables are refused with the place."""
 
 import gzip
 import io
@@ -11,9 +11,9 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
+from training.data.splitting import split_holdout
 from training.errors import DataError
-from training.splitting import split_holdout
 
 GOOD = "a,b,target\n1,2.5,0\n2,-1e-3,1\n3,7,0\n4,8,1\n"
 
@@ -24,7 +24,7 @@ def write(folder: Path, text: str, name: str = "table.csv") -> str:
     return str(path)
 
 
-def test_the_embedded_data_set_is_scikit_learn_s() -> None:
+def test_the_embedded_data_set_comes_from_scikit_learn() -> None:
     expected = load_breast_cancer()
 
     dataset = load_dataset("breast_cancer", "target")
@@ -124,7 +124,7 @@ def test_labels_are_integers_or_text_in_order(
 BAD_TABLES = {
     "no target": (
         "a,b,c\n1,2,3\n",
-        "no column 'target' for --target; its columns are a, b, c",
+        "no column 'target' for --target; its columns are 'a', 'b', 'c'",
     ),
     "column twice": ("a,a,target\n1,2,0\n2,3,1\n", "has the column 'a' more than once"),
     "nameless column": ("a,,target\n1,2,0\n2,3,1\n", "column 2 has no name"),
@@ -150,8 +150,8 @@ BAD_TABLES = {
     ),
     "too many digits": (
         "a,target\n9007199254740993,0\n1,1\n",
-        "column 'a' has a cell that has more digits than a double holds (2**53); an identifier "
-        "is no feature, so drop it: row 1: '9007199254740993'",
+        "column 'a' has a cell that has more digits than a double holds (2**53); drop the column "
+        "if it is an identifier: row 1: '9007199254740993'",
     ),
     "constant": ("b,target\n5,0\n5,1\n", "learn from. b: every row has 5"),
     "empty column": ("b,c,target\n,1,0\n,1,1\n", "learn from. b: it has no value; c: "),
@@ -184,7 +184,7 @@ def test_a_table_that_cannot_be_learned_from_is_named(
         ("table.svmlight", b"1 1:nan\n0 1:2\n", "has a value that is not finite"),
     ],
 )
-def test_a_file_that_is_no_table_is_named(
+def test_a_file_that_is_not_a_table_is_named(
     name: str, content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     if content is not None:
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_table_is_named(
 def test_many_columns_are_listed_in_part(tmp_path: Path) -> None:
     header = ",".join(f"c{number}" for number in range(40))
 
-    with pytest.raises(DataError, match="c9 and 30 more"):
+    with pytest.raises(DataError, match="'c9' and 30 more"):
         load_dataset(write(tmp_path, f"{header}\n{'1,' * 39}1\n"), "target")
 
 
@@ -278,7 +278,7 @@ def test_a_huge_label_is_shown_as_it_is(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "table.parquet"), "target")
 
 
-def test_durations_are_refused_since_their_unit_is_the_file_s(tmp_path: Path) -> None:
+def test_durations_are_refused_since_their_unit_is_unknown(tmp_path: Path) -> None:
     durations = pd.to_timedelta(np.arange(20), unit="s")
     frame = pd.DataFrame({"a": durations, "target": [0, 1] * 10})
     frame.to_parquet(tmp_path / "table.parquet")
@@ -292,11 +292,13 @@ def test_a_long_integer_in_a_column_with_gaps_is_named(tmp_path: Path) -> None:
     lines = ["a,target", ",0", "1e300,1", *("9007199254740993,0", "5,1") * 5]
     (tmp_path / "table.csv").write_text("\n".join(lines))
 
-    with pytest.raises(DataError, match="'a', row 3: 9007199254740993 has more digits"):
+    with pytest.raises(
+        DataError, match="'a', row 3: '9007199254740993' has more digits"
+    ):
         load_dataset(str(tmp_path / "table.csv"), "target")
 
 
-def test_large_numbers_that_are_no_integers_are_fine(tmp_path: Path) -> None:
+def test_large_numbers_that_are_not_integers_are_fine(tmp_path: Path) -> None:
     lines = ["a,target", ",0", "1e300,1", *("9007199254740992,0", "5.5,1") * 5]
     (tmp_path / "table.csv").write_text("\n".join(lines))
 
@@ -306,7 +308,7 @@ def test_large_numbers_that_are_no_integers_are_fine(tmp_path: Path) -> None:
 
 
 def test_a_long_table_is_read_in_one_piece(tmp_path: Path) -> None:
-    """In pieces, pandas would take the first 01 for the number 1 and the last for text."""
+    """In pieces, pandas would read the first 01 as the number 1 and the last as text."""
     lines = [
         "a,b,target",
         *(f"{i},{i % 7},01" for i in range(300_000)),
@@ -342,7 +344,7 @@ def write_parts(folder: Path, **changes: pd.DataFrame) -> Path:
 def test_a_folder_of_parquet_files_is_one_table(tmp_path: Path) -> None:
     whole = load_dataset(write(tmp_path, GOOD), "target")
     folder = write_parts(tmp_path)
-    # What writers of such folders leave in them.
+    # Writers of such folders leave these files.
     (folder / "_SUCCESS").touch()
     (folder / "_metadata.parquet").write_bytes(b"no table")
 
@@ -388,7 +390,7 @@ def test_parts_that_do_not_fit_are_named(
     assert message in str(caught.value)
 
 
-def test_folders_that_are_no_table_are_named(tmp_path: Path) -> None:
+def test_folders_that_are_not_a_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a folder without .parquet files"):
         load_dataset(str(tmp_path), "target")
 

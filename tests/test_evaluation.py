@@ -1,4 +1,4 @@
-"""Metrics on the hold-out, worked out by hand where that is short."""
+"""Metrics on the hold-out, compared with short calculations by hand."""
 
 import json
 from math import log
@@ -6,17 +6,18 @@ from math import log
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from training_support import make_rows, train_candidate
 
-from training.evaluation import (
+from training.models.evaluation import (
     Bin,
     decide,
     evaluate,
     expected_calibration_error,
     measure_reliability,
 )
-from training.figures import draw_reliability
-from training.report import draw, plot_roc, summarize
+from training.report.figures import draw_reliability
+from training.report.vega import draw, plot_roc, summarize
+
+from training_support import make_rows, train_family
 
 Y = np.array([0, 0, 1, 1])
 P1 = np.array([0.1, 0.6, 0.5, 0.9])
@@ -59,7 +60,7 @@ def test_more_classes() -> None:
 
 
 def test_the_calibration_error_of_two_classes_is_that_of_the_second() -> None:
-    """By hand: bins (0, 0.1], (0.4, 0.5], (0.5, 0.6] and (0.8, 0.9] of a row each."""
+    """The bins are (0, 0.1], (0.4, 0.5], (0.5, 0.6] and (0.8, 0.9] of a row each."""
     bins = measure_reliability(Y, PROBABILITIES)
 
     assert bins == (Bin(0.1, 0, 1), Bin(0.5, 1, 1), Bin(0.6, 0, 1), Bin(0.9, 1, 1))
@@ -85,7 +86,7 @@ def test_the_calibration_error_of_more_classes_is_that_of_the_most_probable() ->
     )
 
 
-def test_the_reliability_curve_of_two_classes_is_scikit_learn_s() -> None:
+def test_the_reliability_curve_of_two_classes_is_as_in_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     p = np.concatenate([rng.random(500), np.arange(11) / 10])
     y = (rng.random(511) < p).astype(np.int64)
@@ -116,7 +117,7 @@ def test_a_probability_at_the_threshold_is_the_first_class() -> None:
     assert decide(PROBABILITIES, 0.6).tolist() == [0, 0, 0, 1]
 
 
-def test_of_equal_probabilities_the_first_class_is_decided() -> None:
+def test_equal_probabilities_decide_for_the_first_class() -> None:
     assert decide(np.array([[0.2, 0.4, 0.4]]), 0.3).tolist() == [1]
 
 
@@ -136,9 +137,9 @@ def test_the_roc_starts_and_ends_in_the_corners_and_stays_small() -> None:
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_the_pictures_of_a_run_hold_their_data(n_classes: int) -> None:
     schema, train, holdout = make_rows(n_classes)
-    candidate = train_candidate("lightgbm", schema, train, holdout)
+    trained = train_family("lightgbm", schema, train, holdout)
 
-    candidates, roc, reliability = draw(candidate, holdout)
+    candidates, roc, reliability = draw(trained, holdout)
 
     assert len(candidates["data"]["values"]) == 4
     assert (
@@ -152,7 +153,7 @@ def test_the_pictures_of_a_run_hold_their_data(n_classes: int) -> None:
 def test_the_summary_names_the_winner_its_score_and_the_hold_out() -> None:
     schema, train, holdout = make_rows()
 
-    text = summarize(train_candidate("lightgbm", schema, train, holdout))
+    text = summarize(train_family("lightgbm", schema, train, holdout))
 
     assert "The best is LightGBM with {" in text
     assert "On the hold-out: accuracy 0." in text

@@ -1,4 +1,4 @@
-"""Columns of all kinds: read as what they are or as the user says, or left out with a reason."""
+"""Kinds of columns: inferred or set by the user; other columns are left out with a reason."""
 
 import tomllib
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from training.dataset import Dataset, LoadOptions, load_dataset
+from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.encoding import MAX_DENSE_INDICATORS, expand, to_matrix, to_table
+from training.data.inference import MAX_CATEGORIES, infer
+from training.data.schema import Feature, Kind, Schema
+from training.data.schema_file import Override, format_schema, parse_overrides
 from training.errors import DataError
-from training.inference import MAX_CATEGORIES, infer
-from training.schema import Feature, Kind, Schema
-from training.schema_file import Override, format_schema, parse_overrides
-from training.tables import MAX_DENSE_INDICATORS, expand, to_matrix, to_table
 
 N_ROWS = 120
 NONE: Mapping[str, Override] = {}
@@ -113,7 +113,7 @@ def test_a_column_that_teaches_nothing_is_left_out(
 DATES = {
     "text": (
         repeat("2024-01-31", "2023-02-28"),
-        "looks like dates, such as 2024-01-31",
+        "looks like dates, such as '2024-01-31'",
     ),
     "time": (repeat("2024-01-31T10:00", "2023-02-28 11:00"), "looks like dates"),
     "slashes": (repeat("2024/01/31", "2023/02/28"), "looks like dates"),
@@ -156,7 +156,7 @@ def test_a_matrix_holds_numbers_truth_values_and_positions_of_categories(
     )
 
 
-def test_the_rarest_of_many_categories_are_taken_for_missing(tmp_path: Path) -> None:
+def test_the_rarest_of_many_categories_count_as_missing(tmp_path: Path) -> None:
     cells = [f"shop {row}" for row in range(N_ROWS - 10)] + ["shop 109"] * 10
 
     dataset = load(tmp_path, c=cells)
@@ -166,11 +166,11 @@ def test_the_rarest_of_many_categories_are_taken_for_missing(tmp_path: Path) -> 
     assert "shop 109" in feature.categories and not feature.nullable
     assert np.isnan(dataset.X[:, 1]).sum() == 10
     assert dataset.notes == (
-        "c has 110 categories; the 10 rarest, in 10 rows, are taken for missing",
+        "column 'c' has 110 categories; the 10 rarest, in 10 rows, count as missing",
     )
 
 
-def test_the_user_knows_better(tmp_path: Path) -> None:
+def test_the_schema_file_overrides_what_cells_suggest(tmp_path: Path) -> None:
     overrides = parse_overrides(
         {
             "code": {"kind": "categorical", "unknown": "refuse"},
@@ -220,7 +220,7 @@ BAD_OVERRIDES: Mapping[str, tuple[Any, Mapping[str, Any], str]] = {
     "numeric policy": (
         [],
         {"c": {"kind": "numeric", "unknown": "refuse"}},
-        "unknown is for categorical columns",
+        "only categorical columns take unknown",
     ),
     "inferred numeric policy": (
         [1, 2],

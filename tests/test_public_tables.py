@@ -12,13 +12,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from public_tables import PUBLIC_TABLES, fit_by_hand, is_within_noise, losses
 
 from prediction import PredictionClient
-from training.dataset import LoadOptions, load_dataset
-from training.schema_file import parse_overrides
-from training.splitting import split_holdout
+from training.data.dataset import LoadOptions, load_dataset
+from training.data.schema_file import parse_overrides
+from training.data.splitting import split_holdout
 
+from public_tables import PUBLIC_TABLES, fit_by_hand, is_within_noise, losses
 from support import ROOT, running_server
 
 GRIDS = """
@@ -63,7 +63,7 @@ def write_schema(folder: Path, schema: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def train(folder: Path, name: str) -> Trained:
-    """Run the flow on a table; the hold-out is what the flow locked away."""
+    """Run the flow on a table, and return it with the hold-out that the flow locked away."""
     table = PUBLIC_TABLES[name]
     frame = table.load()
     path = folder / ("table.parquet" if name == "cars" else "table.csv")

@@ -101,14 +101,14 @@ def put_table(endpoint: str, key: str, frame: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("s3://metaflow/none.csv", "--data s3://metaflow/none.csv cannot be read"),
+        ("s3://metaflow/none.csv", "--data 's3://metaflow/none.csv' cannot be read"),
         (
             "s3://metaflow/none/",
-            "--data s3://metaflow/none/: there is nothing below it",
+            "--data 's3://metaflow/none/': no file is below this prefix",
         ),
         (
             "gs://bucket/a.csv",
-            "--data gs://bucket/a.csv: of URLs, only those with s3://",
+            "--data 'gs://bucket/a.csv': a URL has to begin with s3://",
         ),
         (
             "s3://metaflow/odd.parquet",
@@ -200,7 +200,7 @@ def test_argo_gives_each_step_what_the_cluster_file_says(
         assert secrets == ["s3-credentials", "training"]
 
 
-def test_argos_pods_get_code_that_is_in_s3(
+def test_pods_of_argo_get_code_that_is_in_s3(
     endpoint: str, template: dict[str, dict[str, Any]]
 ) -> None:
     command = json.dumps(template["start"]["container"])

@@ -1,4 +1,4 @@
-"""Weights, groups and time: columns that say how rows are learned from and split."""
+"""Weights, groups and time: columns that steer fits and splits."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,18 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.utils.class_weight import compute_sample_weight
-from training_support import SETTINGS, make_rows
 
-from training.dataset import Dataset, LoadOptions, load_dataset
+from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.encoding import to_table
+from training.data.roles import RoleNames
+from training.data.rows import Rows
+from training.data.splitting import Splitting, make_folds, split_holdout
 from training.errors import DataError, SearchError
-from training.families import FAMILIES, LIGHTGBM, Family, Recipe, make_fit_params
-from training.grids import ParamGrid
-from training.matrix import Rows
-from training.model_selection import FamilySearch
-from training.preparation import Request, Store, prepare
-from training.roles import RoleNames
-from training.splitting import Splitting, make_folds, split_holdout
-from training.tables import to_table
+from training.models.families import FAMILIES, LIGHTGBM, Family
+from training.models.family_search import FamilySearch
+from training.models.grids import ParamGrid
+from training.models.pipelines import PipelineFactory, make_fit_params
+from training.parameters import FlowParameters
+from training.plan import FileStore, TrainingRequest, make_plan
+
+from training_support import SETTINGS, make_rows
 
 N_ROWS = 200
 
@@ -70,7 +73,7 @@ TIMES: Mapping[str, Any] = {
 
 
 @pytest.mark.parametrize("times", TIMES.values(), ids=TIMES)
-def test_what_is_scored_is_later_than_what_is_learned_from(
+def test_folds_score_later_rows_than_they_learn_from(
     times: Any, tmp_path: Path
 ) -> None:
     plain = load(tmp_path, RoleNames())
@@ -112,7 +115,7 @@ BAD_ROLES: Mapping[str, tuple[RoleNames, Mapping[str, Any], str]] = {
     "weight below 0": (
         RoleNames(weight="w"),
         {"w": [1, -2] * 100},
-        "column 'w' has a cell that is below 0, as no weight may be: row 2: '-2', row 4",
+        "column 'w' has a cell that is below 0; weights are 0 or more: row 2: '-2', row 4",
     ),
     "weight 0": (RoleNames(weight="w"), {"w": 0}, "column 'w' is 0 in every row"),
     "weight text": (RoleNames(weight="w"), {"w": ["a", "1"] * 100}, "is not a number"),
@@ -161,7 +164,7 @@ def test_roles_of_a_sparse_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.svmlight"
     path.write_text("1 1:2\n0 2:1\n")
 
-    with pytest.raises(DataError, match="'w' is no column of table.svmlight"):
+    with pytest.raises(DataError, match="table.svmlight has no column 'w'"):
         load_dataset(str(path), "target", LoadOptions(roles=RoleNames(weight="w")))
 
 
@@ -173,14 +176,12 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
 
     assert dataset.X.tolist() == [[1], [3]]
     assert dataset.notes == ("2 rows have no label, first row 2; they are left out",)
-    with pytest.raises(
-        DataError, match="missing in 2 rows, first in row 2; drop or fill"
-    ):
+    with pytest.raises(DataError, match="missing in 2 rows, first in row 2; fill it"):
         load_dataset(str(path), "target", LoadOptions(strict=True))
 
 
 def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
-    """Also after rows without a label were left out."""
+    """The numbers hold after rows without a label were left out."""
     path = tmp_path / "table.csv"
     path.write_text("a,target\n1,\n2,0\n3,1\n4,0\nred,1\n")
 
@@ -190,12 +191,12 @@ def test_rows_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> None:
-    """Weights by class do what class_weight does."""
+    """Weights by class have the effect of class_weight."""
     schema, train, holdout = make_rows(missing=True)
     by_class = {0: 1.0, 1: 9.0}
     weighted = Rows(train.X, train.y, weight=compute_sample_weight(by_class, train.y))
     grid: ParamGrid = [{"class_weight": [by_class]}]
-    table, recipe = to_table(holdout.X, schema), Recipe(family, schema, 0)
+    table, factory = to_table(holdout.X, schema), PipelineFactory(family, schema, 0)
 
     searches = [
         FamilySearch(family, schema, [{}], SETTINGS).run(weighted),
@@ -203,7 +204,7 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
         FamilySearch(family, schema, [{}], SETTINGS).run(train),
     ]
     fits = [
-        recipe.make_final_pipeline(params).fit(
+        factory.make_final_pipeline(params).fit(
             to_table(rows.X, schema), rows.y, **make_fit_params(rows)
         )
         for rows, params in ((weighted, {}), (train, {"class_weight": by_class}))
@@ -217,28 +218,23 @@ def test_weights_count_in_the_search_and_in_the_final_fit(family: Family) -> Non
 
 
 @pytest.mark.parametrize("role", ["weight", "time"])
-@pytest.mark.parametrize("finish", [{"calibration": "sigmoid"}, {"threshold": "f1"}])
-def test_what_wants_every_row_once_is_refused_with_weights_and_time(
-    role: str, finish: Mapping[str, str], tmp_path: Path
+@pytest.mark.parametrize("post_fit", [{"calibration": "sigmoid"}, {"threshold": "f1"}])
+def test_calibration_and_chosen_thresholds_are_refused_with_weights_and_time(
+    role: str, post_fit: Mapping[str, str], tmp_path: Path
 ) -> None:
-    parameters = {
-        **{"data": "breast_cancer", "target": "target", "shards": 1},
-        **{"calibration": "none", "threshold": "0.5"},
-        **{"weight": "", "group": "", "time": "", role: "mean radius"},
-        **finish,
-    }
-    store = Store(tmp_path, str, lambda url, folder: folder)
+    parameters = FlowParameters(**{role: "mean radius", **post_fit})  # type: ignore[arg-type]
+    store = FileStore(tmp_path, str, lambda url, folder: folder)
 
     with pytest.raises(SearchError, match=f"--{role} goes with neither --calibration"):
-        prepare(Request("TrainFlow/1", parameters, {}, ""), store)
+        make_plan(TrainingRequest("TrainFlow/1", parameters, {}, ""), store)
 
 
 def test_early_stopping_heeds_weights() -> None:
     schema, train, _ = make_rows()
-    recipe = Recipe(LIGHTGBM, schema, 0, early_stopping_rounds=5)
+    factory = PipelineFactory(LIGHTGBM, schema, 0, early_stopping_rounds=5)
     heavy = np.where(train.y == 1, 50.0, 1.0)
     pipelines = [
-        recipe.make_final_pipeline({"n_estimators": 30}).fit(
+        factory.make_final_pipeline({"n_estimators": 30}).fit(
             to_table(rows.X, schema), rows.y, **make_fit_params(rows)
         )
         for rows in (train, Rows(train.X, train.y, weight=heavy))

@@ -1,4 +1,4 @@
-"""Thresholds: read from the flag, chosen as brute force would, and obeyed by scikit-learn."""
+"""Thresholds: parsed from the flag, compared with brute force, and applied by scikit-learn."""
 
 import math
 
@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
-from training_support import make_rows
 
+from training.data.schema import Feature, Schema
 from training.errors import SearchError
-from training.evaluation import decide
-from training.schema import Feature, Schema
-from training.thresholds import (
+from training.models.evaluation import decide
+from training.models.final_model import PostFit
+from training.models.thresholds import (
     EVEN,
     BestF1,
     BestYouden,
@@ -23,13 +23,16 @@ from training.thresholds import (
     apply_threshold,
     check_classes,
     choose_threshold,
-    list_decisions,
+    count_by_threshold,
     parse_threshold,
 )
+from training.parameters import DEFAULTS
+
+from training_support import make_rows
 
 CRITERIA = [BestF1(), BestYouden(), LowestCost(5, 1), LowestCost(0.25, 3)]
 
-# Few values, so that many are equal; the extremes, which no threshold is beyond; and neighbours.
+# Few values, so that many are equal; the extremes 0 and 1; and neighbouring doubles.
 scores_ = st.one_of(
     st.sampled_from([0.0, 0.25, 0.5, math.nextafter(0.5, 1), 0.75, 1.0]),
     st.floats(0, 1),
@@ -42,7 +45,7 @@ rows_ = st.lists(st.tuples(st.booleans(), scores_), min_size=2, max_size=30).fil
 def worth(
     criterion: Criterion, y: NDArray[np.bool_], above: NDArray[np.bool_]
 ) -> float:
-    """Count errors row by row, and work out what the decision is worth."""
+    """Count errors row by row, and return the value of the criterion."""
     tp, fp = int((y & above).sum()), int((~y & above).sum())
     fn, tn = int((y & ~above).sum()), int((~y & ~above).sum())
     match criterion:
@@ -65,7 +68,7 @@ def test_the_choice_is_as_good_as_any_threshold(
 
     chosen = choose_threshold(criterion, y, p)
 
-    # Any other threshold decides as one of these.
+    # Every other threshold decides like one of these.
     everywhere = np.unique([0, *p])
     best = max(worth(criterion, y, p > threshold) for threshold in everywhere)
     assert 0 <= chosen <= 1
@@ -80,7 +83,7 @@ def test_decisions_are_counted_at_every_threshold(
     y = np.array([is_positive for is_positive, _ in rows])
     p = np.array([score for _, score in rows])
 
-    decisions = list_decisions(y, p)
+    decisions = count_by_threshold(y, p)
 
     above = p[:, None] > decisions.thresholds
     assert (np.diff(decisions.thresholds) > 0).all()
@@ -90,14 +93,14 @@ def test_decisions_are_counted_at_every_threshold(
     assert decisions.false_negatives.tolist() == (~above)[y].sum(axis=0).tolist()
 
 
-def test_the_choice_is_in_the_middle_between_scores() -> None:
+def test_the_choice_is_in_the_middle_between_probabilities() -> None:
     y, p = np.array([False, False, True, True]), np.array([0.1, 0.2, 0.3, 0.9])
 
     assert choose_threshold(BestF1(), y, p) == pytest.approx(0.25)
 
 
-def test_of_equally_good_thresholds_the_nearest_to_a_half_is_chosen() -> None:
-    """One error is made at 0.25 and at 0.75, else two; of two as near ones it is the lower."""
+def test_ties_go_to_the_threshold_nearest_to_a_half() -> None:
+    """There is one error at 0.25 and at 0.75, and two elsewhere; the lower threshold wins."""
     y = np.array([False, True, False, True])
     p = np.array([0.2, 0.3, 0.6, 0.9])
 
@@ -111,7 +114,7 @@ def test_a_costly_miss_lowers_the_threshold() -> None:
     p = rng.random(20_000)
     y = rng.random(20_000) < p
 
-    # Of true probabilities, the threshold is FP / (FN + FP).
+    # With true probabilities, the best threshold is FP / (FN + FP).
     chosen = choose_threshold(LowestCost(9, 1), y, p)
     assert chosen == pytest.approx(0.1, abs=0.03)
 
@@ -149,7 +152,7 @@ def test_the_flag_is_read_and_written_alike(text: str, rule: object) -> None:
     ]
     + ["cost:0:1", "cost:-1:1", "cost:inf:1", "cost:a:1"],
 )
-def test_what_is_no_threshold_is_refused_with_what_is(text: str) -> None:
+def test_a_wrong_threshold_is_refused_with_the_allowed_ones(text: str) -> None:
     with pytest.raises(SearchError, match=f"--threshold is '?{text}.*cost:FN:FP"):
         parse_threshold(text)
 
@@ -167,7 +170,7 @@ def test_more_classes_have_no_threshold(text: str) -> None:
 def test_scikit_learn_decides_as_the_server_does_at_the_threshold_too(
     threshold: float,
 ) -> None:
-    """The probability of every row is an attained one, on both sides of it and at it."""
+    """The thresholds are the attained probabilities and their neighbours on both sides."""
     _, train, _ = make_rows()
     labels = np.array(["no", "yes"])
     for p in (threshold, math.nextafter(threshold, 0), math.nextafter(threshold, 1)):
@@ -181,3 +184,10 @@ def test_scikit_learn_decides_as_the_server_does_at_the_threshold_too(
         probabilities = model.predict_proba(train.X[:1])
         assert probabilities[0, 1] == p
         assert by_scikit_learn == labels[decide(probabilities, threshold)]
+
+
+def test_the_default_parameters_ask_for_no_calibration_and_an_even_threshold() -> None:
+    post_fit = PostFit(DEFAULTS.calibration, parse_threshold(DEFAULTS.threshold))
+
+    assert post_fit == PostFit()
+    assert not post_fit.needs_folds

@@ -1,4 +1,4 @@
-"""Registration in a real MLflow store: once per flow run, whatever happens in between."""
+"""Registration in a real MLflow store happens once for each flow run, despite interruptions."""
 
 import functools
 import hashlib
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -18,24 +19,25 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 from skops.io import get_untrusted_types
-from training_support import make_rows, train_candidate
 
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training import tracking
-from training.artifact import evaluate_formula
-from training.candidate import Candidate
+from training.artifact.formula import evaluate_formula
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.schema import Feature
 from training.errors import RegistryError
-from training.final_model import Finish
-from training.matrix import Rows
-from training.registration import Registration
-from training.schema import Feature
-from training.tables import to_table
-from training.thresholds import FixedThreshold, parse_threshold
-from training.tracking import register
-from training.tracking_store import prepare_store
+from training.models.final_model import PostFit
+from training.models.thresholds import FixedThreshold, parse_threshold
+from training.parameters import FlowParameters
+from training.registry import promotion, tracking
+from training.registry.registration import Registration
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import TrainedModel
 
 from support import answers, wait_for
+from training_support import make_rows, train_family
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +61,7 @@ def store(
     folder.mkdir()
     monkeypatch.chdir(folder)
     (folder / "mlflow.db").write_bytes(empty_store)
-    # Not by its short name: MLflow keeps one store per name and process.
+    # The URI has the whole path, because MLflow keeps one store for each name and process.
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     yield MlflowClient()
     mlflow.set_tracking_uri("")
@@ -98,16 +100,18 @@ def server(tmp_path: Path, store: MlflowClient) -> Iterator[MlflowClient]:
         process.wait(30)
 
 
-def make(family: str = "logistic_regression", **changes: Any) -> tuple[Candidate, Rows]:
+def make(
+    family: str = "logistic_regression", **changes: Any
+) -> tuple[TrainedModel, Rows]:
     kinds = {key: changes.pop(key) for key in ("missing", "sparse") if key in changes}
     schema, train, holdout = make_rows(
         changes.pop("n_classes", 2), seed=changes.pop("seed", 0), **kinds
     )
-    return train_candidate(family, schema, train, holdout, **changes), holdout
+    return train_family(family, schema, train, holdout, **changes), holdout
 
 
-def enroll(candidate: Candidate, holdout: Rows) -> Registration:
-    return register(candidate, holdout, experiment="exp", model_name="churn")
+def enroll(trained: TrainedModel, holdout: Rows) -> Registration:
+    return register(trained, holdout, experiment="exp", model_name="churn")
 
 
 def datasets(run: Run) -> list[DatasetInput]:
@@ -120,7 +124,7 @@ def aliases(client: MlflowClient) -> dict[str, str]:
 
 
 def everything(client: MlflowClient) -> dict[str, Any]:
-    """Return all that a second registration could add to."""
+    """Return the counts that a second registration could change."""
     runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
     histories = {
         (run.info.run_id, key): len(client.get_metric_history(run.info.run_id, key))
@@ -138,17 +142,17 @@ def everything(client: MlflowClient) -> dict[str, Any]:
 
 
 def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
-    candidate, holdout = make()
+    trained, holdout = make()
 
-    outcome = enroll(candidate, holdout)
+    outcome = enroll(trained, holdout)
 
     run = store.get_run(outcome.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["data"] == "table.csv"
-    assert run.data.params["best_C"] == str(candidate.winner.best_params["C"])
-    assert run.data.metrics.items() >= candidate.metrics.items()
+    assert run.data.params["data"] == "breast_cancer"
+    assert run.data.params["best_C"] == str(trained.winner.best_params["C"])
+    assert run.data.metrics.items() >= trained.metrics.items()
     history = store.get_metric_history(outcome.run_id, "cv_logistic_regression_roc_auc")
-    scores = candidate.cv_table["mean_test_score"].tolist()
+    scores = trained.cv_table["mean_test_score"].tolist()
     assert [(m.step, m.value) for m in history] == list(enumerate(scores))
     assert run.data.tags["metaflow_run_id"] == "TrainFlow/1"
     assert run.data.tags["git_commit"] == "c0ffee"
@@ -156,7 +160,7 @@ def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
     (dataset,) = datasets(run)
     assert (dataset.dataset.name, dataset.dataset.digest) == ("table", ("ab" * 32)[:36])
     table = pd.read_csv(store.download_artifacts(outcome.run_id, "cv_results.csv"))
-    assert len(table) == len(candidate.cv_table)
+    assert len(table) == len(trained.cv_table)
     picture = store.download_artifacts(outcome.run_id, "reliability.png")
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
 
@@ -170,15 +174,15 @@ def test_a_run_holds_all_that_is_known_of_it(store: MlflowClient) -> None:
 def test_the_registered_model_is_the_fitted_one(
     family: str, kind: dict[str, Any], store: MlflowClient
 ) -> None:
-    candidate, holdout = make(family, **kind)
-    X = to_table(holdout.X, candidate.schema)
+    trained, holdout = make(family, **kind)
+    X = to_table(holdout.X, trained.plan.schema)
 
-    enroll(candidate, holdout)
+    enroll(trained, holdout)
 
     model = mlflow.sklearn.load_model("models:/churn@champion")
-    assert np.array_equal(model.predict_proba(X), candidate.model.predict_proba(X))
+    assert np.array_equal(model.predict_proba(X), trained.estimator.predict_proba(X))
     pyfunc = mlflow.pyfunc.load_model("models:/churn@champion")
-    assert list(pyfunc.predict(X)) == list(candidate.model.predict(X))
+    assert list(pyfunc.predict(X)) == list(trained.estimator.predict(X))
     assert pyfunc.metadata.signature.inputs is not None
     assert pyfunc.metadata.get_model_info().signature is not None
     assert pyfunc.input_example is not None
@@ -192,14 +196,14 @@ def test_the_registered_model_is_the_fitted_one(
 def test_a_registered_model_is_calibrated_and_decides_as_the_artifact_does(
     family: str, method: str, kind: dict[str, Any], store: MlflowClient
 ) -> None:
-    finish = Finish(method, parse_threshold("cost:5:1"))
-    run = {"parameters": {"calibration": method, "threshold": "cost:5:1"}}
-    candidate, holdout = make(family, finish=finish, **run, **kind)
-    X = to_table(holdout.X, candidate.schema)
+    post_fit = PostFit(method, parse_threshold("cost:5:1"))
+    parameters = FlowParameters(calibration=method, threshold="cost:5:1")
+    trained, holdout = make(family, post_fit=post_fit, parameters=parameters, **kind)
+    X = to_table(holdout.X, trained.plan.schema)
 
-    outcome = enroll(candidate, holdout)
+    outcome = enroll(trained, holdout)
 
-    artifact = ModelArtifact.FromString(candidate.artifact)
+    artifact = ModelArtifact.FromString(trained.artifact)
     rows = holdout.X if isinstance(holdout.X, np.ndarray) else holdout.X.toarray()
     expected = evaluate_formula(artifact, rows)
     model = mlflow.sklearn.load_model("models:/churn@champion")
@@ -212,7 +216,7 @@ def test_a_registered_model_is_calibrated_and_decides_as_the_artifact_does(
     assert logged.params["calibration"] == method
     assert logged.params["threshold"] == "cost:5:1"
     assert logged.metrics["threshold"] == artifact.threshold
-    assert logged.metrics["holdout_f1"] == candidate.metrics["holdout_f1"]
+    assert logged.metrics["holdout_f1"] == trained.metrics["holdout_f1"]
     version = store.get_model_version("churn", outcome.version)
     assert float(version.tags["holdout_expected_calibration_error"]) == pytest.approx(
         logged.metrics["holdout_expected_calibration_error"], rel=1e-5
@@ -220,24 +224,24 @@ def test_a_registered_model_is_calibrated_and_decides_as_the_artifact_does(
 
 
 def test_a_calibrated_champion_is_met_by_its_successor(store: MlflowClient) -> None:
-    finish = Finish("isotonic", FixedThreshold(0.3))
-    candidate, holdout = make("lightgbm", finish=finish)
-    enroll(candidate, holdout)
+    post_fit = PostFit("isotonic", FixedThreshold(0.3))
+    trained, holdout = make("lightgbm", post_fit=post_fit)
+    enroll(trained, holdout)
 
     successor, _ = make("lightgbm", run_id="TrainFlow/2")
 
     assert enroll(successor, holdout).reason.startswith("roc_auc 0.")
 
 
-def test_the_server_s_artifact_is_in_the_same_version(store: MlflowClient) -> None:
-    candidate, holdout = make("lightgbm")
+def test_the_artifact_is_in_the_same_version(store: MlflowClient) -> None:
+    trained, holdout = make("lightgbm")
 
-    outcome = enroll(candidate, holdout)
+    outcome = enroll(trained, holdout)
 
     uri = f"models:/churn/{outcome.version}/{REGISTRY_PATH}"
     content = Path(mlflow.artifacts.download_artifacts(uri)).read_bytes()
     version = store.get_model_version("churn", outcome.version)
-    assert content == candidate.artifact
+    assert content == trained.artifact
     assert version.tags[SHA256_TAG] == hashlib.sha256(content).hexdigest()
     assert version.tags["family"] == "lightgbm"
     assert float(version.tags["holdout_roc_auc"]) > 0.5
@@ -248,15 +252,15 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
 
     untrusted: set[str] = set()
     for family in ("logistic_regression", "lightgbm"):
-        for n_classes, finish in (
-            (2, Finish()),
-            (2, Finish("sigmoid", FixedThreshold(0.3))),
-            (3, Finish("isotonic")),
+        for n_classes, post_fit in (
+            (2, PostFit()),
+            (2, PostFit("sigmoid", FixedThreshold(0.3))),
+            (3, PostFit("isotonic")),
         ):
-            candidate, _ = make(
-                family, missing=True, n_classes=n_classes, finish=finish
+            trained, _ = make(
+                family, missing=True, n_classes=n_classes, post_fit=post_fit
             )
-            skops.io.dump(candidate.model, tmp_path / "model.skops")
+            skops.io.dump(trained.estimator, tmp_path / "model.skops")
             untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
 
     assert untrusted == set(tracking.TRUSTED_TYPES)
@@ -265,42 +269,52 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
 def test_a_server_keeps_the_same(
     server: MlflowClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    candidate, holdout = make()
+    trained, holdout = make()
 
-    first = enroll(candidate, holdout)
-    second = enroll(candidate, holdout)
+    first = enroll(trained, holdout)
+    second = enroll(trained, holdout)
 
     assert second == first == Registration(first.run_id, "1", "champion", first.reason)
     model = mlflow.sklearn.load_model("models:/churn@champion")
     assert len(model.classes_) == 2
     uri = f"models:/churn/1/{REGISTRY_PATH}"
     assert (
-        Path(mlflow.artifacts.download_artifacts(uri)).read_bytes()
-        == candidate.artifact
+        Path(mlflow.artifacts.download_artifacts(uri)).read_bytes() == trained.artifact
     )
     assert "View run" not in capfd.readouterr().out
 
 
 def test_registering_again_adds_nothing(store: MlflowClient) -> None:
-    candidate, holdout = make()
-    first = enroll(candidate, holdout)
+    trained, holdout = make()
+    first = enroll(trained, holdout)
     before = everything(store)
 
-    second = enroll(candidate, holdout)
+    second = enroll(trained, holdout)
 
     assert second == first
     assert everything(store) == before
 
 
 @pytest.mark.parametrize(
-    "step", ["_log_details", "_log_model", "_create_version", "_compare"]
+    ("module", "step"),
+    [
+        (tracking, "log_details"),
+        (tracking, "_log_model"),
+        (tracking, "_create_version"),
+        (promotion, "_compare"),
+    ],
+    ids=["details", "model", "version", "comparison"],
 )
 @pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
-def test_what_was_cut_short_is_finished_and_nothing_is_there_twice(
-    step: str, done: bool, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_registration_is_finished_and_adds_nothing_twice(
+    module: ModuleType,
+    step: str,
+    done: bool,
+    store: MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    candidate, holdout = make()
-    original = getattr(tracking, step)
+    trained, holdout = make()
+    original = getattr(module, step)
 
     def interrupt(*arguments: Any) -> Any:
         if done:
@@ -308,11 +322,11 @@ def test_what_was_cut_short_is_finished_and_nothing_is_there_twice(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, step, interrupt)
+        patch.setattr(module, step, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            enroll(candidate, holdout)
+            enroll(trained, holdout)
 
-    outcome = enroll(candidate, holdout)
+    outcome = enroll(trained, holdout)
 
     assert (outcome.version, outcome.alias) == ("1", "champion")
     state = everything(store)
@@ -362,7 +376,7 @@ def test_a_better_version_is_champion(store: MlflowClient) -> None:
     assert aliases(store) == {"champion": "2"}
 
 
-def test_a_promotion_that_was_cut_short_remembers_whom_it_replaced(
+def test_an_interrupted_promotion_remembers_the_champion_before_it(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidates = [
@@ -394,7 +408,7 @@ def test_a_promotion_that_was_cut_short_remembers_whom_it_replaced(
     ("names", "reason"),
     [
         (("e", "d", "c", "b", "a"), "its columns are in another order"),
-        (("a", "b", "c", "d", "x"), "its columns are a, b, c, d, e"),
+        (("a", "b", "c", "d", "x"), "its columns are 'a', 'b', 'c', 'd', 'e'"),
     ],
     ids=["order", "names"],
 )
@@ -405,10 +419,10 @@ def test_a_champion_of_other_columns_stays(
     schema, train, holdout = make_rows()
     for run_id, columns in (("TrainFlow/1", tuple("abcde")), ("TrainFlow/2", names)):
         renamed = replace(schema, features=tuple(map(Feature, columns)))
-        candidate = train_candidate(
+        trained = train_family(
             "logistic_regression", renamed, train, holdout, run_id=run_id
         )
-        outcome = enroll(candidate, holdout)
+        outcome = enroll(trained, holdout)
 
     assert outcome.alias == "challenger"
     assert f"version 1 cannot score these rows: {reason}" in outcome.reason
@@ -440,11 +454,9 @@ def test_a_champion_that_cannot_be_loaded_stays(store: MlflowClient) -> None:
 
 
 def test_a_branch_that_failed_is_in_the_tags(store: MlflowClient) -> None:
-    candidate, holdout = make()
+    trained, holdout = make()
 
-    outcome = enroll(
-        replace(candidate, failures={"lightgbm": "out of leaves"}), holdout
-    )
+    outcome = enroll(replace(trained, failures={"lightgbm": "out of leaves"}), holdout)
 
     assert store.get_run(outcome.run_id).data.tags["failed_lightgbm"] == "out of leaves"
 
@@ -457,8 +469,8 @@ def test_the_same_run_gives_the_same_outcome_in_another_store(
         os.mkdir(folder)
         os.chdir(folder)
         mlflow.set_tracking_uri(f"sqlite:///{os.getcwd()}/mlflow.db")
-        candidate, holdout = make()
-        outcome = enroll(candidate, holdout)
+        trained, holdout = make()
+        outcome = enroll(trained, holdout)
         outcomes.append(
             (Registration("", *(outcome.version, outcome.alias, outcome.reason)))
         )
@@ -512,6 +524,6 @@ def test_the_patience_that_a_user_set_is_kept(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a:b", "a@b", "it's", 'a"b'])
-def test_a_name_that_the_registry_would_refuse_is_told_first(name: str) -> None:
-    with pytest.raises(RegistryError, match="--model_name .* is no name"):
+def test_a_name_that_the_registry_would_refuse_is_refused_first(name: str) -> None:
+    with pytest.raises(RegistryError, match="--model_name .* is not allowed"):
         prepare_store("exp", name)

@@ -1,4 +1,4 @@
-"""The flow as its users run it, from the table to the registered model and what serves it."""
+"""The flow as its users run it, from the table to the registered model and the server."""
 
 import base64
 import gzip
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 
 from grpc_server.model import load_model
 from prediction import PredictionClient
-from training.schema_file import Override, parse_overrides
+from training.data.schema_file import Override, parse_overrides
+from training.parameters import FlowParameters
 
 from support import ROOT, running_server
 
@@ -58,7 +60,7 @@ def run_flow(folder: Path, *arguments: str, grids: str | None = None) -> Complet
 
 
 def spoken(result: Completed) -> str:
-    """Return what a run printed, without what some interpreters add to it.
+    """Return the output of a run, without the complaints of some interpreters.
 
     Python 3.13.0 to 3.13.2 complain of any gzip file whose buffer is gone before it, such as
     Metaflow's: https://github.com/python/cpython/issues/129726
@@ -83,7 +85,7 @@ def tracking(folder: Path, code: str) -> str:
 
 
 def read_card(path: Path) -> str:
-    """Return what a card shows, which its page holds encoded."""
+    """Return the content of a card, which its page holds encoded."""
     encoded = re.search(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', path.read_text())
     assert encoded is not None
     return base64.b64decode(encoded[1]).decode()
@@ -133,10 +135,10 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
     assert "Traceback" not in spoken(result)
 
 
-def test_the_registered_model_is_served_with_the_trainer_s_probabilities(
+def test_the_registered_model_is_served_with_the_probabilities_of_the_run(
     trained: tuple[Path, Completed],
 ) -> None:
-    """Every row of the data set through the server, against the mlflow.sklearn model."""
+    """The server answers every row of the data set as the mlflow.sklearn model does."""
     folder, _ = trained
     code = (
         "from sklearn.datasets import load_breast_cancer; "
@@ -189,7 +191,7 @@ def test_a_search_shows_in_its_card_how_far_it_is(
     folder, _ = trained
     pattern = f".metaflow/mf.cards/TrainFlow/runs/*/steps/{step}/tasks/*/runtime/*.json"
 
-    # What the page of a running task asks for again and again.
+    # The page of a running task asks for this again and again.
     (path,) = folder.glob(pattern)
     parts = {
         part["type"]: part for part in json.loads(path.read_text())["data"].values()
@@ -272,7 +274,7 @@ def test_a_branch_that_fails_does_not_lose_the_other(
 def test_calibration_and_threshold_go_from_the_flags_to_the_wire(
     tmp_path: Path,
 ) -> None:
-    """In the run's report, in MLflow, in the scikit-learn model and in what the server answers."""
+    """They show in the report, in MLflow, in the scikit-learn model and in the server's answers."""
     flags = ("--calibration", "isotonic", "--threshold", "cost:5:1")
     result = run_flow(tmp_path, "run", *flags, grids=SMALL_GRIDS)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -331,7 +333,7 @@ def test_a_search_in_three_shards_gives_the_bits_of_one(
         text=True,
     )
 
-    assert "LightGBM: 2 candidates on 5 folds, roc_auc, part 3 of 3" in result.stdout
+    assert "LightGBM: 2 candidates on 5 folds, roc_auc, shard 3 of 3" in result.stdout
     assert read.stdout == "2 1\n", read.stderr
 
 
@@ -350,7 +352,7 @@ def nothing_registered(folder: Path) -> bool:
     )
 
 
-def test_when_both_branches_fail_both_reasons_are_told(
+def test_when_both_branches_fail_both_reasons_are_shown(
     tmp_path: Path, five_features: str
 ) -> None:
     result = run_flow(
@@ -368,17 +370,18 @@ def test_when_both_branches_fail_both_reasons_are_told(
     [
         (
             ["--data", "none.csv"],
-            "there is no file none.csv; --data takes a path or the embedded",
+            "there is no file 'none.csv'; --data takes a path or the embedded",
         ),
         (
             ["--data", "table.csv", "--target", "ill"],
-            "table.csv has no column 'ill' for --target; its columns are a, b, c, d, e, sick",
+            "table.csv has no column 'ill' for --target; its columns are 'a', 'b', 'c', 'd', 'e', "
+            "'sick'",
         ),
-        (["--scoring", "auc"], "--scoring 'auc' is no scorer of scikit-learn"),
+        (["--scoring", "auc"], "--scoring 'auc' is not a scorer of scikit-learn"),
     ],
     ids=["no file", "no column", "no scorer"],
 )
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+def test_a_mistake_is_one_line_and_leaves_nothing(
     arguments: list[str], message: str, tmp_path: Path, five_features: str
 ) -> None:
     result = run_flow(tmp_path, "run", *arguments)
@@ -387,13 +390,13 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert nothing_registered(tmp_path)
 
 
-def test_a_grid_file_that_is_no_toml_is_told_without_a_traceback(
+def test_a_grid_file_that_is_not_toml_is_refused_without_a_traceback(
     tmp_path: Path,
 ) -> None:
     result = run_flow(tmp_path, "run", grids="[lightgbm")
 
     assert result.returncode != 0
-    assert "a file of --config is no TOML" in result.stdout + result.stderr
+    assert "a file of --config is not TOML" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
 
@@ -433,18 +436,8 @@ def test_the_flow_imports_nothing_heavy_at_its_top(tmp_path: Path) -> None:
 def test_the_help_explains_every_parameter(tmp_path: Path) -> None:
     result = run_flow(tmp_path, "run", "--help")
 
-    for name in (
-        "data",
-        "target",
-        "test_fraction",
-        "folds",
-        "seed",
-        "scoring",
-        "max_minutes",
-        "shards",
-        "model_name",
-    ):
-        assert f"--{name}" in result.stdout
+    for field in fields(FlowParameters):
+        assert f"--{field.name}" in result.stdout
 
 
 @pytest.mark.parametrize("option", ["--with=kubernetes:cpu=2", "--with kubernetes"])
@@ -456,13 +449,13 @@ def test_a_table_that_no_pod_sees_is_refused_before_a_pod_starts(
     result = run_flow(tmp_path, "run", *option.split(), "--data", "table.csv")
 
     assert result.returncode == 1
-    assert result.stderr.startswith("--data table.csv is a path on this machine")
+    assert result.stderr.startswith("--data 'table.csv' is a path on this machine")
     assert "s3:// URL" in result.stderr
     assert not list(tmp_path.glob(".metaflow*"))
 
 
 def write_mixed_table(folder: Path) -> None:
-    """Write a table with columns of all kinds, and a schema file that knows better of two."""
+    """Write a table with columns of all kinds, and a schema file that overrides two."""
     rng = np.random.default_rng(0)
     n_rows = 300
     city = rng.choice(["Oslo", "Rome", "Ulm"], n_rows)

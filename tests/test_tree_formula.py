@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from grpc_server.model import load_model
 from prediction.artifact.v1 import model_artifact_pb2 as pb
-from training.boosted_trees import evaluate_trees, to_probabilities
+from training.artifact.tree_formula import evaluate_trees, trees_to_probabilities
 
 from support import artifact_without_estimator, write_artifact
 
 N_FEATURES = 3
 N_ROWS = 40
 ZERO = float(np.float32(1e-35))
-# Where a comparison, a cast or a set of categories changes its mind.
+# At these values a comparison, a cast or a set of categories changes its result.
 EDGES = [
     *(0.0, -0.0, 5e-324, -5e-324, 1e-36, ZERO, -ZERO, np.nextafter(ZERO, 1), 1e-34),
     *(-1.0, -0.99, -0.5, 0.5, 1.0, 31.0, 31.9, 32.0, 63.0, 64.0),
@@ -83,20 +83,22 @@ def draw_model(rng: random.Random, n_classes: int) -> pb.ModelArtifact:
 def evaluate(artifact: pb.ModelArtifact, X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the formula's probabilities, shape (n_rows, n_classes)."""
     n_classes = len(artifact.class_labels.integers.values)
-    n_outputs = 1 if n_classes == 2 else n_classes
+    n_raw_scores = 1 if n_classes == 2 else n_classes
     trees = artifact.boosted_trees
-    probabilities = to_probabilities(trees, evaluate_trees(trees, X, n_outputs))
-    if n_outputs > 1:
+    probabilities = trees_to_probabilities(
+        trees, evaluate_trees(trees, X, n_raw_scores)
+    )
+    if n_raw_scores > 1:
         return probabilities
     return np.hstack([1 - probabilities, probabilities])
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("seed", range(40))
-def test_the_formula_is_the_library_s_to_the_last_bit(
+def test_the_formula_equals_the_library_to_the_last_bit(
     n_classes: int, seed: int, tmp_path: Path
 ) -> None:
-    """Also where no trained tree has been: any threshold, shape, set and number."""
+    """The trees have any threshold, shape, set and number, also those that no training gives."""
     rng = random.Random(seed)
     artifact = draw_model(rng, n_classes)
     X = np.array(

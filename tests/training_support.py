@@ -10,15 +10,17 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import make_classification
 from sklearn.pipeline import Pipeline
 
-from training.candidate import Candidate, make_candidate
-from training.families import FAMILIES
-from training.final_model import FinalModel, Finish
-from training.grids import ParamGrid
-from training.matrix import FileRef, Rows, RowsRef
-from training.model_selection import FamilySearch, SearchSettings
-from training.preparation import FlowRun, Plan
-from training.schema import Feature, Schema
-from training.thresholds import EVEN
+from training.data.rows import FileRef, Rows, RowsRef
+from training.data.schema import Feature, Schema
+from training.models.families import FAMILIES
+from training.models.family_search import FamilySearch
+from training.models.final_model import FinalModel, PostFit
+from training.models.grids import ParamGrid
+from training.models.search_values import SearchSettings
+from training.models.thresholds import EVEN
+from training.parameters import FlowParameters
+from training.plan import FlowRun, Plan
+from training.trained_model import TrainedModel, train_model
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
 GRIDS: Mapping[str, ParamGrid] = {
@@ -63,20 +65,19 @@ def make_rows(
     return schema, parts[0], parts[1]
 
 
-def make_plan(schema: Schema, **changes: Any) -> Plan:
-    """Return a plan whose rows are at hand, so that it need not refer to any."""
+def make_small_plan(schema: Schema, **changes: Any) -> Plan:
+    """Return a plan that refers to no rows, because the test has them."""
     nowhere = RowsRef(FileRef("", ""), FileRef("", ""), (0, 0))
     run: dict[str, Any] = {
         "run_id": "TrainFlow/1",
         "start_time": datetime(2026, 1, 2, tzinfo=UTC),
-        "parameters": {"data": "table.csv", "seed": 0},
-        "data_source": "breast_cancer",
+        "parameters": FlowParameters(),
         "data_name": "table",
         "data_sha256": "ab" * 32,
         "code_version": "c0ffee",
     }
     settings = changes.pop("settings", SETTINGS)
-    finish = changes.pop("finish", Finish())
+    post_fit = changes.pop("post_fit", PostFit())
     return Plan(
         FlowRun(**{**run, **changes}),
         schema,
@@ -85,23 +86,23 @@ def make_plan(schema: Schema, **changes: Any) -> Plan:
         nowhere,
         nowhere,
         summary="",
-        finish=finish,
+        post_fit=post_fit,
     )
 
 
 def as_final(pipeline: Pipeline) -> FinalModel:
-    """Return a fitted pipeline as the final model, without anything on top."""
+    """Return a fitted pipeline as a final model, without calibration."""
     return FinalModel(pipeline, pipeline, (), EVEN.value)
 
 
-def train_candidate(
+def train_family(
     family: str, schema: Schema, train: Rows, holdout: Rows, **changes: Any
-) -> Candidate:
-    """Search one family and make its best a candidate."""
+) -> TrainedModel:
+    """Search one family, and train its best candidate."""
     scoring = "roc_auc" if schema.is_binary else "roc_auc_ovr"
-    plan = make_plan(
+    plan = make_small_plan(
         schema, **{"settings": replace(SETTINGS, scoring=scoring), **changes}
     )
     search = FamilySearch(FAMILIES[family], schema, GRIDS[family], plan.settings)
     result = search.run(train, report=lambda line: None)
-    return make_candidate(plan, {family: result}, {}, train=train, holdout=holdout)
+    return train_model(plan, {family: result}, {}, train=train, holdout=holdout)

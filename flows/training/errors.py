@@ -1,27 +1,27 @@
-"""Mistakes that a user can mend; each message is one line that says what to change.
+"""Mistakes that a user can correct. Each message is one line that says what to change.
 
 TrainingError
- ├─ DataError       the table cannot be read, or nothing can be learned from it
- ├─ SearchError     the grid, the scoring or every candidate of a search is no good
- ├─ ArtifactError   the fitted model cannot be written so that it answers the same when read
+ ├─ DataError       the table cannot be read, or no classifier can learn from it
+ ├─ SearchError     a grid, the scoring or the threshold is wrong, or no candidate has a score
+ ├─ ArtifactError   the artifact would not answer as the fitted model does
  └─ RegistryError   MLflow is not reached, or refuses
 """
 
 
 class TrainingError(Exception):
-    """Any mistake or fault that training foresees."""
+    """A mistake or a fault that training foresees."""
 
 
 class DataError(TrainingError):
-    """The table cannot be read, or nothing can be learned from it."""
+    """The table cannot be read, or no classifier can learn from it."""
 
 
 class SearchError(TrainingError):
-    """The grid, the scoring or every candidate of a search is no good."""
+    """A grid, the scoring or the threshold is wrong, or no candidate has a score."""
 
 
 class ArtifactError(TrainingError):
-    """The fitted model cannot be written so that it answers the same when read."""
+    """The artifact would not answer as the fitted model does."""
 
 
 class RegistryError(TrainingError):

@@ -1,4 +1,4 @@
-"""The flow on the embedded data set: as a command, and its own work with everything imported."""
+"""Times the flow on the embedded data set: as a command, and its steps without the imports."""
 
 import contextlib
 import subprocess
@@ -14,30 +14,19 @@ import mlflow
 from benchmarks.tables import print_table
 
 from prediction.artifact import FILE_NAME
-from training.candidate import make_candidate
-from training.families import FAMILIES
-from training.matrix import Rows, open_rows
-from training.model_selection import FamilySearch, SearchResult
-from training.preparation import Plan, Request, Store, prepare
-from training.tracking import register
-from training.tracking_store import prepare_store
+from training.data.rows import Rows, open_rows
+from training.models.families import FAMILIES
+from training.models.family_search import FamilySearch
+from training.models.search_values import SearchResult
+from training.parameters import FlowParameters
+from training.plan import FileStore, Plan, TrainingRequest, make_plan
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import train_model
 
 from support import ROOT
 
-PARAMETERS = {
-    "data": "breast_cancer",
-    "target": "target",
-    **{"weight": "", "group": "", "time": "", "strict": False},
-    "test_fraction": 0.2,
-    "folds": 5,
-    "seed": 0,
-    "scoring": "roc_auc",
-    "early_stopping_rounds": 0,
-    "max_minutes": 0.0,
-    "shards": 1,
-    "calibration": "none",
-    "threshold": "0.5",
-}
+PARAMETERS = FlowParameters()
 
 
 class Stopwatch:
@@ -60,11 +49,11 @@ def report(work: Path) -> dict[str, Path]:
     """Print the times of the flow; return a folder with a model for each family."""
     watch = Stopwatch()
     watch.time("as a command, with its imports", run_command, work)
-    # MLflow's store is where the flow runs.
+    # MLflow makes its store in the working folder.
     with contextlib.chdir(work):
         model_dirs = watch.time("all steps, nothing to import", run_steps, work, watch)
     rows = [(name, f"{seconds:.2f}") for name, seconds in watch.seconds.items()]
-    print_table(f"The flow on {PARAMETERS['data']}", ("part", "seconds"), rows)
+    print_table(f"The flow on {PARAMETERS.data}", ("part", "seconds"), rows)
     return dict(model_dirs)
 
 
@@ -75,20 +64,20 @@ def run_command(work: Path) -> None:
 
 
 def run_steps(work: Path, watch: Stopwatch) -> dict[str, Path]:
-    """Do in one process what the flow's steps do, the searches side by side."""
+    """Run the work of all steps in one process, with the searches side by side."""
     mlflow.set_tracking_uri(f"sqlite:///{work}/mlflow.db")
     grids = tomllib.loads((ROOT / "flows" / "search.toml").read_text())
-    request = Request("TrainFlow/0", PARAMETERS, grids, "")
+    request = TrainingRequest("TrainFlow/0", PARAMETERS, grids, "")
     plan = watch.time(
-        "start", prepare, request, Store(work, str, lambda url, folder: folder)
+        "start", make_plan, request, FileStore(work, str, lambda url, folder: folder)
     )
     prepare_store("bench", "bench")
     train, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
     results = watch.time("both searches", search_both, plan, train, watch)
     rows = {"train": train, "holdout": holdout}
-    candidate = watch.time("select_best", make_candidate, plan, results, {}, **rows)
+    trained = watch.time("select_best", train_model, plan, results, {}, **rows)
     names = {"experiment": "bench", "model_name": "bench"}
-    watch.time("register", register, candidate, holdout, **names)
+    watch.time("register", register, trained, holdout, **names)
     return write_models(work, plan, results, rows)
 
 
@@ -117,10 +106,10 @@ def write_models(
     """Write the best model of each family, winner or not."""
     folders = {}
     for family, result in results.items():
-        candidate = make_candidate(
+        trained = train_model(
             plan, {family: result}, {}, train=rows["train"], holdout=rows["holdout"]
         )
         folders[family] = work / family
         folders[family].mkdir()
-        (folders[family] / FILE_NAME).write_bytes(candidate.artifact)
+        (folders[family] / FILE_NAME).write_bytes(trained.artifact)
     return folders

@@ -13,7 +13,7 @@ from support import ROOT
 N_ROWS, N_FEATURES = 1_000_000, 28
 PROGRAM = """
 import resource, sys, time
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
 begin = time.perf_counter()
 X = load_dataset(sys.argv[1], "target").X
 seconds = time.perf_counter() - begin
@@ -23,7 +23,7 @@ print(f"{seconds:.1f} {gibibytes:.2f} {X.nbytes / 2**30:.2f}")
 
 
 def report(folder: Path) -> None:
-    """Write a table of a million rows, with a column of text, load it and print what it took."""
+    """Write a table of a million rows with a column of text, load it, and print time and memory."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(N_ROWS, N_FEATURES - 1)).round(6)
     frame = pd.DataFrame(X, columns=[f"x{number}" for number in range(X.shape[1])])
@@ -41,7 +41,7 @@ def report(folder: Path) -> None:
 
 def _load(path: Path) -> list[str]:
     command = [sys.executable, "-c", PROGRAM, str(path)]
-    # What PYTHONPATH names is relative to it.
+    # PYTHONPATH is relative to this folder.
     result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -13,12 +13,11 @@ from benchmarks.serve.load import Request
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import PredictRequest
-from training.candidate import make_candidate
-from training.families import FAMILIES
-from training.matrix import open_rows
-from training.model_selection import FamilySearch
-from training.preparation import Request as TrainingRequest
-from training.preparation import Store, prepare
+from training.data.rows import open_rows
+from training.models.families import FAMILIES
+from training.models.family_search import FamilySearch
+from training.plan import FileStore, TrainingRequest, make_plan
+from training.trained_model import train_model
 
 PREDICT_PATH = "/prediction.v1.PredictionService/Predict"
 _GRIDS: dict[str, Any] = {
@@ -57,7 +56,7 @@ def train(family: str, grid: dict[str, Any], work: Path) -> bytes:
     """Search a grid of one candidate, as the flow does, and return the artifact."""
     grids = {**_GRIDS, family: {**_GRIDS[family], **grid}}
     request = TrainingRequest("TrainFlow/0", PARAMETERS, grids, "")
-    plan = prepare(request, Store(work, str, lambda url, folder: folder))
+    plan = make_plan(request, FileStore(work, str, lambda url, folder: folder))
     rows = {
         "train": open_rows(plan.train, Path),
         "holdout": open_rows(plan.holdout, Path),
@@ -66,7 +65,7 @@ def train(family: str, grid: dict[str, Any], work: Path) -> bytes:
         FAMILIES[family], plan.schema, plan.grids[family], plan.settings
     )
     result = search.run(rows["train"], report=lambda line: None)
-    return bytes(make_candidate(plan, {family: result}, {}, **rows).artifact)
+    return bytes(train_model(plan, {family: result}, {}, **rows).artifact)
 
 
 def _make_request(folder: Path, artifact: bytes) -> Request:

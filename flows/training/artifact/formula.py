@@ -1,0 +1,130 @@
+"""Evaluates the formulas of an artifact, as any reader has to."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.artifact.tree_formula import evaluate_trees, trees_to_probabilities
+
+
+def evaluate_formula(
+    artifact: pb.ModelArtifact, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Compute probabilities.
+
+    Parameters
+    ----------
+    artifact : ModelArtifact
+        Estimator, and calibration if it has one.
+    X : ndarray of float64, shape (n_rows, n_features)
+        Rows, NaN where missing.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_classes)
+        Probability of each class, [0, 1].
+    """
+    raw_scores = evaluate_raw_scores(artifact, X)
+    if artifact.HasField("calibration"):
+        return apply_calibration(artifact.calibration, raw_scores)
+    if artifact.HasField("logistic_regression"):
+        return _linear_to_probabilities(raw_scores)
+    return _of_both_classes(trees_to_probabilities(artifact.boosted_trees, raw_scores))
+
+
+def evaluate_raw_scores(
+    artifact: pb.ModelArtifact, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Compute raw scores.
+
+    Parameters
+    ----------
+    artifact, X
+        As in `evaluate_formula`.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_raw_scores)
+        Raw scores: 1 for two classes, else one for each class.
+    """
+    if artifact.HasField("logistic_regression"):
+        return _evaluate_linear(artifact.logistic_regression, X)
+    n_classes = len(artifact.golden_examples[0].probabilities)
+    n_raw_scores = 1 if n_classes == 2 else n_classes
+    return evaluate_trees(artifact.boosted_trees, X, n_raw_scores)
+
+
+def apply_calibration(
+    message: pb.Calibration, raw_scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Turn raw scores into calibrated probabilities.
+
+    Parameters
+    ----------
+    message : Calibration
+        Maps: 1 for two classes, else one for each class.
+    raw_scores : ndarray of float64, shape (n_rows, n_maps)
+        Raw scores.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_classes)
+        Probability of each class, [0, 1].
+    """
+    values = np.column_stack(
+        [
+            _apply_map(map_, column)
+            for map_, column in zip(message.maps, raw_scores.T, strict=True)
+        ]
+    )
+    if values.shape[1] == 1:
+        return _of_both_classes(values)
+    total = values.sum(axis=1, keepdims=True)
+    uniform = np.full_like(values, 1 / values.shape[1])
+    return np.asarray(np.divide(values, total, out=uniform, where=total != 0))
+
+
+def _apply_map(
+    map_: pb.CalibrationMap, raw_scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    from scipy.special import expit
+
+    if map_.WhichOneof("kind") == "sigmoid":
+        sigmoid = map_.sigmoid
+        return np.asarray(expit(-(sigmoid.slope * raw_scores + sigmoid.intercept)))
+    return np.interp(raw_scores, map_.isotonic.inputs, map_.isotonic.outputs)
+
+
+def _evaluate_linear(
+    message: pb.LogisticRegression, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the raw scores of a linear model, shape (n_rows, n_raw_scores)."""
+    n_raw_scores = len(message.intercepts)
+    coefficients = np.array(message.coefficients).reshape(n_raw_scores, -1)
+    numbers, codes = np.split(X, [coefficients.shape[1]], axis=1)
+    if message.imputed_values:
+        numbers = np.where(np.isnan(numbers), np.array(message.imputed_values), numbers)
+    if message.centers:
+        numbers = numbers - np.array(message.centers)
+    raw_scores = numbers @ coefficients.T + np.array(message.intercepts)
+    for part, column in zip(message.category_weights, codes.T, strict=True):
+        # A missing category adds nothing.
+        weights = np.array(part.values).reshape(n_raw_scores, -1).T
+        is_known = ~np.isnan(column)
+        raw_scores[is_known] += weights[column[is_known].astype(np.int64)]
+    return np.asarray(raw_scores)
+
+
+def _linear_to_probabilities(raw_scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.special import expit, softmax
+
+    if raw_scores.shape[1] == 1:
+        return _of_both_classes(expit(raw_scores))
+    return np.asarray(softmax(raw_scores, axis=1))
+
+
+def _of_both_classes(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Put the first class's probability before the second's, if that is the only column."""
+    if probabilities.shape[1] > 1:
+        return probabilities
+    return np.column_stack([1 - probabilities, probabilities])

@@ -1,0 +1,265 @@
+"""Decides the kind of each column: by its cells, or by the user's settings.
+
+The rules, in the order in which they are tried:
+
+- A column without a value, or with the same value in every row, is dropped.
+- Truth values are boolean. A column of pandas' categorical type is categorical.
+- Dates and durations are an error, because only the user knows their meaning to a model. Text such
+  as 2024-01-31 or 31.1.2024 is an error too, and so are whole numbers that all read as 20240131.
+- Whole numbers that number the rows are dropped. All other numbers are numeric.
+- Text is numeric if more than half of its cells are numbers and none has a leading 0, as in 01234.
+- Other text is dropped as an identifier if no two cells are alike; otherwise it is categorical.
+
+A categorical column has its `MAX_CATEGORIES` most frequent categories. All others count as missing
+in training. The server treats them as missing too, unless the schema file says "refuse".
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from training.data.cells import (
+    LEADING_ZERO,
+    check_plain,
+    check_text,
+    check_whole_numbers,
+    parse_numbers,
+    read_booleans,
+    unpack,
+)
+from training.data.schema import Feature, Kind
+from training.data.schema_file import DROP, REFUSE, Override
+from training.errors import DataError
+from training.text import quote_list
+
+MAX_CATEGORIES = 100
+# The year comes first or last; a time may follow.
+DATE = re.compile(
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ].*)?"
+)
+# Whole numbers in this range may be dates.
+DATE_NUMBERS = (19000101, 21001231)
+WAYS_OUT = (
+    "convert the column, or set its kind in the file of --config schema: "
+    'kind = "numeric", "categorical" or "drop"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """The columns of a table, with their kinds.
+
+    Parameters
+    ----------
+    features : tuple of Feature
+        Columns to learn from: numeric, then boolean, then categorical; within a kind in the table's
+        order.
+    dropped : mapping of str to str
+        Reasons for dropping the other columns, by column.
+    notes : tuple of str
+        Further remarks for the user.
+    """
+
+    features: tuple[Feature, ...]
+    dropped: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
+    """Decide the kind of each column of a table.
+
+    Parameters
+    ----------
+    frame : DataFrame, shape (n_rows, n_columns)
+        Table without its label.
+    overrides : mapping of str to Override
+        The user's settings, by column.
+
+    Returns
+    -------
+    Inferred
+        The columns to learn from, and the others with reasons.
+
+    Raises
+    ------
+    DataError
+        If a column does not fit its kind, or no column is left. All such columns are named.
+    """
+    _check_names(frame, overrides)
+    features: list[Feature] = []
+    dropped: dict[str, str] = {}
+    notes: list[str] = []
+    problems: list[str] = []
+    for name in map(str, frame.columns):
+        try:
+            kind, reason = _find_kind(frame[name], overrides.get(name, Override()))
+            if kind is None:
+                dropped[name] = reason
+                continue
+            feature, note = _describe(
+                frame[name], kind, overrides.get(name, Override())
+            )
+            features.append(feature)
+            notes += [note] if note else []
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("; ".join(problems))
+    if not features:
+        reasons = "; ".join(f"{name}: {dropped[name]}" for name in dropped)
+        raise DataError(f"no column is left to learn from. {reasons}".rstrip())
+    order = list(Kind)
+    features.sort(key=lambda feature: order.index(feature.kind))
+    return Inferred(tuple(features), dropped, tuple(notes))
+
+
+def _check_names(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> None:
+    if frame.shape[1] == 0:
+        raise DataError("the table has no column beside the label")
+    if frame.shape[0] == 0:
+        raise DataError("the table has a header and no rows")
+    unknown = sorted(set(overrides) - set(map(str, frame.columns)))
+    if unknown:
+        raise DataError(
+            f"schema: the table has no column {unknown[0]!r}; its columns are "
+            f"{quote_list(frame.columns)}"
+        )
+
+
+def _find_kind(column: "pd.Series[Any]", override: Override) -> tuple[Kind | None, str]:
+    """Return the kind of a column, or None and the reason for dropping it."""
+    if override.kind == DROP:
+        return None, "the schema file says so"
+    check_plain(column)
+    present = column.dropna()
+    if present.empty:
+        return None, "it has no value"
+    if len(present) == len(column) and (present == present.iloc[0]).all():
+        return None, f"every row has {present.iloc[0]!s:.40}"
+    if override.kind:
+        return Kind(override.kind), ""
+    return _guess(column, present)
+
+
+def _guess(
+    column: "pd.Series[Any]", present: "pd.Series[Any]"
+) -> tuple[Kind | None, str]:
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return Kind.CATEGORICAL, ""
+    if pd.api.types.is_bool_dtype(present.infer_objects()):
+        return Kind.BOOLEAN, ""
+    if dtype.kind in "mM":
+        raise DataError(f"column {column.name!r} holds dates or durations; {WAYS_OUT}")
+    if pd.api.types.is_integer_dtype(dtype):
+        return _guess_whole_numbers(column, present)
+    if pd.api.types.is_float_dtype(dtype):
+        return Kind.NUMERIC, ""
+    return _guess_text(column, present)
+
+
+def _guess_whole_numbers(
+    column: "pd.Series[Any]", present: "pd.Series[Any]"
+) -> tuple[Kind | None, str]:
+    values = present.to_numpy()
+    if _are_dates(values):
+        raise DataError(
+            f"column {column.name!r} looks like dates written as numbers, such as {values[0]}; "
+            f"{WAYS_OUT}"
+        )
+    if len(values) == len(column) and _counts_rows(values):
+        return None, "it numbers the rows"
+    return Kind.NUMERIC, ""
+
+
+def _are_dates(values: NDArray[Any]) -> bool:
+    low, high = DATE_NUMBERS
+    if not ((values >= low) & (values <= high)).all():
+        return False
+    dates = pd.to_datetime(
+        pd.Series(values).astype(str), format="%Y%m%d", errors="coerce"
+    )
+    return bool(dates.notna().all())
+
+
+def _counts_rows(values: NDArray[Any]) -> bool:
+    # In a table of a few rows, a feature may count up by chance.
+    in_steps = values[0] in (0, 1) and len(values) >= MAX_CATEGORIES
+    return in_steps and bool((np.diff(values) == 1).all())
+
+
+def _guess_text(
+    column: "pd.Series[Any]", present: "pd.Series[Any]"
+) -> tuple[Kind | None, str]:
+    numbers = parse_numbers(present)
+    if numbers.notna().mean() > 0.5 and not _has_leading_zero(present):
+        return Kind.NUMERIC, ""
+    check_text(column)
+    if present.str.fullmatch(DATE).all():
+        raise DataError(
+            f"column {column.name!r} looks like dates, such as {present.iloc[0]!r}; {WAYS_OUT}"
+        )
+    if present.is_unique:
+        return None, "it is an identifier: no two rows have the same text"
+    return Kind.CATEGORICAL, ""
+
+
+def _has_leading_zero(present: "pd.Series[Any]") -> bool:
+    return bool(present.astype(str).str.fullmatch(LEADING_ZERO).any())
+
+
+def _describe(
+    column: "pd.Series[Any]", kind: Kind, override: Override
+) -> tuple[Feature, str]:
+    """Describe a column of a known kind; the second value is a note for the user, or empty."""
+    name, nullable = str(column.name), bool(column.isna().any())
+    if kind == Kind.BOOLEAN:
+        read_booleans(column)
+    if kind != Kind.CATEGORICAL:
+        _refuse_policy(name, override)
+        return Feature(name, kind, nullable), ""
+    is_refused = override.unknown == REFUSE
+    categories, note = _find_categories(column, is_refused)
+    return Feature(name, kind, nullable, categories, is_refused), note
+
+
+def _refuse_policy(name: str, override: Override) -> None:
+    if override.unknown:
+        raise DataError(
+            f"schema: {name!r} is not categorical, so it takes no unknown; remove it, or add "
+            'kind = "categorical"'
+        )
+
+
+def _find_categories(
+    column: "pd.Series[Any]", is_refused: bool
+) -> tuple[tuple[str, ...] | tuple[int, ...], str]:
+    column = unpack(column)
+    present = column.dropna()
+    if pd.api.types.is_numeric_dtype(column):
+        check_whole_numbers(column)
+        present = present.astype("int64")
+    else:
+        check_text(column)
+    # Ties in frequency go by value, so that the order of the rows does not matter.
+    counts = (
+        present.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    )
+    kept = sorted(counts.index[:MAX_CATEGORIES].tolist())
+    rare = counts.iloc[MAX_CATEGORIES:]
+    if rare.empty:
+        return tuple(kept), ""
+    if is_refused:
+        raise DataError(
+            f'schema: {column.name!r} has {len(counts)} categories; unknown = "refuse" allows '
+            f"{MAX_CATEGORIES}, since none of them can be left out"
+        )
+    return tuple(kept), (
+        f"column {column.name!r} has {len(counts)} categories; the {len(rare)} rarest, in "
+        f"{rare.sum()} rows, count as missing"
+    )

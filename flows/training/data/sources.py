@@ -1,0 +1,155 @@
+"""Reads the rows of a source: a file, a folder, or the embedded data set.
+
+`training.data.dataset` checks their content.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from training.data.csv_file import read_csv_file
+from training.data.digests import hash_file
+from training.data.embedded import EMBEDDED, load_embedded
+from training.data.parquet_files import (
+    find_parquet_files,
+    read_parquet_file,
+    read_parquet_files,
+)
+from training.errors import DataError
+from training.text import first_line, quote_list
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+@dataclass(frozen=True, slots=True)
+class RawTable:
+    """Rows as they were read.
+
+    Parameters
+    ----------
+    name : str
+        Short name of the source.
+    features : DataFrame or csr_matrix of float64, shape (n_rows, n_features)
+        All columns but the label.
+    labels : Series, shape (n_rows,)
+        The label column.
+    sha256 : str
+        SHA-256 in lower-case hexadecimal digits: of the file's bytes, of the embedded data set's
+        arrays, or of a list of a folder's files and their digests.
+    """
+
+    name: str
+    features: "pd.DataFrame | csr_matrix"
+    labels: pd.Series
+    sha256: str
+
+
+def read_source(source: str, target: str) -> RawTable:
+    """Read the rows of a source.
+
+    Parameters
+    ----------
+    source : str
+        Name of the embedded data set, or the path of a .csv, .csv.gz, .parquet, .svmlight, .svm or
+        .libsvm file, or of a folder of .parquet files.
+    target : str
+        Name of the label column. It is ignored for svmlight files, whose format has a label.
+
+    Returns
+    -------
+    RawTable
+        The rows.
+
+    Raises
+    ------
+    DataError
+        If the file does not exist, has another format or does not have the column.
+    """
+    if source == EMBEDDED:
+        return _read_embedded()
+    path = Path(source)
+    if path.is_dir():
+        return _read_parquet_folder(path, target)
+    reader = _find_reader(path)
+    if not path.is_file():
+        raise DataError(
+            f"there is no file {source!r}; --data takes a path or the embedded data set {EMBEDDED}"
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{source} is empty")
+    return reader(path, target)
+
+
+def _read_embedded() -> RawTable:
+    features, labels = load_embedded()
+    digest = hashlib.sha256(features.to_numpy().tobytes() + labels.to_numpy().tobytes())
+    return RawTable(EMBEDDED, features, labels, digest.hexdigest())
+
+
+def _find_reader(path: Path) -> Callable[[Path, str], RawTable]:
+    name = path.name.lower().removesuffix(".gz")
+    for suffixes, reader in _READERS.items():
+        if name.endswith(suffixes):
+            return reader
+    known = ", ".join(suffix for suffixes in _READERS for suffix in suffixes)
+    raise DataError(
+        f"{path} is not one of {known} (or .gz of a text format), nor {EMBEDDED}"
+    )
+
+
+def _read_csv(path: Path, target: str) -> RawTable:
+    return _split_off_labels(path, read_csv_file(path), target)
+
+
+def _read_parquet(path: Path, target: str) -> RawTable:
+    return _split_off_labels(path, read_parquet_file(path), target)
+
+
+def _read_parquet_folder(folder: Path, target: str) -> RawTable:
+    frame = read_parquet_files(find_parquet_files(folder))
+    return _split_off_labels(folder, frame, target)
+
+
+def _read_svmlight(path: Path, target: str) -> RawTable:
+    from sklearn.datasets import load_svmlight_file
+
+    try:
+        X, y = load_svmlight_file(str(path))
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(
+            f"{path} is not an svmlight file: {first_line(error)}"
+        ) from None
+    return RawTable(path.name, X, pd.Series(y), hash_file(path))
+
+
+def _split_off_labels(path: Path, frame: pd.DataFrame, target: str) -> RawTable:
+    if target not in frame.columns:
+        raise DataError(
+            f"{path} has no column {target!r} for --target; its columns are "
+            f"{quote_list(frame.columns)}"
+        )
+    labels = frame.pop(target)
+    return RawTable(path.name, frame, labels, _hash(path))
+
+
+def _hash(path: Path) -> str:
+    """Return the digest of a file, or that of a folder's list of files and digests."""
+    if not path.is_dir():
+        return hash_file(path)
+    lines = [
+        f"{hash_file(file)}  {file.relative_to(path)}\n"
+        for file in find_parquet_files(path)
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+_READERS: dict[tuple[str, ...], Callable[[Path, str], RawTable]] = {
+    (".csv",): _read_csv,
+    (".parquet",): _read_parquet,
+    (".svmlight", ".svm", ".libsvm"): _read_svmlight,
+}

@@ -1,0 +1,1 @@
+"""Families of classifiers: their grids, their searches, and the final model of the winner."""

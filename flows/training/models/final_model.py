@@ -1,0 +1,125 @@
+"""Fits the winner on all training rows, with its calibration and its threshold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+
+from training.data.splitting import Folds
+from training.models.calibration import (
+    NO_CALIBRATION,
+    find_calibrators,
+    find_pipeline,
+    fit_calibrated,
+    predict_out_of_fold,
+)
+from training.models.evaluation import BINARY_THRESHOLD
+from training.models.pipelines import unwrap
+from training.models.thresholds import (
+    EVEN,
+    FixedThreshold,
+    ThresholdRule,
+    apply_threshold,
+    choose_threshold,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PostFit:
+    """The steps after the winner's fit: calibration and the choice of a threshold.
+
+    Parameters
+    ----------
+    calibration : str
+        One of `training.models.calibration.METHODS`.
+    threshold : ThresholdRule
+        How the threshold is found. Only two classes have one.
+    """
+
+    calibration: str = NO_CALIBRATION
+    threshold: ThresholdRule = EVEN
+
+    @property
+    def needs_folds(self) -> bool:
+        """Whether the model needs out-of-fold predictions."""
+        is_fixed = isinstance(self.threshold, FixedThreshold)
+        return self.calibration != NO_CALIBRATION or not is_fixed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinalModel:
+    """A fitted model and its parts.
+
+    Parameters
+    ----------
+    predictor : estimator
+        scikit-learn's classifier that combines the parts and predicts labels.
+    pipeline : Pipeline
+        The part that computes raw scores, unwrapped.
+    calibrators : tuple
+        scikit-learn's fitted maps from raw scores to probabilities; empty without calibration.
+    threshold : float
+        Threshold between two classes, [0, 1].
+    """
+
+    predictor: BaseEstimator
+    pipeline: Pipeline
+    calibrators: tuple[Any, ...]
+    threshold: float
+
+
+def fit_final_model(
+    pipeline: Pipeline,
+    post_fit: PostFit,
+    folds: Folds,
+    *,
+    X: Any,
+    labels: Any,
+    fit_params: Mapping[str, Any] | None = None,
+) -> FinalModel:
+    """Fit a pipeline, its calibration and its threshold.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Unfitted, from `training.models.pipelines`.
+    post_fit : PostFit
+        Calibration and threshold.
+    folds : tuple of (train, test)
+        Folds of the search. Calibration and threshold are fitted on out-of-fold predictions.
+    X : DataFrame or csr_matrix, shape (n_rows, n_features)
+        Rows to learn from.
+    labels : ndarray of int64 or str, shape (n_rows,)
+        Their labels.
+    fit_params : mapping, optional
+        Further arguments of the pipeline's `fit`, such as weights; only without calibration and
+        with a fixed threshold.
+
+    Returns
+    -------
+    FinalModel
+        The fitted model.
+    """
+    predictor: BaseEstimator
+    if post_fit.calibration == NO_CALIBRATION:
+        fitted = predictor = unwrap(pipeline.fit(X, labels, **(fit_params or {})))
+        calibrators: tuple[Any, ...] = ()
+    else:
+        predictor = fit_calibrated(
+            pipeline, post_fit.calibration, folds, X=X, labels=labels
+        )
+        fitted, calibrators = find_pipeline(predictor), find_calibrators(predictor)
+    rule = post_fit.threshold
+    if isinstance(rule, FixedThreshold):
+        threshold = rule.value
+    else:
+        probabilities = predict_out_of_fold(
+            pipeline, calibrators, folds, X=X, labels=labels
+        )
+        is_positive = labels == predictor.classes_[1]
+        threshold = choose_threshold(rule, is_positive, probabilities)
+    if threshold != BINARY_THRESHOLD:
+        predictor = apply_threshold(predictor, threshold, X=X, labels=labels)
+    return FinalModel(predictor, fitted, calibrators, threshold)

@@ -1,0 +1,68 @@
+"""The parameters of the flow, with their defaults.
+
+The module is light, because every task of the flow imports it to declare its command line.
+"""
+
+from dataclasses import dataclass
+
+from training.data.embedded import EMBEDDED
+
+
+@dataclass(frozen=True, slots=True)
+class FlowParameters:
+    """The flow's parameters as the user gives them; `training.plan` checks them.
+
+    Parameters
+    ----------
+    data : str
+        Name of the embedded data set, a path, or an s3:// URL.
+    target : str
+        Name of the label column.
+    weight, group, time : str
+        Names of the columns with these roles; empty for none.
+    strict : bool
+        Whether a missing label is an error.
+    test_fraction : float
+        Share of the rows in the hold-out, (0, 1).
+    folds : int
+        Folds of the cross-validation, 2 or more.
+    seed : int
+        Seed of the hold-out, the folds and the classifiers, [0, 2**31).
+    scoring : str
+        Name of a scikit-learn scorer.
+    early_stopping_rounds : int
+        Rounds without a better loss after which LightGBM stops; 0 never stops it.
+    max_minutes : float
+        Minutes after which a search begins no more fits; 0 is no limit.
+    shards : int
+        Tasks of each search.
+    calibration : str
+        Method of calibration, or "none".
+    threshold : str
+        A number in (0, 1), or a rule that chooses one.
+    experiment : str
+        MLflow experiment.
+    model_name : str
+        Registered model.
+    """
+
+    data: str = EMBEDDED
+    target: str = "target"
+    weight: str = ""
+    group: str = ""
+    time: str = ""
+    strict: bool = False
+    test_fraction: float = 0.2
+    folds: int = 5
+    seed: int = 0
+    scoring: str = "roc_auc"
+    early_stopping_rounds: int = 0
+    max_minutes: float = 0.0
+    shards: int = 1
+    calibration: str = "none"
+    threshold: str = "0.5"
+    experiment: str = "tabular_classifier"
+    model_name: str = "tabular_classifier"
+
+
+DEFAULTS = FlowParameters()

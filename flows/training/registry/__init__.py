@@ -1,0 +1,1 @@
+"""MLflow: logs runs, registers models, and decides on the champion."""

@@ -1,0 +1,173 @@
+"""Registers a trained model in MLflow: one run and one model version for each flow run.
+
+    nothing ──▶ run with its details ──▶ logged model ──▶ version ──▶ decision
+
+Every state is found again by the flow run's id. So a step that Metaflow retries goes on where the
+last attempt stopped, and adds nothing twice.
+"""
+
+import tempfile
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from prediction.artifact import FILE_NAME, SHA256_TAG
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.errors import RegistryError
+from training.registry.promotion import decide
+from training.registry.registration import Registration
+from training.registry.run_log import FLOW_RUN_TAG, log_details, make_tags
+from training.registry.signature import make_signature
+from training.registry.store import (
+    quiet_loggers,
+    registry_errors,
+    through_the_server,
+)
+from training.trained_model import TrainedModel
+
+MODEL_NAME_IN_RUN = "model"
+N_EXAMPLE_ROWS = 3
+
+# Types in the pipelines that skops does not trust by itself. They were reviewed: none runs code
+# when it is loaded.
+TRUSTED_TYPES = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "numpy.dtype",
+    # Calibrated models have these two.
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+)
+
+
+def register(
+    trained: TrainedModel, holdout: Rows, *, experiment: str, model_name: str
+) -> Registration:
+    """Log a trained model, register it as a version, and decide which version is champion.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        Model of the flow run.
+    holdout : Rows
+        Rows on which it is compared with the champion.
+    experiment : str
+        Experiment of the run.
+    model_name : str
+        Name of the registered model; it is created if it does not exist.
+
+    Returns
+    -------
+    Registration
+        The version, its alias and the reason.
+
+    Raises
+    ------
+    RegistryError
+        If MLflow is not reached, or refuses. A later call goes on where this one stopped.
+    """
+    # MLflow's own long retries apply here: hours of training should outlive a server's restart.
+    quiet_loggers()
+    with registry_errors(), through_the_server():
+        experiment_id = mlflow.set_experiment(experiment).experiment_id
+        client = MlflowClient()
+        version = _find_version(client, model_name, trained)
+        if version is None:
+            version = _log_and_create(
+                client, trained, holdout, experiment_id, model_name
+            )
+        alias, reason = decide(client, version, trained, holdout)
+    return Registration(str(version.run_id), str(version.version), alias, reason)
+
+
+def _log_and_create(
+    client: MlflowClient,
+    trained: TrainedModel,
+    holdout: Rows,
+    experiment_id: str,
+    model_name: str,
+) -> ModelVersion:
+    run_id = _find_run(client, trained, experiment_id)
+    tags = None if run_id else make_tags(trained)
+    run_name = trained.plan.run.run_id
+    with mlflow.start_run(run_id=run_id, run_name=run_name, tags=tags) as run:
+        run_id = str(run.info.run_id)
+        log_details(client, run_id, trained, holdout)
+        model_id = _find_model(client, run_id) or _log_model(trained, holdout)
+    return _create_version(client, model_name, model_id, run_id, trained)
+
+
+def _find_run(
+    client: MlflowClient, trained: TrainedModel, experiment_id: str
+) -> str | None:
+    query = f"tags.{FLOW_RUN_TAG} = '{trained.plan.run.run_id}'"
+    runs = client.search_runs([experiment_id], query, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _find_version(
+    client: MlflowClient, model_name: str, trained: TrainedModel
+) -> ModelVersion | None:
+    run_id = trained.plan.run.run_id
+    query = f"name = '{model_name}' and tags.{FLOW_RUN_TAG} = '{run_id}'"
+    versions = client.search_model_versions(query)
+    return (
+        client.get_model_version(model_name, versions[0].version) if versions else None
+    )
+
+
+def _find_model(client: MlflowClient, run_id: str) -> str | None:
+    """Return the id of a model that an earlier call logged completely."""
+    experiment_id = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    ready = [model for model in models if model.status == "READY"]
+    return str(ready[0].model_id) if ready else None
+
+
+def _log_model(trained: TrainedModel, holdout: Rows) -> str:
+    """Log the fitted estimator; the server's artifact is a file beside it in the same model."""
+    schema = trained.plan.schema
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, FILE_NAME)
+        path.write_bytes(trained.artifact)
+        info = mlflow.sklearn.log_model(
+            trained.estimator,
+            name=MODEL_NAME_IN_RUN,
+            serialization_format="skops",
+            skops_trusted_types=list(TRUSTED_TYPES),
+            signature=make_signature(schema, holdout),
+            input_example=to_table(holdout.X[:N_EXAMPLE_ROWS], schema),
+            pip_requirements=_list_requirements(trained),
+            extra_files=[str(path)],
+        )
+    if info.signature is None:
+        raise RegistryError("MLflow dropped the signature of the model")
+    return str(info.model_id)
+
+
+def _list_requirements(trained: TrainedModel) -> list[str]:
+    return [f"{name}=={version}" for name, version in trained.library_versions.items()]
+
+
+def _create_version(
+    client: MlflowClient,
+    model_name: str,
+    model_id: str,
+    run_id: str,
+    trained: TrainedModel,
+) -> ModelVersion:
+    try:
+        client.create_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    metrics = {name: f"{value:.6g}" for name, value in trained.metrics.items()}
+    tags = {**make_tags(trained), SHA256_TAG: trained.artifact_sha256, **metrics}
+    return client.create_model_version(
+        model_name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
+    )

@@ -1,0 +1,257 @@
+"""The model of a run: chosen, fitted, scored once on the hold-out, and written as an artifact."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from prediction.artifact import seal
+from training.artifact.encoding import encode
+from training.artifact.golden import ScoredRows, choose_golden_rows
+from training.artifact.provenance import Provenance, find_library_versions
+from training.data.encoding import to_table
+from training.data.rows import Rows
+from training.data.splitting import make_folds
+from training.errors import SearchError
+from training.models.evaluation import Bin, evaluate, measure_reliability
+from training.models.families import FAMILIES
+from training.models.final_model import FinalModel, fit_final_model
+from training.models.pipelines import PipelineFactory, make_fit_params
+from training.models.search_values import SearchResult
+from training.plan import Plan
+
+# Rounding moves the sum of a row's probabilities away from 1 by less than this.
+MAX_EXCESS = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedModel:
+    """A fitted model that is ready to be registered.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run that it comes from.
+    winner : SearchResult
+        The search that it won.
+    cv_table : DataFrame, shape (n_candidates, n_columns)
+        Every candidate of every family, one row each.
+    failures : mapping of str to str
+        Why a family has no candidate, by the family's name.
+    estimator : estimator
+        Fitted on the training rows; predicts labels.
+    threshold : float
+        Threshold between two classes, [0, 1].
+    metrics : mapping of str to float
+        Metrics on the hold-out and the winner's score on the folds, by name.
+    reliability : tuple of Bin
+        Points of the reliability curve on the hold-out.
+    artifact : bytes
+        The artifact that the server reads, serialised.
+    library_versions : mapping of str to str
+        Versions of the libraries that fitted it, by name.
+    """
+
+    plan: Plan
+    winner: SearchResult
+    cv_table: pd.DataFrame
+    failures: Mapping[str, str]
+    estimator: BaseEstimator
+    threshold: float
+    metrics: Mapping[str, float]
+    reliability: tuple[Bin, ...]
+    artifact: bytes
+    library_versions: Mapping[str, str]
+
+    @property
+    def artifact_sha256(self) -> str:
+        """SHA-256 of the artifact in lower-case hexadecimal digits."""
+        return hashlib.sha256(self.artifact).hexdigest()
+
+
+def choose_winner(
+    results: Mapping[str, SearchResult], failures: Mapping[str, str]
+) -> SearchResult:
+    """Return the search with the best score; a tie goes to the simpler family.
+
+    Parameters
+    ----------
+    results : mapping of str to SearchResult
+        Results of the searches that ended well, by family.
+    failures : mapping of str to str
+        Why the other searches failed, by family.
+
+    Returns
+    -------
+    SearchResult
+        One of the results.
+
+    Raises
+    ------
+    SearchError
+        If there is no result.
+    """
+    if not results:
+        reasons = "; ".join(
+            f"{family}: {reason}" for family, reason in failures.items()
+        )
+        raise SearchError(f"both searches failed. {reasons}")
+    in_order = [results[name] for name in FAMILIES if name in results]
+    return max(in_order, key=lambda result: result.best_score)
+
+
+def train_model(
+    plan: Plan,
+    results: Mapping[str, SearchResult],
+    failures: Mapping[str, str],
+    *,
+    train: Rows,
+    holdout: Rows,
+) -> TrainedModel:
+    """Fit the winner on all training rows, and score it once on the hold-out.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run.
+    results, failures : mapping
+        As in `choose_winner`.
+    train, holdout : Rows
+        Rows that the plan refers to.
+
+    Returns
+    -------
+    TrainedModel
+        The winner, with its metrics and its artifact.
+
+    Raises
+    ------
+    SearchError
+        If every search failed, or the winner does not predict probabilities.
+    ArtifactError
+        If the artifact would not answer as the winner does.
+    """
+    winner = choose_winner(results, failures)
+    final = fit_winner(plan, winner, train)
+    X = to_table(holdout.X, plan.schema)
+    _check_probabilities(final.pipeline.predict_proba(X), winner)
+    probabilities = final.predictor.predict_proba(X)
+    metrics = _measure(plan, winner, final, holdout.y, probabilities)
+    provenance = Provenance(
+        training_run_id=plan.run.run_id,
+        data_sha256=plan.run.data_sha256,
+        code_version=plan.run.code_version,
+        library_versions=find_library_versions(),
+        metrics=metrics,
+    )
+    golden = _choose_golden(holdout, probabilities)
+    artifact = encode(final, plan.schema, winner.family, golden, provenance)
+    return TrainedModel(
+        plan=plan,
+        winner=winner,
+        cv_table=make_cv_table(results),
+        failures=dict(failures),
+        estimator=final.predictor,
+        threshold=final.threshold,
+        metrics=metrics,
+        reliability=measure_reliability(holdout.y, probabilities),
+        artifact=seal(artifact.SerializeToString(deterministic=True)),
+        library_versions=provenance.library_versions,
+    )
+
+
+def _check_probabilities(
+    probabilities: NDArray[np.float64], winner: SearchResult
+) -> None:
+    """Refuse a model whose predictions are not probabilities, as with some LightGBM objectives."""
+    in_range = (probabilities >= 0).all() and (probabilities <= 1).all()
+    if not in_range or np.abs(probabilities.sum(axis=1) - 1).max() > MAX_EXCESS:
+        raise SearchError(
+            f"the best candidate, {FAMILIES[winner.family].display_name} with "
+            f"{winner.best_params}, predicts no probabilities, which are in [0, 1] and sum to 1; "
+            f"remove it from search.{winner.family}"
+        )
+
+
+def _measure(
+    plan: Plan,
+    winner: SearchResult,
+    final: FinalModel,
+    y: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+) -> dict[str, float]:
+    """Return the metrics on the hold-out, the winner's score on the folds, and the threshold."""
+    class_codes = range(len(plan.schema.class_labels))
+    metrics = evaluate(y, probabilities, class_codes, final.threshold)
+    metrics[f"cv_best_{plan.settings.scoring}"] = winner.best_score
+    if plan.schema.is_binary:
+        metrics["threshold"] = final.threshold
+    return metrics
+
+
+def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
+    """Fit the winner on all training rows.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run.
+    winner : SearchResult
+        The search whose best candidate is fitted.
+    train : Rows
+        Rows to learn from.
+
+    Returns
+    -------
+    FinalModel
+        Fitted on labels as the user writes them.
+    """
+    family, schema, settings = FAMILIES[winner.family], plan.schema, plan.settings
+    factory = PipelineFactory(
+        family, schema, settings.seed, settings.early_stopping_rounds
+    )
+    return fit_final_model(
+        factory.make_final_pipeline(winner.best_params),
+        plan.post_fit,
+        make_folds(train, settings.n_folds, settings.seed, settings.splitting),
+        X=to_table(train.X, schema),
+        labels=np.asarray(schema.class_labels)[train.y],
+        fit_params=make_fit_params(train),
+    )
+
+
+def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:
+    """Put the candidates of all families into one table.
+
+    Parameters
+    ----------
+    results : mapping of str to SearchResult
+        Results of the searches, by family.
+
+    Returns
+    -------
+    DataFrame, shape (n_candidates, n_columns)
+        One row for each candidate, without times: the table is the same in every run.
+    """
+    tables = []
+    for family, result in results.items():
+        columns = {
+            key: values
+            for key, values in result.cv_results.items()
+            if key != "params" and not key.endswith("_time")
+        }
+        tables.append(pd.DataFrame({"family": family, **columns}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _choose_golden(holdout: Rows, probabilities: NDArray[np.float64]) -> ScoredRows:
+    X = holdout.X
+    if not isinstance(X, np.ndarray):
+        rows = choose_golden_rows(holdout.y, np.zeros((len(holdout.y), 0), dtype=bool))
+        return ScoredRows(X[rows].toarray(), probabilities[rows])
+    rows = choose_golden_rows(holdout.y, np.isnan(X))
+    return ScoredRows(np.asarray(X[rows]), probabilities[rows])
