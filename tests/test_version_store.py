@@ -19,7 +19,7 @@ from prediction.artifact import FILE_NAME
 
 from support import ROOT
 
-CONTENTS = {"1": b"first" * 100, "2": b"second" * 100}
+CONTENTS = {"1": b"first" * 100, "2": b"second" * 100, "3": b"the third"}
 # Kills itself at the N-th event that changes a file; prints how many there were otherwise.
 CHILD = """
 import os, signal, sys
@@ -211,24 +211,33 @@ def test_what_a_living_process_fetches_is_left_alone(tmp_path: Path) -> None:
     assert served_version(link) == "1"
 
 
-def test_two_writers_of_one_link_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_two_writers_of_one_link_disturb_neither_each_other_nor_a_reader(
+    tmp_path: Path,
+) -> None:
+    """Three versions, so that each is removed and fetched again, often by both at once."""
+    link = tmp_path / "link"
+    serve(link, "1")
     failures: list[Exception] = []
 
-    def flip(first: int) -> None:
+    def follow() -> None:
         try:
-            for turn in range(first, first + 30):
-                serve(tmp_path / "link", "12"[turn % 2])
+            for turn in range(60):
+                serve(link, "123"[turn % 3])
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=flip, args=(first,)) for first in (0, 1)]
+    threads = [threading.Thread(target=follow) for _ in range(2)]
     for thread in threads:
         thread.start()
+    n_dangling = 0
+    while any(thread.is_alive() for thread in threads):
+        n_dangling += not link.exists()
     for thread in threads:
         thread.join()
 
     assert failures == []
-    assert served_version(tmp_path / "link") in ("1", "2")
+    assert n_dangling == 0
+    assert served_version(link) in ("1", "2", "3")
 
 
 def test_a_version_that_is_served_already_is_not_written_for(tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ class VersionStore:
         with self._partial() as partial:
             complete = _complete(partial, source, download)
             with self._locked():
-                self._publish(complete, folder, partial)
+                # Another one may have brought it meanwhile, and a server may be reading that.
+                if not _is_undamaged(folder, source):
+                    self._publish(complete, folder, partial)
                 self._point(folder)
 
     @contextmanager
