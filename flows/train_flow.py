@@ -178,7 +178,7 @@ class TrainFlow(FlowSpec):
         "scoring",
         default=DEFAULTS.scoring,
         help="scikit-learn scorer that selects the best candidate; roc_auc compares each class "
-        "with the rest if there are more than two",
+        "with the rest if there are more than two; neg_log_loss judges the probabilities",
     )
     early_stopping_rounds = Parameter(
         "early_stopping_rounds",

@@ -24,7 +24,7 @@ from training.trained_model import TrainedModel, train_model
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
 GRIDS: Mapping[str, ParamGrid] = {
-    "logistic_regression": [{"C": [0.1, 1.0], "class_weight": [None, "balanced"]}],
+    "logistic_regression": [{"C": [0.1, 1.0]}],
     "lightgbm": [{"n_estimators": [5, 20], "num_leaves": [3, 7]}],
 }
 LABELS: Mapping[int, tuple[int, ...] | tuple[str, ...]] = {
@@ -77,12 +77,13 @@ def make_small_plan(schema: Schema, **changes: Any) -> Plan:
         "code_version": "c0ffee",
     }
     settings = changes.pop("settings", SETTINGS)
+    grids = changes.pop("grids", GRIDS)
     post_fit = changes.pop("post_fit", PostFit())
     return Plan(
         FlowRun(**{**run, **changes}),
         schema,
         settings,
-        GRIDS,
+        grids,
         nowhere,
         nowhere,
         summary="",
@@ -103,6 +104,6 @@ def train_family(
     plan = make_small_plan(
         schema, **{"settings": replace(SETTINGS, scoring=scoring), **changes}
     )
-    search = FamilySearch(FAMILIES[family], schema, GRIDS[family], plan.settings)
+    search = FamilySearch(FAMILIES[family], schema, plan.grids[family], plan.settings)
     result = search.run(train, report=lambda line: None)
     return train_model(plan, {family: result}, {}, train=train, holdout=holdout)

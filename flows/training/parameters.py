@@ -55,7 +55,7 @@ class FlowParameters:
     test_fraction: float = 0.2
     folds: int = 5
     seed: int = 0
-    scoring: str = "roc_auc"
+    scoring: str = "neg_log_loss"
     early_stopping_rounds: int = 0
     max_minutes: float = 0.0
     shards: int = 1

@@ -15,11 +15,16 @@ from training.artifact.golden import ScoredRows, choose_golden_rows
 from training.artifact.provenance import Provenance, find_library_versions
 from training.data.encoding import to_table
 from training.data.rows import Rows
-from training.data.splitting import make_folds
+from training.data.splitting import Splitting, make_folds
 from training.errors import SearchError
 from training.models.evaluation import Bin, evaluate, measure_reliability
 from training.models.families import FAMILIES
-from training.models.final_model import FinalModel, fit_final_model
+from training.models.final_model import (
+    FinalModel,
+    PostFit,
+    correct_class_weight,
+    fit_final_model,
+)
 from training.models.pipelines import PipelineFactory, make_fit_params
 from training.models.search_values import SearchResult
 from training.plan import Plan
@@ -216,11 +221,34 @@ def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
     )
     return fit_final_model(
         factory.make_final_pipeline(winner.best_params),
-        plan.post_fit,
+        find_post_fit(plan, winner),
         make_folds(train, settings.n_folds, settings.seed, settings.splitting),
         X=to_table(train.X, schema),
         labels=np.asarray(schema.class_labels)[train.y],
         fit_params=make_fit_params(train),
+    )
+
+
+def find_post_fit(plan: Plan, winner: SearchResult) -> PostFit:
+    """Return the steps after the winner's fit: those of the plan, and what its weights need.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run.
+    winner : SearchResult
+        The search whose best candidate is fitted.
+
+    Returns
+    -------
+    PostFit
+        Calibration and threshold.
+    """
+    counts_each_row_once = (
+        plan.train.weight is None and plan.settings.splitting != Splitting.TIMED
+    )
+    return correct_class_weight(
+        plan.post_fit, winner.best_params, can_calibrate=counts_each_row_once
     )
 
 

@@ -20,6 +20,8 @@ from training.models.pipelines import unwrap
 
 NO_CALIBRATION = "none"
 METHODS = (NO_CALIBRATION, "sigmoid", "isotonic")
+# The method for probabilities that a candidate's `class_weight` has shifted.
+CORRECTION = "sigmoid"
 
 
 def check_method(method: str) -> None:

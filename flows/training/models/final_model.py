@@ -1,7 +1,7 @@
 """Fits the winner on all training rows, with its calibration and its threshold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -9,6 +9,7 @@ from sklearn.pipeline import Pipeline
 
 from training.data.splitting import Folds
 from training.models.calibration import (
+    CORRECTION,
     NO_CALIBRATION,
     find_calibrators,
     find_pipeline,
@@ -46,6 +47,53 @@ class PostFit:
         """Whether the model needs out-of-fold predictions."""
         is_fixed = isinstance(self.threshold, FixedThreshold)
         return self.calibration != NO_CALIBRATION or not is_fixed
+
+
+def has_shifted_probabilities(post_fit: PostFit, params: Mapping[str, Any]) -> bool:
+    """Tell whether weights by class shift the probabilities, and nothing puts them right.
+
+    Parameters
+    ----------
+    post_fit : PostFit
+        The steps after the fit.
+    params : mapping
+        The best candidate.
+
+    Returns
+    -------
+    bool
+        True if they are shifted.
+    """
+    has_class_weight = params.get("class_weight") is not None
+    return has_class_weight and post_fit.calibration == NO_CALIBRATION
+
+
+def correct_class_weight(
+    post_fit: PostFit, params: Mapping[str, Any], *, can_calibrate: bool
+) -> PostFit:
+    """Let the probabilities of a model with weights by class be calibrated.
+
+    Such weights make a model expect other shares of the classes than the table has. So its
+    probabilities are too large for the classes that weigh more. A calibration puts them right.
+
+    Parameters
+    ----------
+    post_fit : PostFit
+        What the user asked for.
+    params : mapping
+        The best candidate.
+    can_calibrate : bool
+        Whether each row counts once and has an out-of-fold prediction.
+
+    Returns
+    -------
+    PostFit
+        With a calibration, if the candidate needs one and can have one.
+    """
+    is_shifted = has_shifted_probabilities(post_fit, params)
+    if is_shifted and can_calibrate:
+        return replace(post_fit, calibration=CORRECTION)
+    return post_fit
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,8 +12,9 @@ from training.data.rows import Rows
 from training.models.calibration import NO_CALIBRATION
 from training.models.evaluation import PREFIX, Bin
 from training.models.families import FAMILIES
+from training.models.final_model import has_shifted_probabilities
 from training.models.thresholds import EVEN
-from training.trained_model import TrainedModel
+from training.trained_model import TrainedModel, find_post_fit
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
 # More points of a curve would not be visible, and would make the card large.
@@ -44,9 +45,20 @@ def summarize(trained: TrainedModel) -> str:
 
 def _tell_post_fit(trained: TrainedModel) -> list[str]:
     """Describe the calibration and the threshold, if there are any."""
-    post_fit, lines = trained.plan.post_fit, []
-    if post_fit.calibration != NO_CALIBRATION:
+    post_fit, lines = find_post_fit(trained.plan, trained.winner), []
+    params = trained.winner.best_params
+    weights = f"class_weight {params.get('class_weight')} shifts them"
+    if post_fit != trained.plan.post_fit:
+        lines.append(
+            f"Its probabilities are calibrated ({post_fit.calibration}), because {weights}"
+        )
+    elif post_fit.calibration != NO_CALIBRATION:
         lines.append(f"Its probabilities are calibrated: {post_fit.calibration}")
+    elif has_shifted_probabilities(post_fit, params):
+        lines.append(
+            f"Its probabilities are no frequencies, because {weights}, and with --weight or --time "
+            "they cannot be calibrated; use --threshold in place of class_weight"
+        )
     if post_fit.threshold != EVEN:
         second = trained.plan.schema.class_labels[1]
         lines.append(

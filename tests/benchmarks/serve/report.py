@@ -70,9 +70,9 @@ wrong.
 Memory was {early:.1f} MiB after a fifth of the time and {late:.1f} MiB at the end. The slope is
 {slope:+.2f} ± {slope_error:.2f} MiB per hour (95 %).
 
-The growth is in glibc's caches of free memory, one for each thread, and ends when they are full. With
-`GLIBC_TUNABLES=glibc.malloc.tcache_count=0`, which turns them off, memory stood still: 53.3 MiB before
-and after 773,120 refused calls, with 7.35 MiB in use.
+The growth is in glibc's caches of free memory, one for each thread, and ends when they are full.
+`GLIBC_TUNABLES=glibc.malloc.tcache_count=0` turns them off. Memory then stood still: 53.3 MiB
+before and after 773,120 refused calls.
 """
 
 
