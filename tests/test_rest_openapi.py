@@ -190,13 +190,13 @@ def test_one_field_of_a_oneof_is_required(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"rule": 'get: "/greet"'}, "takes fields in its query"),
-        ({"rule": 'put: "/greet" body: "*"'}, "neither get nor post"),
-        ({"rule": 'post: "/greet"'}, "neither get nor post"),
-        ({"rule": 'post: "/greet/{name}" body: "*"'}, "more in its rule"),
-        ({"field": "int64 name = 1;"}, "field name is of type TYPE_INT64"),
+        ({"rule": 'put: "/greet" body: "*"'}, "neither a get nor a post"),
+        ({"rule": 'post: "/greet"'}, "neither a get nor a post"),
+        ({"rule": 'post: "/greet/{name}" body: "*"'}, "a rule that is more"),
+        ({"field": "int64 name = 1;"}, "field name has the type TYPE_INT64"),
         ({"field": "google.protobuf.Duration name = 1;"}, "Duration"),
         ({"returns": "stream GreetResponse"}, "is a stream"),
-        ({"field": "Unknown name = 1;"}, "protoc does not take"),
+        ({"field": "Unknown name = 1;"}, "protoc cannot compile"),
     ],
     ids=lambda value: None if isinstance(value, str) else str(*value.values()),
 )
