@@ -23,16 +23,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health, health_pb2
-from scripted_server import (
-    PREDICTION,
-    ScriptedServicer,
-    scripted_server,
-    status_of,
-    unused_target,
-)
 
 import prediction
 from prediction import (
@@ -55,6 +48,15 @@ from prediction import (
     UnavailableError,
 )
 from prediction.v1 import prediction_service_pb2 as pb
+
+from scripted_server import (
+    PREDICTION,
+    ScriptedServicer,
+    scripted_server,
+    status_of,
+    unused_target,
+)
+from wire import bad_request
 
 SERVICE = "prediction.v1.PredictionService"
 CLIENT_ROOT = Path(prediction.__file__).parent.parent
@@ -570,15 +572,8 @@ def test_an_invalid_instance_error_carries_the_violations() -> None:
         grpc.StatusCode.INVALID_ARGUMENT,
         "features[0]: nan is not allowed (and 1 more)",
         ErrorInfo(reason="INVALID_INSTANCE", domain="prediction.v1"),
-        BadRequest(
-            field_violations=[
-                BadRequest.FieldViolation(
-                    field="features[0]", description="nan is not allowed"
-                ),
-                BadRequest.FieldViolation(
-                    field="features[2]", description="inf is not allowed"
-                ),
-            ]
+        bad_request(
+            ("features[0]", "nan is not allowed"), ("features[2]", "inf is not allowed")
         ),
     )
 

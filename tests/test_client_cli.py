@@ -12,8 +12,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health, health_pb2
+
+import prediction
+from prediction.__main__ import main
+from prediction.v1 import prediction_service_pb2 as pb
+
 from scripted_server import (
     PREDICTION,
     ScriptedServicer,
@@ -21,10 +25,7 @@ from scripted_server import (
     status_of,
     unused_target,
 )
-
-import prediction
-from prediction.__main__ import main
-from prediction.v1 import prediction_service_pb2 as pb
+from wire import bad_request
 
 SERVICE = "prediction.v1.PredictionService"
 PREDICTION_JSON = {
@@ -232,13 +233,10 @@ def test_health_prints_the_status_and_exits_with_it(
 
 
 def test_an_error_of_the_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    violation = BadRequest.FieldViolation(
-        field="features", description="1 values\ncame, 2 are needed"
-    )
     status = status_of(
         grpc.StatusCode.INVALID_ARGUMENT,
         "does not fit",
-        BadRequest(field_violations=[violation]),
+        bad_request(("features", "1 values\ncame, 2 are needed")),
     )
 
     with scripted_server(ScriptedServicer(status)) as target:

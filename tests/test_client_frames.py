@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import ScriptedServicer, scripted_server, status_of
 
 import prediction
 from grpc_server.model import load_model
@@ -35,8 +34,10 @@ from prediction import (
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1 import prediction_service_pb2 as pb
 
+from scripted_server import ScriptedServicer, scripted_server, status_of
 from support import running_server, write_artifact
 from table_support import add_golden_examples, table_lightgbm, table_rows, to_record
+from wire import bad_request
 
 Frame = Callable[[dict[str, list[Any]]], Any]
 CLIENT_ROOT = Path(prediction.__file__).parent.parent
@@ -899,17 +900,12 @@ def test_what_only_the_server_refuses_is_told_with_the_rows_of_the_frame() -> No
             domain="prediction.v1",
             metadata={"n_violations": "2"},
         ),
-        BadRequest(
-            field_violations=[
-                BadRequest.FieldViolation(
-                    field='columns["a"].doubles.values[0]',
-                    description="2.0 is not allowed",
-                ),
-                BadRequest.FieldViolation(
-                    field='columns["b.values[0]"].doubles.values[0]',
-                    description="is missing; row 0 is missing",
-                ),
-            ]
+        bad_request(
+            ('columns["a"].doubles.values[0]', "2.0 is not allowed"),
+            (
+                'columns["b.values[0]"].doubles.values[0]',
+                "is missing; row 0 is missing",
+            ),
         ),
     )
 

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from deploy import KINDS, LABEL, render
-
 from images import Images
 from support import ROOT
 

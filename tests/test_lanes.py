@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
 from grpc_server.errors import GrpcioUnusable
 from grpc_server.model import load_model
@@ -39,6 +37,14 @@ from support import (
     settings_of,
     wait_for,
     write_artifact,
+)
+from wire import (
+    count_handled,
+    failure,
+    raw_method,
+    read_metrics,
+    reason,
+    retry_seconds,
 )
 
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
@@ -84,35 +90,9 @@ def gate(server: PredictionServer, model_dir: Path) -> Iterator[Gate]:
     gate.opened.set()
 
 
-def raw_predict(channel: grpc.Channel) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
-    """Return Predict as it is on the wire."""
-    return channel.unary_unary(PREDICT_PATH)
-
-
-def failure(call: Callable[[], object]) -> Any:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value
-
-
-def reason(error: Any) -> str:
-    """Return the machine-readable reason of an error."""
-    info = ErrorInfo()
-    assert rpc_status.from_call(error).details[0].Unpack(info)
-    return str(info.reason)
-
-
 def handled(server: PredictionServer, code: str) -> float:
     """Return how many calls of Predict the metrics say ended with `code`."""
-    start = "grpc_server_handled_total{"
-    lines = read_page(f"http://127.0.0.1:{server.http_port}/metrics").splitlines()
-    return sum(
-        float(line.split()[-1])
-        for line in lines
-        if line.startswith(start)
-        and f'grpc_code="{code}"' in line
-        and 'grpc_method="Predict"' in line
-    )
+    return count_handled(read_metrics(server), "Predict").get(code, 0.0)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -123,7 +103,7 @@ def test_the_lanes_answer_the_same_bytes(n_classes: int, tmp_path: Path) -> None
     for lane in LANES:
         with running_server(folder, lane) as server:
             with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-                predict = raw_predict(channel)
+                predict = raw_method(channel, "Predict")
                 requests = [PredictRequest(features=row) for row in rows]
                 answers[lane] = [predict(r.SerializeToString()) for r in requests]
 
@@ -133,7 +113,7 @@ def test_the_lanes_answer_the_same_bytes(n_classes: int, tmp_path: Path) -> None
 def test_bytes_that_are_no_request_are_a_fault_of_the_call_alone(
     channel: grpc.Channel,
 ) -> None:
-    error = failure(lambda: raw_predict(channel)(b"\xff\xff\xff"))
+    error = failure(lambda: raw_method(channel, "Predict")(b"\xff\xff\xff"))
 
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert reason(error) == "MALFORMED_MESSAGE"
@@ -277,11 +257,8 @@ def assert_overloaded(errors: list[Any]) -> None:
     """Check that each error tells when to try again."""
     for error in errors:
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        info, retry = ErrorInfo(), RetryInfo()
-        details = rpc_status.from_call(error).details
-        assert details[0].Unpack(info) and details[1].Unpack(retry)
-        assert info.reason == "OVERLOADED"
-        assert retry.retry_delay.ToTimedelta().total_seconds() > 0
+        assert reason(error) == "OVERLOADED"
+        assert retry_seconds(error) > 0
 
 
 def test_a_storm_on_the_fast_lane_is_cut_at_the_bound(model_dir: Path) -> None:
@@ -445,6 +422,6 @@ def test_the_metric_names_the_lane(server: PredictionServer, lane: str) -> None:
 
 
 def test_an_answer_is_a_response_message(channel: grpc.Channel) -> None:
-    raw = raw_predict(channel)(AT_CENTER.SerializeToString())
+    raw = raw_method(channel, "Predict")(AT_CENTER.SerializeToString())
 
     assert PredictResponse.FromString(raw).label == "1"

@@ -25,22 +25,9 @@ from grpc_server.rpc.wire_scan import BatchBounds, BatchScan
 from prediction.v1 import prediction_service_pb2 as pb
 
 from support import artifact_without_estimator, write_artifact
+from wire import field
 
 MAX_ROWS = 100
-
-
-def varint(value: int) -> bytes:
-    """Return a number as the wire format has it."""
-    encoded = b""
-    while value > 127:
-        encoded += bytes([value & 127 | 128])
-        value >>= 7
-    return encoded + bytes([value])
-
-
-def field(number: int, content: bytes) -> bytes:
-    """Return a length-delimited field."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def column(*parts: bytes) -> bytes:
@@ -287,7 +274,7 @@ NO_MESSAGES = {
 
 
 @pytest.mark.parametrize("name", NO_MESSAGES)
-def test_bytes_that_are_no_message_are_the_caller_s_mistake(
+def test_bytes_that_are_no_message_are_malformed_messages(
     name: str, decoder: RequestDecoder
 ) -> None:
     message = NO_MESSAGES[name]
