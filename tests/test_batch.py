@@ -41,7 +41,7 @@ def doubles(name: str, values: Any, missing_rows: Any = ()) -> Column:
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_batch_by_position_is_lightgbm_s_own_answer(
+def test_a_batch_by_position_has_the_probabilities_of_lightgbm(
     serve: Serve, n_classes: int
 ) -> None:
     artifact, rows, expected = lightgbm_artifact(n_classes)

@@ -61,8 +61,8 @@ def handled(server: PredictionServer, method: str) -> dict[str, float]:
 def started(server: PredictionServer, method: str) -> float:
     """Return how many calls of a method began."""
     page = read_metrics(server)
-    (sample,) = samples(page, "grpc_server_started_total", grpc_method=method)
-    return float(sample.value)
+    found = samples(page, "grpc_server_started_total", grpc_method=method)
+    return sum(float(sample.value) for sample in found)
 
 
 def answers_all(server: PredictionServer) -> None:
@@ -88,7 +88,8 @@ def test_silent_callers_keep_nobody_waiting(
     with running_server(model_dir, lane, **bounds) as server:
         with channel_to(server) as channel:
             with silent_calls(channel, SILENT_PATHS[name], 50):
-                time.sleep(0.3)
+                method = SILENT_PATHS[name].rpartition("/")[2]
+                wait_for(lambda: started(server, method) == 50)
 
                 answers_all(server)
 
@@ -252,8 +253,9 @@ def test_each_call_is_counted_as_its_caller_saw_it(model_dir: Path, lane: str) -
                 see("StreamPredict", lambda: list(odd(iter([b"\xff"]))))
                 see("StreamPredict", lambda: list(odd(iter([bytes(200_000)]))))
                 see("StreamPredict", lambda: list(odd(iter([]))))
+            n_seen = sum(n for (name, _), n in seen.items() if name == "Predict")
             with silent_calls(channel, PREDICT_PATH, 3) as silent:
-                time.sleep(0.3)
+                wait_for(lambda: started(server, "Predict") == n_seen + 3)
                 for call in silent:
                     call.cancel()
                 seen["Predict", "CANCELLED"] += 3

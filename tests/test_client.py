@@ -616,7 +616,7 @@ def test_an_overloaded_error_without_a_time_has_none() -> None:
     assert caught.value.retry_after_seconds is None
 
 
-def test_a_request_beyond_the_servers_limit_is_not_taken_for_overload(
+def test_a_request_too_large_for_the_server_is_not_taken_for_overload(
     servicer: ScriptedServicer,
 ) -> None:
     with (
@@ -631,14 +631,14 @@ def test_a_request_beyond_the_servers_limit_is_not_taken_for_overload(
     assert type(caught.value) is PredictionError
 
 
-def test_options_go_over_the_clients_own() -> None:
+def test_options_replace_defaults() -> None:
     with pytest.raises(PredictionError, match="larger than max") as caught:
         predict_with(PREDICTION, options=[("grpc.max_receive_message_length", 1)])
 
     assert type(caught.value) is PredictionError
 
 
-def test_a_request_beyond_grpcs_default_limit_is_sent(
+def test_a_request_beyond_the_default_limit_of_grpc_is_sent(
     servicer: ScriptedServicer,
 ) -> None:
     unlimited = [("grpc.max_receive_message_length", -1)]
@@ -792,7 +792,7 @@ def test_an_error_without_a_message_shows_its_code() -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_health_is_the_servers_word(
+def test_health_is_what_the_server_answers(
     status: Any, expected: HealthStatus, ready: bool
 ) -> None:
     servicer = health.HealthServicer()

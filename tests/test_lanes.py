@@ -189,6 +189,7 @@ def test_a_call_whose_caller_hung_up_is_not_computed(
 
     # These wait behind them: on the fast lane in grpc-core, on the other one in the pool.
     gone = [stub.Predict.future(AT_CENTER) for _ in range(10)]
+    # Nothing shows that the calls have come, or gone: on the fast lane, grpc-core holds them.
     time.sleep(0.2)
     for call in gone:
         call.cancel()

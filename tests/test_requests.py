@@ -274,9 +274,7 @@ NO_MESSAGES = {
 
 
 @pytest.mark.parametrize("name", NO_MESSAGES)
-def test_bytes_that_are_no_message_are_malformed_messages(
-    name: str, decoder: RequestDecoder
-) -> None:
+def test_bytes_of_no_message_are_malformed(name: str, decoder: RequestDecoder) -> None:
     message = NO_MESSAGES[name]
     large = field(900, bytes(64 * 1024)) + message
 

@@ -78,7 +78,7 @@ def error(reply: Reply) -> tuple[int, int, str]:
     return reply.status, reply.json["code"], reply.json["message"]
 
 
-def test_the_predecessors_example_works_unchanged(url: str) -> None:
+def test_the_example_of_the_predecessor_works_unchanged(url: str) -> None:
     words = shlex.split(OLD_EXAMPLE.replace("http://localhost:8000", url))
 
     reply = curl(*words[1:])
@@ -220,13 +220,13 @@ def test_a_wide_model_is_described(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
-def test_health_is_the_servers_own(url: str, path: str) -> None:
+def test_health_comes_from_the_server(url: str, path: str) -> None:
     reply = curl(url + path)
 
     assert (reply.status, reply.json) == (200, {"status": "ok"})
 
 
-def test_metrics_are_the_servers_own(url: str) -> None:
+def test_metrics_come_from_the_server(url: str) -> None:
     reply = curl(f"{url}/metrics")
 
     assert reply.status == 200

@@ -208,7 +208,9 @@ def test_what_the_generator_has_no_rule_for_is_refused(
 
 
 @pytest.mark.parametrize("module", [annotations_pb2, http_pb2])
-def test_googles_files_are_those_that_the_generated_code_imports(module: Any) -> None:
+def test_copied_contracts_are_those_that_the_generated_code_imports(
+    module: Any,
+) -> None:
     """They are copied into proto/, since buf reads nothing from outside of it."""
     name = module.DESCRIPTOR.name
     original = Path(module.__file__).with_name(name.rpartition("/")[2])

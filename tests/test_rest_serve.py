@@ -14,6 +14,7 @@ import pytest
 from rest_support import curl, five_feature_artifact, post, wait_until_well
 from serve_rest import Ports
 from support import ROOT, wait_for, write_artifact
+from wire import is_free
 
 PROGRAM = ROOT / "k8s" / "components" / "envoy-json" / "serve_rest.py"
 
@@ -52,11 +53,6 @@ def running(ports: Ports, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         # Of a test that failed: the program then ends both, without waiting for callers.
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_an_interrupt_stops_both(model_dir: Path) -> None:

@@ -200,7 +200,7 @@ def test_argo_gives_each_step_what_the_cluster_file_says(
         assert secrets == ["s3-credentials", "training"]
 
 
-def test_argos_pods_get_code_that_is_in_s3(
+def test_pods_of_argo_get_code_that_is_in_s3(
     endpoint: str, template: dict[str, dict[str, Any]]
 ) -> None:
     command = json.dumps(template["start"]["container"])

@@ -103,7 +103,7 @@ def test_predict_answers_the_same_by_name(
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_predict_gives_lightgbm_s_own_probabilities(
+def test_predict_gives_the_probabilities_of_lightgbm(
     serve: Serve, n_classes: int
 ) -> None:
     artifact, rows, expected = lightgbm_artifact(n_classes)

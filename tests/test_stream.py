@@ -29,6 +29,7 @@ from support import (
 from wire import (
     count_handled,
     failure,
+    is_free,
     read_metrics,
     retry_seconds,
     samples,
@@ -213,7 +214,7 @@ def test_a_stream_in_flight_may_end_while_the_server_stops(
     def chunks() -> Iterator[StreamPredictRequest]:
         yield chunk(rows[:2])
         stopping.start()
-        time.sleep(0.5)
+        wait_for(lambda: is_free(server.port))
         yield chunk(rows[2:4])
 
     answers = list(stub.StreamPredict(chunks()))

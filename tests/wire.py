@@ -180,6 +180,12 @@ def dial(server: Listener) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), _SOCKET_SECONDS)
 
 
+def is_free(port: int) -> bool:
+    """Tell whether nothing listens on a port of the loopback address."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @contextmanager
 def silent_connections(server: Listener, count: int) -> Iterator[None]:
     """Hold connections open on which nothing is sent."""
