@@ -532,7 +532,7 @@ def test_no_other_error_is_tried_again(code: grpc.StatusCode) -> None:
 def test_a_number_of_attempts_that_grpc_does_not_take_is_refused(
     max_attempts: int,
 ) -> None:
-    with pytest.raises(ValueError, match="gRPC takes 1 to 5"):
+    with pytest.raises(ValueError, match="must be from 1 to 5"):
         PredictionClient("localhost:50051", max_attempts=max_attempts)
 
 

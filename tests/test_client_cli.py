@@ -283,7 +283,9 @@ def test_no_server_is_one_line(
     [
         pytest.param("[1, 2]", "a JSON object of names and values", id="list"),
         pytest.param("{", "Expecting property name", id="no-json"),
-        pytest.param('{"a": 1, "a": 2}', "a name occurs more than once", id="twice"),
+        pytest.param(
+            '{"a": 1, "a": 2}', "the name 'a' occurs more than once", id="twice"
+        ),
         pytest.param("[" * 100_000, "recursion", id="deep"),
         pytest.param("@", "Is a directory", id="no-file-name"),
         pytest.param("@no/such/file", "No such file or directory", id="no-file"),
@@ -312,7 +314,7 @@ def test_a_record_that_cannot_be_read_is_bad_usage(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--target", "http://localhost:1"], "is no target"),
+        (["--target", "http://localhost:1"], "is not a target"),
         (["--timeout-seconds", "0"], "must be above 0"),
     ],
 )
