@@ -63,8 +63,8 @@ def handled(server: PredictionServer, method: str) -> dict[str, float]:
 def started(server: PredictionServer, method: str) -> float:
     """Return how many calls of a method began."""
     page = read_metrics(server)
-    found = samples(page, "grpc_server_started_total", grpc_method=method)
-    return sum(float(sample.value) for sample in found)
+    (sample,) = samples(page, "grpc_server_started_total", grpc_method=method)
+    return float(sample.value)
 
 
 def answers_all(server: PredictionServer) -> None:

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -56,6 +57,7 @@ from scripted_server import (
     status_of,
     unused_target,
 )
+from support import ROOT
 from wire import bad_request
 
 SERVICE = "prediction.v1.PredictionService"
@@ -1030,3 +1032,10 @@ def test_an_import_is_light() -> None:
 
     assert run.stdout.split() == ["google", "prediction"]
     assert run.stderr == ""
+
+
+def test_the_distribution_has_the_license_of_the_project() -> None:
+    project = tomllib.loads((CLIENT_ROOT / "pyproject.toml").read_text())["project"]
+
+    assert project["license-files"] == ["LICENSE"]
+    assert (CLIENT_ROOT / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()

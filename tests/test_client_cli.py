@@ -155,7 +155,7 @@ def test_a_wrong_number_of_features_to_explain_by_is_bad_usage(
         main(["predict", "--features", "1", f"--explain={count}"])
 
     assert caught.value.code == 2
-    assert f"'{count}' is not a number of features, from 1" in capsys.readouterr().err
+    assert f"'{count}' is not a number of features; give 1" in capsys.readouterr().err
 
 
 def test_predict_sends_the_timeout(target: str, servicer: ScriptedServicer) -> None:

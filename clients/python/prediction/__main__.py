@@ -217,7 +217,7 @@ def _numbers(text: str) -> list[float]:
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of features; give a whole number from 1"
+            f"{text!r} is not a number of features; give 1 to 999999999"
         )
     return int(text)
 
