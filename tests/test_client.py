@@ -274,13 +274,13 @@ def test_predict_leaves_the_number_of_values_and_infinity_to_the_server(
         pytest.param(
             {0: 1.0},
             "record[0]",
-            "0 (int) is not a name; text is needed",
+            "0 (int) is not a name; give a text",
             id="record-key-int",
         ),
         pytest.param(
             pd.Series([1.0]),
             "record[0]",
-            "0 (int) is not a name; text is needed",
+            "0 (int) is not a name; give a text",
             id="Series-without-names",
         ),
         pytest.param(
