@@ -1,4 +1,4 @@
-"""A model that is well-formed and hostile holds up neither its load nor the calls of others."""
+"""A hostile but well-formed model delays neither its loading nor other calls."""
 
 import subprocess
 import sys
@@ -101,7 +101,7 @@ def test_a_set_of_categories_that_is_not_there_is_refused(
 
 
 def test_an_explanation_that_would_hold_up_all_calls_is_refused(tmp_path: Path) -> None:
-    """It would take LightGBM seconds for each of these trees; the answer itself takes none."""
+    """LightGBM would need seconds for each of these trees; the answer alone takes none."""
     model = artifact_of([chain(1000, 1000)] * 100, 1000)
 
     with running_server(write_artifact(tmp_path, model)) as server:
@@ -116,7 +116,7 @@ def test_an_explanation_that_would_hold_up_all_calls_is_refused(tmp_path: Path) 
 
 
 def test_a_deep_tree_of_few_features_is_explained(tmp_path: Path) -> None:
-    """The work grows with the features on the way to a leaf, not with the nodes there."""
+    """The work grows with the features on the way to a leaf, not with its nodes."""
     model = load_model(write_artifact(tmp_path, artifact_of([chain(1000, 5)] * 50, 5)))
 
     explanation = model.estimator.explain([0.0] * 5, 1)

@@ -1,4 +1,4 @@
-"""Batches: the answers of each row alone, and every wrong field named."""
+"""Batches answer like single rows, and errors name every wrong field."""
 
 import sys
 from collections.abc import Callable
@@ -310,7 +310,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_errors_in_any_script_reach_their_callers(serve: Serve, script: str) -> None:
-    """Beyond 8 KiB of headers, gRPC makes RESOURCE_EXHAUSTED of some of them, at random."""
+    """Beyond 8 KiB of headers, gRPC turns some errors into RESOURCE_EXHAUSTED, at random."""
     text = SCRIPTS[script] * 100
     artifact = artifact_without_estimator(10, 2)
     for number, feature in enumerate(artifact.input_schema.features):
@@ -366,7 +366,7 @@ def test_more_rows_than_the_server_takes_are_refused(
 def test_a_batch_of_as_many_rows_as_the_defaults_allow_is_answered(
     serve: Serve,
 ) -> None:
-    """As stated in the help of --max-batch-rows: 200 numbers a row."""
+    """The help of --max-batch-rows promises 200 numbers a row."""
     artifact = artifact_without_estimator(200, 2)
     artifact.logistic_regression.coefficients.extend([0.0] * 200)
     artifact.logistic_regression.intercepts.append(0.0)

@@ -1,4 +1,4 @@
-"""No caller keeps others waiting, whatever it does; each call is counted as it was seen."""
+"""No caller delays others, whatever it does. The metrics count calls as callers saw them."""
 
 import threading
 import time
@@ -42,7 +42,7 @@ AT_CENTER = PredictRequest(features=[1.0, 3.0])
 BATCH = BatchPredictRequest(values=[1.0, 3.0])
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-# Nothing shows that a call without a message has come: the fast lane counts it when it ends.
+# Time for a call without a message to arrive. The fast lane counts it only when it ends.
 ARRIVAL_SECONDS = 0.3
 SILENT_PATHS = {
     "Predict": PREDICT_PATH,
@@ -85,7 +85,7 @@ def answers_all(server: PredictionServer) -> None:
 def test_silent_callers_keep_nobody_waiting(
     name: str, model_dir: Path, lane: str
 ) -> None:
-    """More of them than there are workers, or calls and streams that may be in flight."""
+    """They outnumber the workers, and the calls and streams that may be in flight."""
     bounds = {"workers": 1, "max_calls_in_flight": 8}
     with running_server(model_dir, lane, **bounds) as server:
         with channel_to(server) as channel:
@@ -143,7 +143,7 @@ def test_an_answer_that_is_not_taken_is_not_kept(model_dir: Path, lane: str) -> 
 
 
 def test_watches_come_and_go_and_the_server_goes_on(model_dir: Path, lane: str) -> None:
-    """Each leaves at a moment of its own: while it is told, and while others are."""
+    """Each leaves at another moment, also while the server notifies it or others."""
     with running_server(model_dir, lane) as server:
 
         def watch_and_leave(number: int) -> None:
@@ -303,7 +303,7 @@ def resident_bytes(pid: int) -> int:
 def test_callers_that_wait_for_their_answers_meet_no_stop(
     model_dir: Path, lane: str
 ) -> None:
-    """Without a drain time: a caller learns of the stop with its answer, before it calls again."""
+    """Even without draining: the answer brings word of the stop, before the caller calls again."""
     seen: Counter[str] = Counter()
     is_over = threading.Event()
 

@@ -83,7 +83,7 @@ def client(servicer: ScriptedServicer) -> Iterator[PredictionClient]:
 
 
 def predict_with(answer: Any, **arguments: Any) -> Prediction:
-    """Predict with a client of these arguments against a server of this answer."""
+    """Predict with a client of these arguments on a server with this answer."""
     with (
         scripted_server(ScriptedServicer(answer)) as target,
         PredictionClient(target, **arguments) as client,
@@ -831,9 +831,9 @@ def test_a_server_without_a_health_service_is_neither_ready_nor_not(
     assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-# The package of the standard servicer ships no types.
+# The standard servicer has no types.
 class CountingHealthServicer(health.HealthServicer):  # type: ignore[misc]
-    """Begins to serve at the n-th question; before, it fails or tells that it does not serve."""
+    """Serves from the n-th check on. Before, it fails or answers NOT_SERVING."""
 
     def __init__(self, serving_at: int, code: grpc.StatusCode | None = None) -> None:
         super().__init__()
@@ -1017,7 +1017,7 @@ def test_the_exports_are_complete_and_sorted() -> None:
 
 
 def test_an_import_is_light() -> None:
-    # grpc itself imports what is installed of its own extensions: not counted.
+    # grpc imports its own installed extensions, which do not count.
     program = (
         f"import sys; sys.path.insert(0, {str(CLIENT_ROOT)!r})\n"
         "def packages(): return {name.split('.')[0] for name in sys.modules}\n"

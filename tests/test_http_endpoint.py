@@ -1,4 +1,4 @@
-"""The HTTP port, against clients that are slow, silent, many or no clients of HTTP."""
+"""The HTTP port, against clients that are slow, silent, many, or do not speak HTTP."""
 
 import json
 import socket
@@ -138,7 +138,7 @@ def test_a_request_without_end_is_refused(send: Callable[[bytes], bytes]) -> Non
 def test_slow_clients_have_a_time_in_all(
     endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A byte now and then does not buy them more."""
+    """Sending a byte now and then gives them no more time."""
     monkeypatch.setattr(http_endpoint, "_CLIENT_SECONDS", 0.5)
     with dial(endpoint) as client:
         begin = time.monotonic()
@@ -218,7 +218,7 @@ def test_the_silent_give_way_before_those_that_have_asked(
 
 
 def test_many_at_once_are_all_answered(endpoint: HttpEndpoint) -> None:
-    """More than a backlog of 5, and at most as many as are attended to."""
+    """They exceed a backlog of 5, but not the limit of connections."""
     url = f"http://127.0.0.1:{endpoint.port}/metrics"
     with ThreadPoolExecutor(50) as pool:
         pages = list(pool.map(read_page, [url] * 300))

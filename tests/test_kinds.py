@@ -1,4 +1,4 @@
-"""Features that are not numbers: what records and batches may say, and what is described."""
+"""Features that are not numbers: in records, in batches and in GetModel."""
 
 from collections.abc import Callable
 from math import inf, isnan, nan
@@ -60,7 +60,7 @@ def test_a_record_becomes_numbers() -> None:
         ({"age": None}, 0),
         ({"city": None}, 3),
         ({"city": "Atlantis"}, 3),
-        # Not nullable, and yet what the model does not know.
+        # The feature is not nullable, but an unknown category still counts as missing.
         ({"grade": 11}, 4),
         ({"grade": 1e300}, 4),
     ],
@@ -174,7 +174,7 @@ def test_a_text_is_shown_so_that_each_character_is_seen(text: str, shown: str) -
 def served(
     serve: Serve, family: str, n_classes: int
 ) -> tuple[PredictionServiceStub, np.ndarray, np.ndarray]:
-    """Serve a model; return a stub, rows and what its library answers."""
+    """Serve a model. Return a stub, rows, and the probabilities of the model's library."""
     make = {"lightgbm": table_lightgbm, "logistic_regression": table_logistic}[family]
     artifact, estimator, rows = make(n_classes)
     expected = np.asarray(estimator.predict_proba(rows))
@@ -327,7 +327,7 @@ def test_an_explanation_names_the_largest_contributions(
         assert sorted(values, key=abs, reverse=True) == values
         assert full.score == pytest.approx(full.base + sum(values), abs=1e-9)
         assert list(two.contributions) == list(full.contributions[:2])
-        # The score is what the probability is made of.
+        # The probability is computed from the score.
         if n_classes == 2:
             assert full.label == "1"
             p = 1 / (1 + np.exp(-full.score))

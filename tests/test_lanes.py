@@ -1,4 +1,4 @@
-"""Both lanes keep the same promises, seen from the wire; the rest of them is in test_server.py."""
+"""Both lanes keep the same promises on the wire; test_server.py has the other promises."""
 
 import os
 import re
@@ -51,7 +51,7 @@ AT_CENTER = PredictRequest(features=[1.0, 3.0])
 
 
 class Gate:
-    """An estimator that answers once it is let."""
+    """An estimator that answers once `opened` is set."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -78,7 +78,7 @@ def channel(server: PredictionServer) -> Iterator[grpc.Channel]:
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls wait in line for as long as they have to: a busy machine is no reason to refuse."""
+    """Let calls wait in line without a limit, so that a busy machine refuses none."""
     monkeypatch.setattr(desks, "MAX_WAIT_SECONDS", 60.0)
 
 
@@ -187,9 +187,9 @@ def test_a_call_whose_caller_hung_up_is_not_computed(
     held = [stub.Predict.future(AT_CENTER) for _ in range(n_running)]
     wait_for(lambda: gate.n_asked == n_running)
 
-    # These wait behind them: on the fast lane in grpc-core, on the other one in the pool.
+    # These wait behind the held ones: in grpc-core on the fast lane, in the pool on the other.
     gone = [stub.Predict.future(AT_CENTER) for _ in range(10)]
-    # Nothing shows that the calls have come, or gone: on the fast lane, grpc-core holds them.
+    # On the fast lane, grpc-core holds the calls, so nothing shows that they came or ended.
     time.sleep(0.2)
     for call in gone:
         call.cancel()
@@ -213,7 +213,7 @@ def test_calls_whose_callers_hung_up_make_room_for_others(model_dir: Path) -> No
             gate.opened.set()
 
             assert held.result().label == "1"
-            # Until the last of them is over, there is none.
+            # There is no room until the last of them is over.
             wait_for(
                 lambda: stub.Predict.future(AT_CENTER).code() is grpc.StatusCode.OK
             )
@@ -306,7 +306,7 @@ def test_calls_are_refused_once_the_first_in_line_has_waited_long(
     monkeypatch.setattr(desks, "MIN_LINE", 1)
     monkeypatch.setattr(desks, "MAX_WAIT_SECONDS", 0.0)
     gate = Gate()
-    # So many may be in flight that only the wait is a reason to refuse.
+    # The bound of calls in flight is so high that only the wait is a reason to refuse.
     with running_server(model_dir, "fast", max_calls_in_flight=100_000) as server:
         server.serve(replace(load_model(model_dir), estimator=gate))
         with connect(server) as stub:
@@ -340,7 +340,7 @@ def test_calls_in_flight_at_the_stop_are_answered(
 ) -> None:
     stub = PredictionServiceStub(channel)
     n_running = 1 if lane == "fast" else 4
-    # One message at least of each call is with the server once as many are being answered.
+    # The message of each call has arrived once the estimator has been asked as often.
     calls = [stub.Predict.future(AT_CENTER) for _ in range(n_running)]
     wait_for(lambda: gate.n_asked == n_running)
     stopping = threading.Thread(target=server.stop)
@@ -367,7 +367,7 @@ def test_a_stop_between_any_two_calls_of_a_storm_comes_to_its_end() -> None:
             assert not stopping.is_alive()
             codes = {call.code() for call in calls}
 
-        # Calls that were not accepted are turned away by grpc-core, or not even sent.
+        # grpc-core refuses calls that the server has not accepted, or does not even send them.
         turned_away = {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
         assert codes <= {grpc.StatusCode.OK, *turned_away}
 

@@ -32,7 +32,7 @@ from serve_rest import CONFIGURATION, Ports, render
 from support import ROOT, running_server, wait_for, write_artifact
 from wire import count_handled, failure, violations
 
-# As in the documentation of the predecessor, whose callers know no other.
+# From the documentation of the predecessor, which is all that its callers know.
 OLD_EXAMPLE = """
     curl -X POST http://localhost:8000/predict -H 'Content-Type: application/json'
       -d '{"features": [1.0, 2.0, 3.0, 4.0, 5.0]}'
@@ -115,7 +115,7 @@ def test_the_content_type_may_be_left_out(url: str) -> None:
 
 
 def test_fields_that_the_request_does_not_have_are_ignored(url: str) -> None:
-    """The predecessor did so; a misspelt field leaves the features out, which is an error."""
+    """The predecessor did the same. A misspelt field leaves out the features, which is an error."""
     body = AT_CENTER.replace("{", '{"id": [{"is": 7}], ')
 
     assert post(url, body).status == 200
@@ -152,7 +152,7 @@ def test_a_batch_is_answered_row_by_row(url: str) -> None:
     [
         ("{}", "values: 0 values came"),
         ('{"values": [1, 2, 3, 4, 5, 6]}', "values: 6 values came"),
-        # Without it these would be whole rows.
+        # Without the null, these would be whole rows.
         ('{"values": [1, null, 2, 3, 4, 5]}', 'a missing number is "NaN"'),
         ('{"values": [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]}', "no list"),
         ('{"columns": [{"name": "f0", "doubles": {"values": [null]}}]}', "no null"),
@@ -199,7 +199,7 @@ def test_model_describes_the_model(url: str) -> None:
 
 
 def test_a_wide_model_is_described(tmp_path: Path) -> None:
-    """Its description is far larger than what Envoy holds of one connection."""
+    """Its description is far larger than the buffer of an Envoy connection."""
     artifact = five_feature_artifact()
     for number in range(5, 20_000):
         artifact.input_schema.features.add(name=f"f{number}").numeric.SetInParent()
@@ -386,7 +386,7 @@ def test_a_server_that_is_gone_is_a_503(
         status, code, message = error(reply)
         assert (status, code) == (503, 14)
         assert "connection failure" in message
-    # Else the kubelet would end Envoy for what befell the server.
+    # Otherwise the kubelet would restart Envoy when only the server is gone.
     assert curl(f"{url}/health/envoy").status == 200
 
 
@@ -414,7 +414,7 @@ def test_grpc_passes_through_the_same_port(channel: grpc.Channel) -> None:
 
 
 def test_streams_pass_through_the_same_port(channel: grpc.Channel) -> None:
-    """The filter that holds JSON bodies would wait for the end of a stream for ever."""
+    """The filter that buffers JSON bodies would wait forever for the end of a stream."""
     request = health_pb2.HealthCheckRequest(service="readiness")
     watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=10)
 
@@ -447,7 +447,7 @@ def test_a_call_is_one_line_of_the_access_log(url: str, folder: Path) -> None:
 
 
 def test_the_committed_configuration_is_valid(folder: Path, url: str) -> None:
-    """As it is, ports and all; only started it is with other ports."""
+    """Unchanged, with its own ports; the other tests start it with others."""
     envoy = Path(sys.executable).with_name("envoy")
 
     result = subprocess.run(
@@ -461,7 +461,7 @@ def test_the_committed_configuration_is_valid(folder: Path, url: str) -> None:
 
 
 def test_rendering_changes_each_address_once() -> None:
-    # New ports that are old ones of others, which must not be taken for them.
+    # The new ports are old ports of other listeners, and must not be replaced again.
     ports = Ports(rest=8080, admin=8000, grpc=9901, http=50051)
 
     text = render(CONFIGURATION.read_text(), ports)
@@ -474,7 +474,7 @@ def test_rendering_changes_each_address_once() -> None:
 
 
 def test_the_descriptor_set_is_complete() -> None:
-    """Each file comes after those that it imports, and knows routes and error details."""
+    """Each file comes after its imports. Routes and error details are included."""
     known: set[str] = set()
     for file in build_descriptor_set().file:
         assert set(file.dependency) <= known

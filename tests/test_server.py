@@ -327,7 +327,7 @@ def test_while_draining_the_server_answers_but_is_not_ready(
 def test_a_connection_ends_at_its_age_and_no_call_with_it(
     model_dir: Path, lane: str
 ) -> None:
-    """A busy connection would else outlive the draining, and lose a call when the server stops."""
+    """Otherwise a busy connection would outlive the draining, and lose a call at the stop."""
     ended = Event()
 
     def watch(state: grpc.ChannelConnectivity) -> None:
@@ -389,7 +389,7 @@ def linear_of_three_classes() -> ModelArtifact:
 
 
 def calibrated_by_steps() -> ModelArtifact:
-    """The same with maps that end in a constant, which a score that is no number must not get."""
+    """The same with maps that end in a constant, which NaN scores must not get."""
     artifact = linear_of_three_classes()
     for _ in range(3):
         isotonic = artifact.calibration.maps.add().isotonic
@@ -403,7 +403,7 @@ def calibrated_by_steps() -> ModelArtifact:
 def test_an_answer_that_is_no_probability_is_not_sent(
     serve: Serve, size: float, make: Callable[[], ModelArtifact]
 ) -> None:
-    """Not by Predict, nor in a batch, a chunk or an explanation."""
+    """Neither Predict, nor a batch, a chunk or an explanation sends one."""
     stub = serve(make())
     rows = [0.5, 1.0, size, size]
     batch = BatchPredictRequest(values=rows)
@@ -425,7 +425,7 @@ def test_an_answer_that_is_no_probability_is_not_sent(
 def test_a_serving_thread_that_hangs_is_no_life(
     model_dir: Path, lane: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Liveness asks the path that it vouches for: a call from outside to the end."""
+    """Liveness checks the whole path of a call from outside."""
     monkeypatch.setattr(pulse, "MAX_SILENCE_SECONDS", 3.0)
     let_go = Event()
 

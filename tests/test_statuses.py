@@ -79,13 +79,13 @@ def test_the_tree_in_the_documentation_is_the_tree() -> None:
 
 
 def header_bytes(status: Status) -> int:
-    """Return what the trailers of a failed call take, which a client bounds to 8 KiB."""
+    """Return the size of a failed call's trailers in bytes, which clients limit to 8 KiB."""
     trailers = {
         "grpc-status": str(status.code).encode(),
         "grpc-message": urllib.parse.quote(status.message.encode(), safe="").encode(),
         "grpc-status-details-bin": base64.b64encode(status.SerializeToString()),
     }
-    # HPACK counts 32 bytes for each header besides (RFC 7541, 4.1).
+    # HPACK adds 32 bytes for each header (RFC 7541, 4.1).
     return sum(len(name) + len(value) + 32 for name, value in trailers.items())
 
 
@@ -99,7 +99,7 @@ texts = st.text(max_size=80)
 def test_every_error_fits_into_the_headers_of_any_client(
     violations: list[tuple[str, str]], n_more: int
 ) -> None:
-    """Beyond 8 KiB a client sees RESOURCE_EXHAUSTED; non-ASCII text is the longest there."""
+    """Beyond 8 KiB a client sees RESOURCE_EXHAUSTED. Non-ASCII text takes the most space."""
     made = [Violation(field * 2, text * 4) for field, text in violations]
     error = InvalidInstance(made, n_more)
 

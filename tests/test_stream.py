@@ -1,4 +1,4 @@
-"""StreamPredict: chunks in, chunks out, in order, by one model, as fast as they are taken."""
+"""StreamPredict answers chunks in order, by one model, as fast as the caller takes them."""
 
 import threading
 import time
@@ -100,7 +100,7 @@ def test_an_unfit_chunk_ends_the_stream_and_is_named_by_its_number(
 def test_whoever_takes_no_answers_is_asked_for_no_more_chunks(
     stub: PredictionServiceStub,
 ) -> None:
-    """The server holds a chunk at a time; the rest stays with the caller, by flow control."""
+    """The server holds one chunk at a time. Flow control keeps the rest with the caller."""
     _, rows, expected = lightgbm_artifact(3)
     large = np.tile(rows[:1], (9000, 1))
     n_chunks, sent = 120, 0

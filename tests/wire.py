@@ -1,4 +1,4 @@
-"""What travels between a caller and a server, for tests of either side.
+"""The wire between callers and servers, for tests of either side.
 
 Raw calls and connections, encoded fields, the details of errors, and the counters of calls.
 """
@@ -60,7 +60,7 @@ def status_of_error(error: Any) -> Status:
 
 
 def detail(status: Status, position: int, kind: type[_MessageT]) -> _MessageT:
-    """Return the detail at a position, which has to be of that kind."""
+    """Return the detail at a position, which must be of that kind."""
     message = kind()
     assert status.details[position].Unpack(message), status.details[position].type_url
     return message
@@ -123,7 +123,7 @@ def raw_method(
 
 @contextmanager
 def silent_calls(channel: grpc.Channel, path: str, count: int) -> Iterator[list[Any]]:
-    """Make calls whose headers are sent, and nothing more."""
+    """Make calls that send their headers and nothing more."""
     is_over = threading.Event()
 
     def say_nothing() -> Iterator[bytes]:
@@ -146,7 +146,7 @@ def read_metrics(server: Server) -> str:
 
 
 def samples(page: str, name: str, **labels: str) -> list[Sample]:
-    """Return the samples of that name which have these labels, and maybe others."""
+    """Return the samples of a name that have at least these labels."""
     return [
         sample
         for family in text_string_to_metric_families(page)
@@ -207,7 +207,7 @@ def exchange(server: Listener, request: bytes) -> bytes:
 
 
 class RawConnection:
-    """A client of HTTP/2 that takes what the server sends only as far as it likes."""
+    """An HTTP/2 client with a receive window of its own choice."""
 
     def __init__(self, server: Listener, window_bytes: int) -> None:
         self._socket = dial(server)
@@ -230,7 +230,7 @@ class RawConnection:
         self._socket.sendall(_frame(1, 4, stream, head) + _frame(0, 1, stream, body))
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a PING frame."""
         with suppress(ConnectionError):  # the server may have gone already
             self._socket.sendall(_frame(6, 0, 0, bytes(8)))
 
