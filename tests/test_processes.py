@@ -1,4 +1,4 @@
-"""A server of several processes, as its users start it: one port, one readiness, one /metrics."""
+"""A server of several processes, as users start it: one port, one readiness, one /metrics."""
 
 import json
 import os
@@ -38,9 +38,9 @@ from support import (
 TWO = ("--processes", "2")
 ALL_READY = "all processes are ready"
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
-# Else channels of one client to one address share a connection, and so a process.
+# Otherwise channels of one client to one address share a connection, and so a process.
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
-# So many connections that one process gets them all once in a million million runs.
+# So many connections that one process gets all of them once in 10^12 runs.
 N_CONNECTIONS = 40
 
 
@@ -149,7 +149,7 @@ def test_the_answers_are_those_of_one_process(tmp_path: Path, lane: str) -> None
 
 
 class Traffic:
-    """Calls over ever new connections from several threads, until the end of the context."""
+    """Calls over new connections from several threads, until the end of the context."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
@@ -200,24 +200,24 @@ def test_a_process_that_dies_is_replaced_and_its_calls_stay_counted(
     assert (end["reason"], end["restart_seconds"]) == ("SIGKILL", 0)
     (replacement,) = set(list_workers(process)) - {other}
     assert replacement != victim
-    # Calls that the dead one had, and no others.
+    # Only the calls of the dead process are lost.
     assert set(traffic.failures) <= {grpc.StatusCode.UNAVAILABLE}
     n_lost = len(traffic.failures)
     n_counted = count_answered(process)
-    # One of each caller may have been answered and not yet counted when the process was killed.
+    # One call of each caller may have been answered but not counted when the process was killed.
     n_uncounted = len(traffic.threads)
     assert traffic.n_answered - n_uncounted <= n_counted
     assert n_counted <= traffic.n_answered + n_lost
     for _ in range(N_CONNECTIONS):
         predict(process)
     wait_for(lambda: count_answered(process) == n_counted + N_CONNECTIONS)
-    # The same files go on: nothing piles up.
+    # The new process continues the same files, so they do not pile up.
     assert sample(process, "prediction_processes_ready") == 2
     assert sample(process, "prediction_model_info") == 1
 
 
 def test_a_process_that_hangs_is_missed_and_replaced(process: Process) -> None:
-    """Stopped, not ended: its connections are taken by the kernel, and nothing answers."""
+    """A stopped process: the kernel accepts its connections, but nothing answers."""
     ready = f"http://127.0.0.1:{process.http_port}/health/ready"
     live = f"http://127.0.0.1:{process.http_port}/health/live"
     hung, *_ = list_workers(process)
@@ -236,7 +236,7 @@ def test_a_process_that_hangs_is_missed_and_replaced(process: Process) -> None:
 def test_a_full_disk_costs_counters_and_no_call(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    """Nor does it end a process, whose memory is the disk's where its files are."""
+    """It ends no process either, though the files are mapped into memory."""
     arguments = ["--model-dir", str(model_dir), *TWO]
     with pytest.MonkeyPatch.context() as patch, small_disk(tmp_path) as folder:
         patch.setenv("TMPDIR", str(folder))
@@ -262,7 +262,7 @@ def fill(folder: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A folder on a disk of 1 MiB; only root can make one, anywhere else a limit stands for it."""
+    """A folder on a disk of 1 MiB, which only root can make."""
     place = folder / "disk"
     place.mkdir()
     made = subprocess.run(
@@ -325,12 +325,12 @@ def test_grpc_readiness_waits_for_the_other_processes(
 
             statuses = read_statuses(channels)
 
-    # None from the one that is stopped.
+    # The stopped process answers nothing.
     assert statuses == {None, health_pb2.HealthCheckResponse.NOT_SERVING}
 
 
 def read_statuses(channels: list[grpc.Channel]) -> set[int | None]:
-    """Return what the processes tell that answer, None for those that do not."""
+    """Return the answers of the processes, with None for those that do not answer."""
     request = health_pb2.HealthCheckRequest(service="readiness")
     futures = [
         health_pb2_grpc.HealthStub(channel).Check.future(request, timeout=3)
@@ -438,14 +438,14 @@ def test_a_new_model_is_taken_by_every_process(
             label = f'model_version="{version}"'
             return sample(process, "prediction_model_info", label)
 
-        # The old one is shown until the last process has the new one.
+        # The old model is shown until the last process has the new one.
         wait_for(lambda: count_shown("1") == 0)
         assert count_shown("2") == 1
         assert sample(process, "prediction_processes_ready") == 2
 
 
 def error_of(*arguments: str, **options: Any) -> str:
-    """Return the one line that a start ends with."""
+    """Return the only line that a failed start prints at its end."""
     result = subprocess.run(
         [*COMMAND, *FREE_PORTS, *arguments],
         cwd=ROOT,
