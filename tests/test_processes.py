@@ -34,12 +34,11 @@ from support import (
     write_artifact,
     write_version,
 )
+from wire import channel_to, count_handled, read_metrics, samples
 
 TWO = ("--processes", "2")
 ALL_READY = "all processes are ready"
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
-# Otherwise channels of one client to one address share a connection, and so a process.
-OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 # So many connections that one process gets all of them once in 10^12 runs.
 N_CONNECTIONS = 40
 
@@ -53,16 +52,9 @@ def process(model_dir: Path, lane: str) -> Iterator[Process]:
         yield process
 
 
-@contextmanager
-def connected(process: Process) -> Iterator[grpc.Channel]:
-    address = f"127.0.0.1:{process.port}"
-    with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
-        yield channel
-
-
 def predict(process: Process, request: PredictRequest = AT_CENTER) -> bytes:
     """Return the answer over a connection of its own."""
-    with connected(process) as channel:
+    with channel_to(process) as channel:
         answer = PredictionServiceStub(channel).Predict(request, timeout=30)
         return answer.SerializeToString(deterministic=True)
 
@@ -81,23 +73,13 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def read_metrics(process: Process) -> str:
-    return read_page(f"http://127.0.0.1:{process.http_port}/metrics")
-
-
-def sample(process: Process, start: str, *labels: str) -> float:
+def sample(process: Process, name: str, **labels: str) -> float:
     """Return the sum of the samples of a name that have all labels."""
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in read_metrics(process).splitlines()
-        if line.partition("{")[0].partition(" ")[0] == start
-        and all(label in line for label in labels)
-    )
+    return sum(s.value for s in samples(read_metrics(process), name, **labels))
 
 
 def count_answered(process: Process) -> float:
-    labels = ('grpc_method="Predict"', 'grpc_code="OK"')
-    return sample(process, "grpc_server_handled_total", *labels)
+    return count_handled(read_metrics(process), "Predict").get("OK", 0.0)
 
 
 def get_health(process: Process, name: str) -> tuple[int, Any]:
@@ -110,7 +92,7 @@ def get_health(process: Process, name: str) -> tuple[int, Any]:
 
 
 def check_grpc_readiness(process: Process) -> int:
-    with connected(process) as channel:
+    with channel_to(process) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="readiness")
         return int(stub.Check(request, timeout=30).status)
@@ -315,7 +297,7 @@ def test_grpc_readiness_waits_for_the_other_processes(
             process.wait_for("waiting for a model")
         with ExitStack() as stack:
             channels = [
-                stack.enter_context(connected(process)) for _ in range(N_CONNECTIONS)
+                stack.enter_context(channel_to(process)) for _ in range(N_CONNECTIONS)
             ]
             for channel in channels:
                 grpc.channel_ready_future(channel).result(timeout=30)
@@ -346,7 +328,7 @@ def test_a_stop_under_load_loses_no_call(process: Process) -> None:
     """Callers that stop sending when the server is not ready see no failure at all."""
     own = threading.local()
     with ExitStack() as stack:
-        channels = [stack.enter_context(connected(process)) for _ in range(4)]
+        channels = [stack.enter_context(channel_to(process)) for _ in range(4)]
         stubs = iter([PredictionServiceStub(channel) for channel in channels])
 
         def call() -> None:
@@ -430,13 +412,12 @@ def test_a_new_model_is_taken_by_every_process(
     new_link.symlink_to(versions[1])
     with running("--model-dir", str(link), *TWO) as process:
         process.wait_for(ALL_READY)
-        assert sample(process, "prediction_model_info", 'model_version="1"') == 1
+        assert sample(process, "prediction_model_info", model_version="1") == 1
 
         new_link.rename(link)
 
         def count_shown(version: str) -> float:
-            label = f'model_version="{version}"'
-            return sample(process, "prediction_model_info", label)
+            return sample(process, "prediction_model_info", model_version=version)
 
         # The old model is shown until the last process has the new one.
         wait_for(lambda: count_shown("1") == 0)
