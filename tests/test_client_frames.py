@@ -958,7 +958,9 @@ def test_a_model_that_changes_twice_is_an_error() -> None:
         )
 
     assert caught.value.code is grpc.StatusCode.ABORTED
-    assert caught.value.message.endswith("versions 2 and 1 answered")
+    assert caught.value.message.endswith(
+        "versions 2 and 1 answered; call predict_frame again"
+    )
 
 
 def test_a_model_known_before_that_changes_between_chunks_is_sent_again_once() -> None:
