@@ -1,7 +1,7 @@
-"""`make demo`: the main job from end to end, with the programs that its users run.
+"""`make demo`: trains, registers, serves and predicts, with the programs that users run.
 
-Trains on the embedded data set, registers the winner in a local MLflow, starts the server, waits
-until it is ready, predicts through gRPC, and stops the server.
+Trains on the embedded data set and registers the winner in a local MLflow. Then starts the server,
+waits until it is ready, predicts through gRPC and stops the server.
 """
 
 import json
@@ -46,7 +46,7 @@ class Server:
 
 
 def say(text: str) -> None:
-    """Print a heading of the demo, apart from what its programs print."""
+    """Print a heading that stands out from the output of the programs."""
     print(f"\n=== {text}", flush=True)
 
 
@@ -58,7 +58,7 @@ def train() -> None:
 
 @contextmanager
 def serve() -> Iterator[Server]:
-    """Run a server on free ports; stop it as Kubernetes does, and check that it stops well."""
+    """Run a server on free ports, stop it as Kubernetes does, and check its exit code."""
     command = [
         sys.executable,
         "-m",
@@ -81,7 +81,7 @@ def serve() -> Iterator[Server]:
     try:
         first_line = process.stdout.readline()
         if not first_line:
-            raise SystemExit("error: the server did not start")
+            raise SystemExit("error: the server did not start; its message is above")
         yield Server(process, json.loads(first_line)["port"])
     finally:
         process.send_signal(signal.SIGTERM)
@@ -100,7 +100,9 @@ def predict(client: PredictionClient) -> None:
     names = [feature.name for feature in model.features]
     by_name = client.predict(dict(zip(names, FEATURES, strict=True)))
     if by_position != by_name:
-        raise SystemExit(f"error: {by_position} by position, {by_name} by name")
+        raise SystemExit(
+            f"error: by position the answer is {by_position}, by name {by_name}"
+        )
     print(f"the data set's first row: {by_name}")
 
 

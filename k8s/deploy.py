@@ -1,18 +1,17 @@
-"""Deploys an overlay to the cluster of the current kubectl context, and removes what it deployed.
+"""Deploys an overlay to the cluster of the current kubectl context, and removes it again.
 
-Knows kubectl; the manifests know everything else. All that it makes has a label, and it removes
-nothing without that label. Runs on a bare Python, since `make clean` may have no environment.
+Knows the overlays' objects by label and kind; the manifests know everything else. It labels each
+object that it creates, and removes only objects with that label. Runs on a bare Python, because
+`make clean` may have no environment.
 """
 
 import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from images import (
@@ -22,12 +21,12 @@ from images import (
     Images,
     add_arguments,
     default_tag,
-    output,
     run,
 )
+from kubectl import Cluster, find_cluster
 
 LABEL = "app.kubernetes.io/managed-by=tabular-prediction-make"
-# What holds what was trained: kept unless asked for.
+# Kinds that hold trained models. Only DATA=1 removes them.
 DATA_KINDS = ("persistentvolumeclaims", "namespaces")
 KINDS = (
     "deployments.apps",
@@ -46,75 +45,25 @@ KINDS = (
 SERVER = "deployment.apps/prediction-server"
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """The cluster of one kubectl context, fixed when the program starts."""
-
-    kubectl: str
-    context: str
-    server: str
-
-    def command(self, *arguments: str) -> list[str]:
-        """Return a command of kubectl on this cluster."""
-        return [self.kubectl, "--context", self.context, *arguments]
-
-    def output(self, *arguments: str) -> str | None:
-        """Return what kubectl prints, or None if it fails."""
-        return output(*self.command(*arguments))
-
-
-def find_kubectl() -> str:
-    """Return the user's kubectl, else the one of the environment.
-
-    Raises
-    ------
-    CommandError
-        If there is none.
-    """
-    own = ROOT / ".venv" / "bin" / "kubectl"
-    kubectl = shutil.which("kubectl") or (str(own) if own.exists() else None)
-    if kubectl is None:
-        raise CommandError("there is no kubectl; install it, or run make install")
-    return kubectl
-
-
-def find_cluster() -> Cluster:
-    """Return the cluster of the current context.
-
-    Raises
-    ------
-    CommandError
-        If there is no kubectl, no context, or no answer.
-    """
-    kubectl = find_kubectl()
-    context = output(kubectl, "config", "current-context")
-    if not context:
-        raise CommandError(
-            "kubectl has no current context; kubectl config use-context sets one"
-        )
-    view = (
-        "config",
-        "view",
-        "--minify",
-        "--output=jsonpath={.clusters[0].cluster.server}",
-    )
-    cluster = Cluster(
-        kubectl, context, output(kubectl, "--context", context, *view) or "unknown"
-    )
-    if cluster.output("get", "--raw=/version", "--request-timeout=10s") is None:
-        raise CommandError(
-            f"the cluster of context {context} ({cluster.server}) does not answer"
-        )
-    return cluster
-
-
 def confirm(question: str, yes: bool) -> bool:
     """Ask on the terminal, unless the answer is given.
 
+    Parameters
+    ----------
+    question : str
+        The question.
+    yes : bool
+        Whether the answer is given, and is yes.
+
+    Returns
+    -------
+    bool
+        Whether the answer is yes.
+
     Raises
     ------
     CommandError
-        If there is nobody to ask.
+        If there is no terminal.
     """
     if yes:
         return True
@@ -124,7 +73,21 @@ def confirm(question: str, yes: bool) -> bool:
 
 
 def render(kubectl: str, overlay: Path, images: Images) -> str:
-    """Return the manifests of an overlay with the images of this build and the label.
+    """Build the manifests of an overlay, with the images of this build and the label.
+
+    Parameters
+    ----------
+    kubectl : str
+        Path of kubectl.
+    overlay : Path
+        Folder of the overlay.
+    images : Images
+        Names of the images.
+
+    Returns
+    -------
+    str
+        The manifests, as YAML.
 
     Raises
     ------
@@ -148,8 +111,8 @@ def _kustomize(kubectl: str, folder: Path) -> str:
 
 
 def _wrap(resource: str, manifests: str, images: Images) -> dict[str, object]:
-    """Return a kustomization around an overlay, which is not edited for a deployment."""
-    # Overlays may have renamed the images already: found by the last part of the name.
+    """Return a kustomization around an overlay, so that the overlay itself stays unchanged."""
+    # An overlay may have renamed the images, so they are found by the last part of the name.
     used = set(
         re.findall(r"^[ -]*image: ([^@\s]+?)(?:[:@][^/\s]*)?$", manifests, re.MULTILINE)
     )
@@ -168,7 +131,7 @@ def _wrap(resource: str, manifests: str, images: Images) -> dict[str, object]:
 
 
 def _version_patch(tag: str) -> dict[str, object]:
-    """Return a patch that labels the server and its pods, and no other's, with the version."""
+    """Return a patch that labels only the server and its pods with the version."""
     label = "labels/app.kubernetes.io~1version"
     paths = [f"/metadata/{label}", f"/spec/template/metadata/{label}"]
     patch = [{"op": "add", "path": path, "value": tag} for path in paths]
@@ -177,7 +140,7 @@ def _version_patch(tag: str) -> dict[str, object]:
 
 
 def deploy(overlay: Path, images: Images, yes: bool) -> None:
-    """Apply an overlay to the current context, and wait until what it starts is up."""
+    """Apply an overlay to the current context, and wait until its workloads are ready."""
     cluster = find_cluster()
     manifests = render(cluster.kubectl, overlay, images)
     print(f"overlay  {os.path.relpath(overlay)}\nimages   {images.reference('*')}")
@@ -194,7 +157,7 @@ def deploy(overlay: Path, images: Images, yes: bool) -> None:
 
 
 def find_namespace(cluster: Cluster, overlay: Path) -> str:
-    """Return the namespace of an overlay, else the one of the context."""
+    """Return the namespace of an overlay, or that of the context if the overlay names none."""
     text = (overlay / "kustomization.yaml").read_text()
     match = re.search(r"^namespace: *(\S+)", text, re.MULTILINE)
     if match is not None:
@@ -207,12 +170,12 @@ def _list_workloads(cluster: Cluster, namespace: str) -> list[str]:
     kinds = "statefulsets,deployments"
     flags = ("--namespace", namespace, "--selector", LABEL, "--output=name")
     names = (cluster.output("get", kinds, *flags) or "").splitlines()
-    # The server last, since it needs the others.
+    # The server comes last, because it needs the others.
     return sorted(names, key=lambda name: (name == SERVER, name))
 
 
 def _wait_for(cluster: Cluster, namespace: str, workload: str) -> None:
-    # A server without a champion is never ready; one with it is within seconds.
+    # A server with a champion is ready within seconds. A server without one is never ready.
     seconds = 20 if workload == SERVER else 600
     flags = ("--namespace", namespace, f"--timeout={seconds}s")
     try:
@@ -221,12 +184,12 @@ def _wait_for(cluster: Cluster, namespace: str, workload: str) -> None:
         if workload != SERVER or not _server_waits_for_model(cluster, namespace):
             raise
         print(
-            "prediction-server runs and waits for a model: train one, and let it be the champion"
+            "prediction-server runs and waits for a model: train one, and make it the champion"
         )
 
 
 def _server_waits_for_model(cluster: Cluster, namespace: str) -> bool:
-    """Tell whether the servers run without a model, which is no fault of the deployment."""
+    """Tell whether the servers run without a model, which the deployment cannot change."""
     path = '{.items[*].status.containerStatuses[?(@.name=="server")].started}'
     selector = "app.kubernetes.io/name=prediction-server"
     flags = (
@@ -241,11 +204,21 @@ def _server_waits_for_model(cluster: Cluster, namespace: str) -> bool:
 
 
 def delete(overlay: Path, yes: bool, data: bool) -> None:
-    """Remove what `deploy` made; volumes, and what is in them, only if `data`."""
+    """Remove the objects that `deploy` created.
+
+    Parameters
+    ----------
+    overlay : Path
+        Folder of the overlay.
+    yes : bool
+        Whether to remove without asking.
+    data : bool
+        Whether to remove the namespace and the volumes too, with the trained models in them.
+    """
     try:
         cluster = find_cluster()
     except CommandError as error:
-        print(f"cluster: nothing removed, since {error}")
+        print(f"cluster: nothing removed, because {error}")
         return
     namespace = find_namespace(cluster, overlay)
     found = _list_made(cluster, namespace, KINDS + DATA_KINDS if data else KINDS)
@@ -267,23 +240,23 @@ def _may_remove(found: list[str], yes: bool) -> bool:
     try:
         return confirm("Remove " + ", ".join(found) + "?", yes)
     except CommandError as error:
-        # Not a failure: `make clean` has more to clean.
+        # Not a failure, because `make clean` has more to clean.
         print(f"cluster: nothing removed. {error}")
         return False
 
 
 def _list_made(cluster: Cluster, namespace: str, kinds: tuple[str, ...]) -> list[str]:
-    """Return KIND/NAME of the objects with our label, of the kinds that the cluster knows."""
+    """Return KIND/NAME of the objects with our label, of kinds that the cluster knows."""
     known = (
         cluster.output("api-resources", "--verbs=delete", "--output=name") or ""
     ).split()
-    # An older cluster has the same kinds in other groups.
+    # An older cluster has some kinds in other groups.
     kinds = tuple(kind for kind in kinds if kind in known)
     if not kinds:
         return []
     flags = ["--namespace", namespace, "--selector", LABEL, "--output=name"]
     names = (cluster.output("get", ",".join(kinds), *flags) or "").splitlines()
-    # Namespaces are listed whatever the namespace; another one is not ours to remove.
+    # kubectl lists all namespaces; those of other overlays are not removed.
     other = [
         n for n in names if n.startswith("namespace/") and n != f"namespace/{namespace}"
     ]
@@ -296,8 +269,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("action", choices=["apply", "delete"])
     parser.add_argument("--overlay", type=Path, default=ROOT / "k8s/overlays/local")
     add_arguments(parser)
-    parser.add_argument("--yes", default="0", help="1 asks nothing")
-    parser.add_argument("--data", default="0", help="1 removes volumes as well")
+    parser.add_argument("--yes", default="0", help="1 does not ask")
+    parser.add_argument(
+        "--data", default="0", help="1 also removes the namespace and the volumes"
+    )
     given = parser.parse_args(arguments)
     try:
         if given.action == "apply":

@@ -1,7 +1,7 @@
-"""Prints the requirements of an image from where they are declared, so that they are in one place.
+"""Prints the requirements of an image, as setup.cfg and the client's pyproject.toml declare them.
 
-Knows setup.cfg and the client's pyproject.toml; refuses to know versions, which constraints.txt
-has. Runs inside the build of both images, on a bare Python.
+Knows no versions, which constraints.txt holds. Runs inside the build of both images, on a bare
+Python.
 """
 
 import argparse
@@ -15,7 +15,19 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def read_group(setup: ConfigParser, group: str) -> list[str]:
-    """Return the requirements of an extra, or of ``install_requires``.
+    """Return the requirements of a group.
+
+    Parameters
+    ----------
+    setup : ConfigParser
+        Content of setup.cfg.
+    group : str
+        Name of an extra, or ``install_requires``.
+
+    Returns
+    -------
+    list of str
+        Requirements such as ``grpcio >=1.84.2,<1.86``.
 
     Raises
     ------
@@ -27,12 +39,27 @@ def read_group(setup: ConfigParser, group: str) -> list[str]:
 
 
 def name_of(requirement: str) -> str:
-    """Return the name of the package that a requirement asks for."""
+    """Return the name of the package in a requirement."""
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 
 def collect(root: Path, groups: list[str], without: list[str]) -> list[str]:
-    """Return the requirements of `groups` and of the client, but for the names in `without`."""
+    """Collect the requirements of groups and of the client.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the project.
+    groups : list of str
+        As in `read_group`.
+    without : list of str
+        Names of packages to leave out.
+
+    Returns
+    -------
+    list of str
+        Requirements, sorted, each once.
+    """
     setup = ConfigParser()
     setup.read_string((root / "setup.cfg").read_text())
     client = tomllib.loads((root / "clients/python/pyproject.toml").read_text())

@@ -1,7 +1,7 @@
-"""Builds, names and hands on the two images, with docker or podman.
+"""Builds, names and pushes the two images, with docker or podman.
 
-Knows container tools and git; refuses to know manifests, and flags that only one machine needs:
-those come from the caller. Runs on a bare Python, since `make` may be given no environment yet.
+Knows container tools and git, and no manifests. Flags that only one machine needs come from the
+caller. Runs on a bare Python, because `make` may have no environment yet.
 """
 
 import argparse
@@ -21,9 +21,9 @@ DOCKERFILES = {
     "prediction-training": "flows/Dockerfile",
 }
 LOCAL_PREFIX = "localhost"
-"""Prefix that names no registry: such images are loaded into a local cluster, not pushed."""
+"""Prefix without a registry. Such images are loaded into a local cluster, not pushed."""
 
-# What an image is made of; a change elsewhere gives no other image.
+# Sources of the images. A change elsewhere gives no new image.
 _SOURCES = (
     "clients/python",
     "constraints.txt",
@@ -34,12 +34,20 @@ _SOURCES = (
 
 
 class CommandError(Exception):
-    """Something that the caller has to change; its text is one line for the user."""
+    """A problem that the user has to solve; its text is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """What the images are called: PREFIX/NAME:TAG."""
+    """Names of the images: PREFIX/NAME:TAG.
+
+    Attributes
+    ----------
+    prefix : str
+        Registry and folder, or `LOCAL_PREFIX`.
+    tag : str
+        Tag of both images.
+    """
 
     prefix: str
     tag: str
@@ -50,12 +58,12 @@ class Images:
 
 
 def run(*command: str) -> None:
-    """Say and run a command.
+    """Print and run a command.
 
     Raises
     ------
     CommandError
-        If it fails; what it says has been shown.
+        If it fails. Its own output has been shown.
     """
     print("+ " + shlex.join(command), flush=True)
     if subprocess.run(command).returncode:
@@ -63,7 +71,7 @@ def run(*command: str) -> None:
 
 
 def output(*command: str) -> str | None:
-    """Return what a command prints, without white space around it, or None if it fails."""
+    """Return the output of a command, without white space around it, or None if it fails."""
     try:
         result = subprocess.run(command, capture_output=True, text=True)
     except OSError:
@@ -72,12 +80,12 @@ def output(*command: str) -> str | None:
 
 
 def find_tool() -> str:
-    """Return the container tool that works here: docker with its daemon, else podman.
+    """Return the container tool that works here: docker with its daemon, or podman.
 
     Raises
     ------
     CommandError
-        If there is neither.
+        If neither works.
     """
     if output("docker", "info") is not None:
         return "docker"
@@ -93,14 +101,19 @@ def _git(*arguments: str) -> str | None:
 
 
 def default_tag() -> str:
-    """Return the short revision, and for a changed tree a digest of the change as well.
+    """Return the short revision, and a digest of the changes if the tree has any.
 
-    Kubernetes pulls a tag that it has no second time: what differs has to be called differently.
+    Kubernetes never pulls a tag that it has, so images that differ need different tags.
+
+    Returns
+    -------
+    str
+        Such as "1a2b3c4" or "1a2b3c4-5d6e7f80"; "local" outside of a git repository.
     """
     revision = _git("rev-parse", "--short", "HEAD")
     if revision is None:
         return "local"
-    # Not quoted: names of files come as they are.
+    # Without quoting, git prints the names of files as they are.
     changed = _git("-c", "core.quotepath=off", "diff", "HEAD", "--", *_SOURCES) or ""
     new = _git("ls-files", "--others", "--exclude-standard", "--", *_SOURCES) or ""
     if not changed and not new:
@@ -121,8 +134,8 @@ def read_version() -> str:
 
 
 def build(tool: str, images: Images, flags: list[str]) -> None:
-    """Build both images and say how large they are."""
-    # Not by build arguments: older podmans take a layer of an earlier commit for the same.
+    """Build both images and print their sizes."""
+    # Not as build arguments, because older podmans reuse a layer of an earlier commit for them.
     values = {
         "version": read_version(),
         "revision": _git("rev-parse", "HEAD") or "unknown",
@@ -142,7 +155,7 @@ def build(tool: str, images: Images, flags: list[str]) -> None:
 
 
 def push(tool: str, images: Images, flags: list[str]) -> None:
-    """Bring both images to where the cluster gets them from."""
+    """Push both images to their registry, or load them into a local cluster."""
     if images.prefix == LOCAL_PREFIX:
         _load(tool, images)
         return
@@ -151,7 +164,7 @@ def push(tool: str, images: Images, flags: list[str]) -> None:
 
 
 def _push_one(tool: str, reference: str, flags: list[str]) -> None:
-    """Push, and name the digest, which docker says by itself."""
+    """Push an image and print its digest, as docker does by itself."""
     if tool == "docker":
         run(tool, "push", *flags, reference)
         return
@@ -161,7 +174,7 @@ def _push_one(tool: str, reference: str, flags: list[str]) -> None:
 
 
 def _load(tool: str, images: Images) -> None:
-    """Load the images into the node of a local cluster, which the kubectl context tells by name."""
+    """Load the images into the local cluster that the name of the kubectl context tells."""
     context = output("kubectl", "config", "current-context") or ""
     with tempfile.TemporaryDirectory(prefix="images-") as folder:
         for name in DOCKERFILES:
@@ -177,7 +190,7 @@ def _loader(context: str, archive: str) -> list[str]:
     Raises
     ------
     CommandError
-        If no such command is known.
+        If the context is not one of kind, k3d or minikube.
     """
     if context.startswith("kind-"):
         return [
@@ -200,7 +213,7 @@ def _loader(context: str, archive: str) -> list[str]:
     if context and context == (output("minikube", "profile") or "").lstrip("* "):
         return ["minikube", "--profile", context, "image", "load", archive]
     raise CommandError(
-        f"the kubectl context {context!r} is none of kind, k3d or minikube: name a registry, as in "
+        f"the kubectl context {context!r} is none of kind, k3d or minikube; name a registry, as in "
         "make push IMAGE_PREFIX=registry.example.com/team"
     )
 
@@ -210,7 +223,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix", default=LOCAL_PREFIX, help="registry and folder of the images"
     )
-    parser.add_argument("--tag", default="", help="tag; by default the revision")
+    parser.add_argument("--tag", default="", help="tag (default: the revision)")
 
 
 def main(arguments: list[str]) -> int:
@@ -219,7 +232,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("action", choices=["build", "push", "tag"])
     add_arguments(parser)
     parser.add_argument(
-        "--flags", default="", help="further flags of the tool, as one word"
+        "--flags", default="", help="more flags for the tool, as one word"
     )
     given = parser.parse_args(arguments)
     images = Images(given.prefix, given.tag or default_tag())

@@ -16,7 +16,7 @@ from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 
 class Storm:
-    """Makes a call anew whenever one is answered."""
+    """Makes a new call whenever one is answered."""
 
     def __init__(self, stub: PredictionServiceStub) -> None:
         self._stub = stub
@@ -45,7 +45,7 @@ class Storm:
 
 
 def main(port: str, n_calls: int) -> None:
-    """Call until told to stop."""
+    """Call until standard input is closed."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         storm = Storm(PredictionServiceStub(channel))
         for _ in range(n_calls):

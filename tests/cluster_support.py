@@ -13,7 +13,7 @@ KUBECTL = str(Path(sys.executable).parent / "kubectl")
 
 
 def environment(name: str) -> str:
-    """Return what the caller has to say, or fail: a test that is asked for is not skipped."""
+    """Return a variable that the caller must set, or fail: a requested test is not skipped."""
     value = os.environ.get(name)
     if not value:
         pytest.fail(f"{name} is not set; `make test-cluster` says what is needed")

@@ -20,15 +20,15 @@ from prediction.v1.prediction_service_pb2 import PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 STOP = Path("/tmp/stop")
-# A channel with calls on it at all times meets the moment in which a server closes; one alone, with
-# pauses, meets it in one restart of five.
+# Channels that are never idle meet the moment in which a server closes. One channel with pauses
+# meets it in one of five restarts.
 KEPT_CHANNELS = 8
 
 
 @contextmanager
 def connect() -> Iterator[PredictionServiceStub]:
-    """Return a stub on a connection of its own, as that of another process would be."""
-    # Variables of the Service, so that a cluster without DNS will do.
+    """Return a stub on a connection of its own, like that of another process."""
+    # From the variables of the Service, so that the cluster needs no DNS.
     host = os.environ["PREDICTION_SERVER_SERVICE_HOST"]
     port = os.environ["PREDICTION_SERVER_SERVICE_PORT_GRPC"]
     options = [("grpc.use_local_subchannel_pool", 1)]
@@ -46,21 +46,21 @@ def call(stub: PredictionServiceStub, request: PredictRequest) -> str:
 
 
 def call_on_one_channel(request: PredictRequest, outcomes: Counter[str]) -> None:
-    """Call until told to stop, always on the same channel."""
+    """Call until the stop, always on the same channel."""
     with connect() as stub:
         while not STOP.exists():
             outcomes[call(stub, request)] += 1
 
 
 def call_on_new_channels(request: PredictRequest, outcomes: Counter[str]) -> None:
-    """Call until told to stop, on a new channel each time."""
+    """Call until the stop, on a new channel each time."""
     while not STOP.exists():
         with connect() as stub:
             outcomes[call(stub, request)] += 1
 
 
 def main(features: list[float]) -> None:
-    """Call until the file STOP is there, and print the outcomes."""
+    """Call until the file STOP exists, and print the outcomes."""
     request = PredictRequest(features=features)
     kept = [Counter[str]() for _ in range(KEPT_CHANNELS)]
     new = Counter[str]()

@@ -50,7 +50,7 @@ def logistic_artifact() -> ModelArtifact:
 
 @pytest.fixture(params=LANES)
 def lane(request: pytest.FixtureRequest) -> str:
-    """What answers Predict: tests of it run on each lane."""
+    """The lane of Predict: tests that use it run on each."""
     return str(request.param)
 
 

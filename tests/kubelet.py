@@ -1,4 +1,4 @@
-"""The kubelet's gRPC probes, replayed: what it asks, when, and what it makes of the answers.
+"""The kubelet's gRPC probes, replayed: its questions, their times and its conclusions.
 
 After Kubernetes' own code: pkg/probe/grpc/grpc.go asks, pkg/kubelet/prober/worker.go counts.
 """
@@ -40,7 +40,7 @@ class Probe:
         options = [
             ("grpc.primary_user_agent", "kube-probe/1.33"),
             ("grpc.enable_http_proxy", 0),
-            # Else a channel of this process to the same address would lend its connection.
+            # Otherwise channels of this process to the same address would share a connection.
             ("grpc.use_local_subchannel_pool", 1),
         ]
         with grpc.insecure_channel(address, options) as channel:
@@ -55,7 +55,7 @@ class Probe:
 
 
 class Worker:
-    """Repeats one probe; what it holds for true changes after enough equal answers in a row."""
+    """Repeats one probe. Its conclusion changes after enough equal answers in a row."""
 
     def __init__(self, probe: Probe, address: str, speedup: float) -> None:
         self._probe = probe
@@ -68,11 +68,11 @@ class Worker:
         self.n_probes = 0
 
     def start(self) -> None:
-        """Begin to probe."""
+        """Start probing."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Probe no more."""
+        """Stop probing."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -91,7 +91,7 @@ class Worker:
 
 
 class Kubelet:
-    """What the kubelet does for one container: asks for its start, then if it lives and is ready.
+    """The kubelet for one container: probes its start, then its liveness and readiness.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ class Kubelet:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Probe for the time of a block; first wait for the container's start."""
+        """Probe during a block, after waiting for the container's start."""
         try:
             self._startup.start()
             while not (self._startup.succeeded or self._startup.failed):
                 time.sleep(0.01)
-            # Asked once, and not again for the container's life.
+            # The start-up probe ends for good once it has succeeded.
             self._startup.stop()
             self._liveness.start()
             self._readiness.start()

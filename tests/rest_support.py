@@ -1,4 +1,4 @@
-"""The real Envoy with the one configuration, in front of a real server, and curl to ask it with."""
+"""The real Envoy with the committed configuration, in front of a real server, and curl."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ LOG = "envoy.log"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What curl got."""
+    """A reply, as curl received it."""
 
     status: int
     headers: "Message[str, str]"
@@ -33,10 +33,10 @@ class Reply:
 
 
 def curl(*arguments: str) -> Reply:
-    """Run curl to its end and take the reply apart."""
+    """Run curl to its end and parse the reply."""
     output = subprocess.run(
         ["curl", "--silent", "--show-error", "--include", "--max-time", "30"]
-        # Else a large body is announced and waited with, which is another reply to take apart.
+        # Without it, curl announces a large body and waits, which gives another reply to parse.
         + ["--header", "Expect:", *arguments],
         capture_output=True,
         check=True,
@@ -48,7 +48,7 @@ def curl(*arguments: str) -> Reply:
 
 
 def post(url: str, body: str, *arguments: str, path: str = "/predict") -> Reply:
-    """Post JSON, of which curl reads a file if it begins with @."""
+    """Post JSON; a body that begins with @ is a file that curl reads."""
     kind = ["--header", "Content-Type: application/json"]
     return curl("--data-binary", body, *kind, *arguments, f"{url}{path}")
 
@@ -71,7 +71,7 @@ def five_feature_artifact() -> ModelArtifact:
 
 
 def _listening_port(admin_address: Path) -> int:
-    """Ask Envoy's admin port which port it took for its listener."""
+    """Ask Envoy's admin port for the port of its listener."""
     wait_for(lambda: admin_address.exists() and admin_address.stat().st_size > 0)
     url = f"http://{admin_address.read_text()}/listeners?format=json"
     with urllib.request.urlopen(url) as response:
@@ -95,5 +95,5 @@ def running_envoy(folder: Path, grpc_port: int, http_port: int) -> Iterator[str]
 
 
 def wait_until_well(url: str) -> None:
-    """Return once `url` is answered with a success."""
+    """Return once `url` answers with a success."""
     wait_for(lambda: not subprocess.run(["curl", "--silent", "--fail", url]).returncode)

@@ -19,7 +19,7 @@ BUCKET = "metaflow"
 
 
 def free_ports(number: int) -> list[int]:
-    """Return ports that nobody listens on."""
+    """Return ports on which nothing listens."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
@@ -28,7 +28,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def environment_of(endpoint: str) -> dict[str, str]:
-    """Return the variables by which Metaflow keeps what it has in the server's bucket."""
+    """Return the variables that make Metaflow store its data in the server's bucket."""
     credentials = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY}
     return {
         **credentials,
@@ -55,7 +55,7 @@ def s3_server(folder: Path) -> Iterator[str]:
         if flag.startswith("-s3.port=")
     )
     flags += ["-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-dir={folder}"]
-    # It would report its use to its makers.
+    # Without it, the server reports its use to its makers.
     flags += ["-ip=127.0.0.1", "-master.telemetry=false", "-volume.max=8"]
     flags += ["-master.volumeSizeLimitMB=64"]
     program = str(Path(sys.executable).parent / "weed")
@@ -72,7 +72,7 @@ def s3_server(folder: Path) -> Iterator[str]:
         assert process.poll() is None, (folder / "log").read_text()
         yield endpoint
     finally:
-        # At once: to end in good order takes it half a minute.
+        # Killed, because an orderly end takes half a minute.
         process.kill()
         process.wait()
 
@@ -98,6 +98,6 @@ def makes_bucket(endpoint: str) -> bool:
 
 
 def list_keys(endpoint: str) -> list[str]:
-    """Return the keys of what the bucket holds."""
+    """Return the keys of the objects in the bucket."""
     pages = client_of(endpoint).get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]

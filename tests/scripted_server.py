@@ -43,7 +43,7 @@ class ScriptedServicer(pb_grpc.PredictionServiceServicer):
     requests : list of message
         Every request that came.
     seconds_left : list of float
-        The time that each had left when it came.
+        Time left until the deadline of each request, when it came.
     """
 
     def __init__(self, *answers: Answer) -> None:
@@ -128,7 +128,7 @@ def _add(
 
 @contextmanager
 def unused_target() -> Iterator[str]:
-    """Yield a target at which nothing listens: its port is bound, so that nothing else can."""
+    """Yield a target where nothing listens. Its port is bound, so nothing else can listen there."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{holder.getsockname()[1]}"

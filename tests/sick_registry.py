@@ -1,4 +1,4 @@
-"""A registry that answers as MLflow's server does, but for one fault."""
+"""A registry that answers like MLflow's server, except for one fault."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ SECRET = "hunter2hunter2"
 
 
 class Registry(BaseHTTPRequestHandler):
-    """Answers as MLflow's server does, but for one fault."""
+    """Answers like MLflow's server, except for one fault."""
 
     content: ClassVar[bytes] = CONTENT
     fault: ClassVar[str] = ""

@@ -87,7 +87,7 @@ def lightgbm_artifact(n_classes: int) -> tuple[ModelArtifact, np.ndarray, np.nda
 
 
 def write_artifact(folder: Path, artifact: ModelArtifact) -> Path:
-    """Write `artifact` where the server looks for it, and return the folder."""
+    """Write `artifact` into the folder as the server expects it, and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE_NAME).write_bytes(seal(artifact.SerializeToString()))
     return folder
@@ -143,13 +143,13 @@ def copy_project(folder: Path) -> Path:
     for name in names:
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            # With its time: what is installed has to look newer than what it was made from.
+            # With its time, because make compares times: installed files must look newer.
             shutil.copy2(ROOT / name, folder / name)
     return folder
 
 
 def wait_for(condition: Callable[[], bool], timeout_seconds: float = 30.0) -> None:
-    """Return once `condition` holds; what other threads do gives nothing else to wait on."""
+    """Return once `condition` holds, for changes by other threads that offer nothing to wait on."""
     end = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come to hold"
@@ -163,7 +163,7 @@ def read_page(page: str) -> str:
 
 
 def answers(page: str) -> bool:
-    """Tell whether an HTTP page answers well."""
+    """Tell whether an HTTP page answers with 200."""
     try:
         with urllib.request.urlopen(page) as response:
             return bool(response.status == 200)

@@ -1,4 +1,4 @@
-"""A model that is well-formed and hostile holds up neither its load nor the calls of others."""
+"""A hostile but well-formed model delays neither its loading nor other calls."""
 
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from support import (
     running_server,
     write_artifact,
 )
+from wire import failure
 
 Edit = Callable[[pb.ModelArtifact], object]
 
@@ -100,7 +101,7 @@ def test_a_set_of_categories_that_is_not_there_is_refused(
 
 
 def test_an_explanation_that_would_hold_up_all_calls_is_refused(tmp_path: Path) -> None:
-    """It would take LightGBM seconds for each of these trees; the answer itself takes none."""
+    """LightGBM would need seconds for each of these trees; the answer alone takes none."""
     model = artifact_of([chain(1000, 1000)] * 100, 1000)
 
     with running_server(write_artifact(tmp_path, model)) as server:
@@ -108,15 +109,14 @@ def test_an_explanation_that_would_hold_up_all_calls_is_refused(tmp_path: Path) 
             request = PredictRequest(features=[0.0] * 1000)
             assert list(stub.Predict(request, timeout=30).probabilities) == [0.5, 0.5]
             request.explain_top_k = 1
-            with pytest.raises(grpc.RpcError) as caught:
-                stub.Predict(request, timeout=30)
+            error = failure(lambda: stub.Predict(request, timeout=30))
 
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "explain_top_k: only 0 is allowed" in error.details()
 
 
 def test_a_deep_tree_of_few_features_is_explained(tmp_path: Path) -> None:
-    """The work grows with the features on the way to a leaf, not with the nodes there."""
+    """The work grows with the features on the way to a leaf, not with its nodes."""
     model = load_model(write_artifact(tmp_path, artifact_of([chain(1000, 5)] * 50, 5)))
 
     explanation = model.estimator.explain([0.0] * 5, 1)
@@ -138,11 +138,10 @@ def test_an_explanation_that_would_take_all_memory_is_refused(tmp_path: Path) ->
     with running_server(write_artifact(tmp_path, artifact)) as server:
         with connect(server) as stub:
             request = PredictRequest(features=[0.0] * 20_000, explain_top_k=1)
-            with pytest.raises(grpc.RpcError) as caught:
-                stub.Predict(request, timeout=30)
+            error = failure(lambda: stub.Predict(request, timeout=30))
 
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "explain_top_k: only 0 is allowed" in error.details()
 
 
 def test_a_batch_of_many_classes_has_fewer_rows(tmp_path: Path) -> None:
@@ -157,12 +156,12 @@ def test_a_batch_of_many_classes_has_fewer_rows(tmp_path: Path) -> None:
     with running_server(write_artifact(tmp_path, artifact)) as server:
         with connect(server) as stub:
             answer = stub.BatchPredict(BatchPredictRequest(values=[0.0] * 10))
-            with pytest.raises(grpc.RpcError) as caught:
-                stub.BatchPredict(BatchPredictRequest(values=[0.0] * 101), timeout=30)
+            large = BatchPredictRequest(values=[0.0] * 101)
+            error = failure(lambda: stub.BatchPredict(large, timeout=30))
 
     assert len(answer.probabilities) == 100_000
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "the server takes 100 in a call" in str(caught.value.details())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "the server takes 100 in a call" in error.details()
 
 
 def add_categories(artifact: pb.ModelArtifact) -> None:

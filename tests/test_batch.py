@@ -1,4 +1,4 @@
-"""Batches: the answers of each row alone, and every wrong field named."""
+"""Batches answer like single rows, and errors name every wrong field."""
 
 import sys
 from collections.abc import Callable
@@ -9,9 +9,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from grpc_status import rpc_status
-from prometheus_client.parser import text_string_to_metric_families
 
 from grpc_server.errors import InvalidInstance
 from grpc_server.model.schema import InputSchema
@@ -29,10 +26,10 @@ from support import (
     artifact_without_estimator,
     connect,
     lightgbm_artifact,
-    read_page,
     running_server,
     wait_for,
 )
+from wire import count_handled, failure, read_metrics, reason, samples, violations
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
 
@@ -43,21 +40,8 @@ def doubles(name: str, values: Any, missing_rows: Any = ()) -> Column:
     return column
 
 
-def violations(call: Callable[[], object]) -> list[tuple[str, str]]:
-    """Return what the INVALID_ARGUMENT of a call names."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    error: Any = caught.value
-    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    info, request = ErrorInfo(), BadRequest()
-    reason, bad_request = rpc_status.from_call(error).details
-    assert reason.Unpack(info) and bad_request.Unpack(request)
-    assert info.reason == "INVALID_INSTANCE"
-    return [(v.field, v.description) for v in request.field_violations]
-
-
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_batch_by_position_is_lightgbm_s_own_answer(
+def test_a_batch_by_position_has_the_probabilities_of_lightgbm(
     serve: Serve, n_classes: int
 ) -> None:
     artifact, rows, expected = lightgbm_artifact(n_classes)
@@ -326,7 +310,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_errors_in_any_script_reach_their_callers(serve: Serve, script: str) -> None:
-    """Beyond 8 KiB of headers, gRPC makes RESOURCE_EXHAUSTED of some of them, at random."""
+    """Beyond 8 KiB of headers, gRPC turns some errors into RESOURCE_EXHAUSTED, at random."""
     text = SCRIPTS[script] * 100
     artifact = artifact_without_estimator(10, 2)
     for number, feature in enumerate(artifact.input_schema.features):
@@ -370,16 +354,10 @@ def test_more_rows_than_the_server_takes_are_refused(
     with running_server(model_dir, lane, max_batch_rows=5) as server:
         with connect(server) as stub:
             assert len(stub.BatchPredict(request(5)).positions) == 5
-            with pytest.raises(grpc.RpcError) as caught:
-                stub.BatchPredict(request(6))
+            error = failure(lambda: stub.BatchPredict(request(6)))
 
-    error: Any = caught.value
-    info = ErrorInfo()
-    assert rpc_status.from_call(error).details[0].Unpack(info)
-    assert (error.code(), info.reason) == (
-        grpc.StatusCode.INVALID_ARGUMENT,
-        "BATCH_TOO_LARGE",
-    )
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert reason(error) == "BATCH_TOO_LARGE"
     assert error.details() == (
         "6 rows came, and the server takes 5 in a call; its flag --max-batch-rows allows more"
     )
@@ -388,7 +366,7 @@ def test_more_rows_than_the_server_takes_are_refused(
 def test_a_batch_of_as_many_rows_as_the_defaults_allow_is_answered(
     serve: Serve,
 ) -> None:
-    """As stated in the help of --max-batch-rows: 200 numbers a row."""
+    """The help of --max-batch-rows promises 200 numbers a row."""
     artifact = artifact_without_estimator(200, 2)
     artifact.logistic_regression.coefficients.extend([0.0] * 200)
     artifact.logistic_regression.intercepts.append(0.0)
@@ -407,26 +385,14 @@ def test_the_metrics_count_each_row_of_a_batch(model_dir: Path, lane: str) -> No
     with running_server(model_dir, lane) as server, connect(server) as stub:
         stub.BatchPredict(BatchPredictRequest(values=[1.0, 3.0, -9.0, 3.0, 1.0, 3.0]))
         stub.Predict(PredictRequest(features=[1.0, 3.0]))
-        with pytest.raises(grpc.RpcError):
-            stub.BatchPredict(BatchPredictRequest(values=[1.0]))
+        failure(lambda: stub.BatchPredict(BatchPredictRequest(values=[1.0])))
         # A call is counted once it is over, a moment after its answer.
         refused = 'grpc_code="INVALID_ARGUMENT",grpc_method="BatchPredict"'
-        url = f"http://127.0.0.1:{server.http_port}/metrics"
-        wait_for(lambda: refused in read_page(url))
-        page = read_page(url)
+        wait_for(lambda: refused in read_metrics(server))
+        page = read_metrics(server)
 
-    samples = {
-        (s.name, *s.labels.values()): s.value
-        for family in text_string_to_metric_families(page)
-        for s in family.samples
-    }
-    assert samples["prediction_instances_total", "1"] == 3
-    assert samples["prediction_instances_total", "0"] == 1
-    assert samples["prediction_batch_rows_sum",] == 3
-    assert samples["prediction_batch_rows_count",] == 1
-    codes = {
-        key[1]: value
-        for key, value in samples.items()
-        if key[0] == "grpc_server_handled_total" and "BatchPredict" in key
-    }
-    assert codes == {"OK": 1, "INVALID_ARGUMENT": 1}
+    instances = samples(page, "prediction_instances_total")
+    assert {s.labels["label"]: s.value for s in instances} == {"0": 1, "1": 3}
+    assert [s.value for s in samples(page, "prediction_batch_rows_sum")] == [3]
+    assert [s.value for s in samples(page, "prediction_batch_rows_count")] == [1]
+    assert count_handled(page, "BatchPredict") == {"OK": 1, "INVALID_ARGUMENT": 1}

@@ -1,22 +1,16 @@
-"""No caller keeps others waiting, whatever it does; each call is counted as it was seen."""
+"""No caller delays others, whatever it does. The metrics count calls as callers saw them."""
 
-import socket
-import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
-from prometheus_client.parser import text_string_to_metric_families
 
 from grpc_server.rpc import calls, grpcio_internals
 from grpc_server.server import PREDICT_PATH, PredictionServer
@@ -29,14 +23,27 @@ from prediction.v1.prediction_service_pb2 import (
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 from server_process import running
-from support import connect, read_page, running_server, wait_for
+from support import connect, running_server, wait_for
+from wire import (
+    SERVICE,
+    RawConnection,
+    channel_to,
+    count_handled,
+    failure,
+    raw_method,
+    read_metrics,
+    reason,
+    samples,
+    silent_calls,
+)
 
-SERVICE = "/prediction.v1.PredictionService/"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
 BATCH = BatchPredictRequest(values=[1.0, 3.0])
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# Time for a call without a message to arrive. The fast lane counts it only when it ends.
+ARRIVAL_SECONDS = 0.3
 SILENT_PATHS = {
     "Predict": PREDICT_PATH,
     "BatchPredict": SERVICE + "BatchPredict",
@@ -48,64 +55,15 @@ SILENT_PATHS = {
 }
 
 
-@contextmanager
-def channel_to(server: PredictionServer, *options: Any) -> Iterator[grpc.Channel]:
-    """Return a channel with a connection of its own."""
-    own = ("grpc.use_local_subchannel_pool", 1)
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}", [own, *options]) as channel:
-        yield channel
-
-
-@contextmanager
-def silent_calls(channel: grpc.Channel, path: str, count: int) -> Iterator[list[Any]]:
-    """Make calls whose headers are sent, and nothing more."""
-    is_over = threading.Event()
-
-    def say_nothing() -> Iterator[bytes]:
-        is_over.wait(60)
-        yield from ()
-
-    method: Any = channel.stream_stream(path)
-    made = [method(say_nothing()) for _ in range(count)]
-    try:
-        yield made
-    finally:
-        for call in made:
-            call.cancel()
-        is_over.set()
-
-
-def failure(call: Callable[[], object]) -> Any:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value
-
-
-def reason(error: Any) -> str:
-    info = ErrorInfo()
-    assert rpc_status.from_call(error).details[0].Unpack(info)
-    return str(info.reason)
-
-
-def samples(server: PredictionServer, name: str, method: str) -> list[Any]:
-    page = read_page(f"http://127.0.0.1:{server.http_port}/metrics")
-    return [
-        sample
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == name and sample.labels["grpc_method"] == method
-    ]
-
-
 def handled(server: PredictionServer, method: str) -> dict[str, float]:
     """Return how many calls of a method ended with which status."""
-    found = samples(server, "grpc_server_handled_total", method)
-    return {s.labels["grpc_code"]: s.value for s in found if s.value}
+    return count_handled(read_metrics(server), method)
 
 
 def started(server: PredictionServer, method: str) -> float:
     """Return how many calls of a method began."""
-    (sample,) = samples(server, "grpc_server_started_total", method)
+    page = read_metrics(server)
+    (sample,) = samples(page, "grpc_server_started_total", grpc_method=method)
     return float(sample.value)
 
 
@@ -127,12 +85,12 @@ def answers_all(server: PredictionServer) -> None:
 def test_silent_callers_keep_nobody_waiting(
     name: str, model_dir: Path, lane: str
 ) -> None:
-    """More of them than there are workers, or calls and streams that may be in flight."""
+    """They outnumber the workers, and the calls and streams that may be in flight."""
     bounds = {"workers": 1, "max_calls_in_flight": 8}
     with running_server(model_dir, lane, **bounds) as server:
         with channel_to(server) as channel:
             with silent_calls(channel, SILENT_PATHS[name], 50):
-                time.sleep(0.3)
+                time.sleep(ARRIVAL_SECONDS)
 
                 answers_all(server)
 
@@ -174,64 +132,9 @@ def test_a_stream_may_pause_for_a_while_and_not_for_ever(
     assert error.details() == "no further message came within 0.2 s"
 
 
-class RawConnection:
-    """A client of HTTP/2 that takes what the server sends only as far as it likes."""
-
-    def __init__(self, port: int, window_bytes: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 5)
-        window = struct.pack("!HI", 4, window_bytes)  # SETTINGS_INITIAL_WINDOW_SIZE
-        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        self._socket.sendall(preface + self._frame(4, 0, 0, window))
-
-    def call(self, stream: int, path: str, message: bytes) -> None:
-        """Send one call."""
-        names = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": path,
-            ":authority": "x",
-            "content-type": "application/grpc",
-            "te": "trailers",
-        }
-        head = b"".join(map(self._literal, names, names.values()))
-        body = b"\0" + struct.pack("!I", len(message)) + message
-        self._socket.sendall(
-            self._frame(1, 4, stream, head) + self._frame(0, 1, stream, body)
-        )
-
-    def ping(self) -> None:
-        """Ask for a sign of life."""
-        with suppress(ConnectionError):  # the server may have gone already
-            self._socket.sendall(self._frame(6, 0, 0, bytes(8)))
-
-    def is_turned_away(self) -> bool:
-        """Tell whether the server has said that this client is to go."""
-        self._socket.settimeout(0.5)
-        received = b""
-        with suppress(OSError):
-            while part := self._socket.recv(65_536):
-                received += part
-        return b"too_many_pings" in received
-
-    def close(self) -> None:
-        self._socket.close()
-
-    @staticmethod
-    def _frame(kind: int, flags: int, stream: int, data: bytes) -> bytes:
-        length = struct.pack("!I", len(data))[1:]
-        return length + bytes([kind, flags]) + struct.pack("!I", stream) + data
-
-    @staticmethod
-    def _literal(name: str, value: str) -> bytes:
-        return b"".join(
-            [b"\0", bytes([len(name)]), name.encode()]
-            + [bytes([len(value)]), value.encode()]
-        )
-
-
 def test_an_answer_that_is_not_taken_is_not_kept(model_dir: Path, lane: str) -> None:
     with running_server(model_dir, lane, answer_seconds=0.2) as server:
-        connection = RawConnection(server.port, window_bytes=0)
+        connection = RawConnection(server, window_bytes=0)
         connection.call(1, PREDICT_PATH, AT_CENTER.SerializeToString())
 
         wait_for(lambda: handled(server, "Predict") == {"CANCELLED": 1})
@@ -240,7 +143,7 @@ def test_an_answer_that_is_not_taken_is_not_kept(model_dir: Path, lane: str) -> 
 
 
 def test_watches_come_and_go_and_the_server_goes_on(model_dir: Path, lane: str) -> None:
-    """Each leaves at a moment of its own: while it is told, and while others are."""
+    """Each leaves at another moment, also while the server notifies it or others."""
     with running_server(model_dir, lane) as server:
 
         def watch_and_leave(number: int) -> None:
@@ -293,7 +196,7 @@ def test_a_watcher_that_reads_nothing_holds_up_no_other(
     model_dir: Path, lane: str
 ) -> None:
     with running_server(model_dir, lane) as server:
-        deaf = RawConnection(server.port, window_bytes=0)
+        deaf = RawConnection(server, window_bytes=0)
         deaf.call(1, "/grpc.health.v1.Health/Watch", b"")
         with channel_to(server) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(
@@ -328,7 +231,7 @@ def test_each_call_is_counted_as_its_caller_saw_it(model_dir: Path, lane: str) -
         with channel_to(server) as channel:
             stub = PredictionServiceStub(channel)
             raw: dict[str, Any] = {
-                name: channel.unary_unary(SERVICE + name)
+                name: raw_method(channel, name)
                 for name in ("Predict", "BatchPredict", "GetModel", "Nothing")
             }
 
@@ -352,7 +255,7 @@ def test_each_call_is_counted_as_its_caller_saw_it(model_dir: Path, lane: str) -
                 see("StreamPredict", lambda: list(odd(iter([bytes(200_000)]))))
                 see("StreamPredict", lambda: list(odd(iter([]))))
             with silent_calls(channel, PREDICT_PATH, 3) as silent:
-                time.sleep(0.3)
+                time.sleep(ARRIVAL_SECONDS)
                 for call in silent:
                     call.cancel()
                 seen["Predict", "CANCELLED"] += 3
@@ -375,7 +278,7 @@ def test_messages_that_are_none_leave_nothing_behind(
     with running(*arguments) as process:
         process.wait_for("serving")
         with grpc.insecure_channel(f"127.0.0.1:{process.port}") as channel:
-            method: Any = channel.unary_unary(SERVICE + "BatchPredict")
+            method: Any = raw_method(channel, "BatchPredict")
 
             def send(count: int) -> None:
                 sent = [method.future(b"\xff") for _ in range(count)]
@@ -400,7 +303,7 @@ def resident_bytes(pid: int) -> int:
 def test_callers_that_wait_for_their_answers_meet_no_stop(
     model_dir: Path, lane: str
 ) -> None:
-    """Without a drain time: a caller learns of the stop with its answer, before it calls again."""
+    """Even without draining: the answer brings word of the stop, before the caller calls again."""
     seen: Counter[str] = Counter()
     is_over = threading.Event()
 
@@ -439,7 +342,7 @@ def test_clients_may_ping_as_often_as_the_setting_says(
     min_ping_seconds: float, is_allowed: bool, model_dir: Path
 ) -> None:
     with running_server(model_dir, min_ping_seconds=min_ping_seconds) as server:
-        connection = RawConnection(server.port, window_bytes=65_535)
+        connection = RawConnection(server, window_bytes=65_535)
         for _ in range(8):
             connection.ping()
             time.sleep(0.05)

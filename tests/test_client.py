@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -23,16 +24,9 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health, health_pb2
-from scripted_server import (
-    PREDICTION,
-    ScriptedServicer,
-    scripted_server,
-    status_of,
-    unused_target,
-)
 
 import prediction
 from prediction import (
@@ -55,6 +49,16 @@ from prediction import (
     UnavailableError,
 )
 from prediction.v1 import prediction_service_pb2 as pb
+
+from scripted_server import (
+    PREDICTION,
+    ScriptedServicer,
+    scripted_server,
+    status_of,
+    unused_target,
+)
+from support import ROOT
+from wire import bad_request
 
 SERVICE = "prediction.v1.PredictionService"
 CLIENT_ROOT = Path(prediction.__file__).parent.parent
@@ -79,7 +83,7 @@ def client(servicer: ScriptedServicer) -> Iterator[PredictionClient]:
 
 
 def predict_with(answer: Any, **arguments: Any) -> Prediction:
-    """Predict with a client of these arguments against a server of this answer."""
+    """Predict with a client of these arguments on a server with this answer."""
     with (
         scripted_server(ScriptedServicer(answer)) as target,
         PredictionClient(target, **arguments) as client,
@@ -270,13 +274,13 @@ def test_predict_leaves_the_number_of_values_and_infinity_to_the_server(
         pytest.param(
             {0: 1.0},
             "record[0]",
-            "0 (int) is not a name; text is needed",
+            "0 (int) is not a name; give a text",
             id="record-key-int",
         ),
         pytest.param(
             pd.Series([1.0]),
             "record[0]",
-            "0 (int) is not a name; text is needed",
+            "0 (int) is not a name; give a text",
             id="Series-without-names",
         ),
         pytest.param(
@@ -530,7 +534,7 @@ def test_no_other_error_is_tried_again(code: grpc.StatusCode) -> None:
 def test_a_number_of_attempts_that_grpc_does_not_take_is_refused(
     max_attempts: int,
 ) -> None:
-    with pytest.raises(ValueError, match="gRPC takes 1 to 5"):
+    with pytest.raises(ValueError, match="must be from 1 to 5"):
         PredictionClient("localhost:50051", max_attempts=max_attempts)
 
 
@@ -570,15 +574,8 @@ def test_an_invalid_instance_error_carries_the_violations() -> None:
         grpc.StatusCode.INVALID_ARGUMENT,
         "features[0]: nan is not allowed (and 1 more)",
         ErrorInfo(reason="INVALID_INSTANCE", domain="prediction.v1"),
-        BadRequest(
-            field_violations=[
-                BadRequest.FieldViolation(
-                    field="features[0]", description="nan is not allowed"
-                ),
-                BadRequest.FieldViolation(
-                    field="features[2]", description="inf is not allowed"
-                ),
-            ]
+        bad_request(
+            ("features[0]", "nan is not allowed"), ("features[2]", "inf is not allowed")
         ),
     )
 
@@ -621,7 +618,7 @@ def test_an_overloaded_error_without_a_time_has_none() -> None:
     assert caught.value.retry_after_seconds is None
 
 
-def test_a_request_beyond_the_servers_limit_is_not_taken_for_overload(
+def test_a_request_too_large_for_the_server_is_not_taken_for_overload(
     servicer: ScriptedServicer,
 ) -> None:
     with (
@@ -636,14 +633,14 @@ def test_a_request_beyond_the_servers_limit_is_not_taken_for_overload(
     assert type(caught.value) is PredictionError
 
 
-def test_options_go_over_the_clients_own() -> None:
+def test_options_replace_defaults() -> None:
     with pytest.raises(PredictionError, match="larger than max") as caught:
         predict_with(PREDICTION, options=[("grpc.max_receive_message_length", 1)])
 
     assert type(caught.value) is PredictionError
 
 
-def test_a_request_beyond_grpcs_default_limit_is_sent(
+def test_a_request_beyond_the_default_limit_of_grpc_is_sent(
     servicer: ScriptedServicer,
 ) -> None:
     unlimited = [("grpc.max_receive_message_length", -1)]
@@ -797,7 +794,7 @@ def test_an_error_without_a_message_shows_its_code() -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_health_is_the_servers_word(
+def test_health_is_what_the_server_answers(
     status: Any, expected: HealthStatus, ready: bool
 ) -> None:
     servicer = health.HealthServicer()
@@ -834,9 +831,9 @@ def test_a_server_without_a_health_service_is_neither_ready_nor_not(
     assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-# The package of the standard servicer ships no types.
+# The standard servicer has no types.
 class CountingHealthServicer(health.HealthServicer):  # type: ignore[misc]
-    """Begins to serve at the n-th question; before, it fails or tells that it does not serve."""
+    """Serves from the n-th check on. Before, it fails or answers NOT_SERVING."""
 
     def __init__(self, serving_at: int, code: grpc.StatusCode | None = None) -> None:
         super().__init__()
@@ -1020,7 +1017,7 @@ def test_the_exports_are_complete_and_sorted() -> None:
 
 
 def test_an_import_is_light() -> None:
-    # grpc itself imports what is installed of its own extensions: not counted.
+    # grpc imports its own installed extensions, which do not count.
     program = (
         f"import sys; sys.path.insert(0, {str(CLIENT_ROOT)!r})\n"
         "def packages(): return {name.split('.')[0] for name in sys.modules}\n"
@@ -1035,3 +1032,10 @@ def test_an_import_is_light() -> None:
 
     assert run.stdout.split() == ["google", "prediction"]
     assert run.stderr == ""
+
+
+def test_the_distribution_has_the_license_of_the_project() -> None:
+    project = tomllib.loads((CLIENT_ROOT / "pyproject.toml").read_text())["project"]
+
+    assert project["license-files"] == ["LICENSE"]
+    assert (CLIENT_ROOT / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()

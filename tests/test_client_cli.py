@@ -12,8 +12,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from google.rpc.error_details_pb2 import BadRequest
 from grpc_health.v1 import health, health_pb2
+
+import prediction
+from prediction.__main__ import main
+from prediction.v1 import prediction_service_pb2 as pb
+
 from scripted_server import (
     PREDICTION,
     ScriptedServicer,
@@ -21,10 +25,7 @@ from scripted_server import (
     status_of,
     unused_target,
 )
-
-import prediction
-from prediction.__main__ import main
-from prediction.v1 import prediction_service_pb2 as pb
+from wire import bad_request
 
 SERVICE = "prediction.v1.PredictionService"
 PREDICTION_JSON = {
@@ -154,7 +155,7 @@ def test_a_wrong_number_of_features_to_explain_by_is_bad_usage(
         main(["predict", "--features", "1", f"--explain={count}"])
 
     assert caught.value.code == 2
-    assert f"'{count}' is not a number of features, from 1" in capsys.readouterr().err
+    assert f"'{count}' is not a number of features; give 1" in capsys.readouterr().err
 
 
 def test_predict_sends_the_timeout(target: str, servicer: ScriptedServicer) -> None:
@@ -232,13 +233,10 @@ def test_health_prints_the_status_and_exits_with_it(
 
 
 def test_an_error_of_the_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    violation = BadRequest.FieldViolation(
-        field="features", description="1 values\ncame, 2 are needed"
-    )
     status = status_of(
         grpc.StatusCode.INVALID_ARGUMENT,
         "does not fit",
-        BadRequest(field_violations=[violation]),
+        bad_request(("features", "1 values\ncame, 2 are needed")),
     )
 
     with scripted_server(ScriptedServicer(status)) as target:
@@ -285,7 +283,9 @@ def test_no_server_is_one_line(
     [
         pytest.param("[1, 2]", "a JSON object of names and values", id="list"),
         pytest.param("{", "Expecting property name", id="no-json"),
-        pytest.param('{"a": 1, "a": 2}', "a name occurs more than once", id="twice"),
+        pytest.param(
+            '{"a": 1, "a": 2}', "the name 'a' occurs more than once", id="twice"
+        ),
         pytest.param("[" * 100_000, "recursion", id="deep"),
         pytest.param("@", "Is a directory", id="no-file-name"),
         pytest.param("@no/such/file", "No such file or directory", id="no-file"),
@@ -314,7 +314,7 @@ def test_a_record_that_cannot_be_read_is_bad_usage(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--target", "http://localhost:1"], "is no target"),
+        (["--target", "http://localhost:1"], "is not a target"),
         (["--timeout-seconds", "0"], "must be above 0"),
     ],
 )

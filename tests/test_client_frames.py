@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted_server import ScriptedServicer, scripted_server, status_of
 
 import prediction
 from grpc_server.model import load_model
@@ -35,8 +34,10 @@ from prediction import (
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1 import prediction_service_pb2 as pb
 
+from scripted_server import ScriptedServicer, scripted_server, status_of
 from support import running_server, write_artifact
 from table_support import add_golden_examples, table_lightgbm, table_rows, to_record
+from wire import bad_request
 
 Frame = Callable[[dict[str, list[Any]]], Any]
 CLIENT_ROOT = Path(prediction.__file__).parent.parent
@@ -98,7 +99,7 @@ def to_columns(frame: Any) -> dict[str, list[Any]]:
 
 
 def refusal(client: PredictionClient, frame: Any, **options: Any) -> str:
-    """Return what the error for a frame says."""
+    """Return the text of the error for a frame."""
     with pytest.raises(InvalidInstanceError) as caught:
         client.predict_frame(frame, **options)
     return str(caught.value)
@@ -377,7 +378,7 @@ def test_no_rows_give_no_rows(client: PredictionClient, to_frame: Frame) -> None
 
 def test_a_subclass_of_a_frame_is_one(client: PredictionClient) -> None:
     class Table(pd.DataFrame):
-        """As other libraries derive theirs."""
+        """A subclass, as other libraries have."""
 
     answer = client.predict_frame(Table(PLAIN_COLUMNS))
 
@@ -648,7 +649,7 @@ def test_both_libraries_give_the_same_answer_or_the_same_message(
         except InvalidInstanceError as error:
             return str(error)
 
-    # As objects: pandas would take whole numbers with a missing one for floats.
+    # As objects, because pandas would turn whole numbers with a missing one into floats.
     assert outcome(pd.DataFrame(columns, dtype=object)) == outcome(
         pl.DataFrame(columns)
     )
@@ -747,7 +748,7 @@ def test_chunks_of_long_texts_are_cut_by_their_size(tmp_path: Path) -> None:
     artifact.input_schema.features[3].categorical.refuse_unknown = False
     columns = table_columns(40) | {"city": ["x" * 700_000] * 39 + ["Oslo"]}
 
-    # The default limit of gRPC, which many servers keep.
+    # gRPC's default limit, which many servers keep.
     with serve(
         write_artifact(tmp_path, artifact), max_message_bytes=4 * 2**20
     ) as client:
@@ -811,7 +812,7 @@ def test_a_number_below_one_is_refused(
 
 @pytest.mark.parametrize("calls_at_once", [1, 3])
 def test_as_many_chunks_are_on_their_way_as_said(calls_at_once: int) -> None:
-    # Each answer waits for as many calls as there are to be, and those are all.
+    # Each answer waits until the expected number of calls is in flight.
     together = threading.Barrier(calls_at_once, timeout=10)
     lock = threading.Lock()
     n_here, n_most = 0, 0
@@ -899,17 +900,12 @@ def test_what_only_the_server_refuses_is_told_with_the_rows_of_the_frame() -> No
             domain="prediction.v1",
             metadata={"n_violations": "2"},
         ),
-        BadRequest(
-            field_violations=[
-                BadRequest.FieldViolation(
-                    field='columns["a"].doubles.values[0]',
-                    description="2.0 is not allowed",
-                ),
-                BadRequest.FieldViolation(
-                    field='columns["b.values[0]"].doubles.values[0]',
-                    description="is missing; row 0 is missing",
-                ),
-            ]
+        bad_request(
+            ('columns["a"].doubles.values[0]', "2.0 is not allowed"),
+            (
+                'columns["b.values[0]"].doubles.values[0]',
+                "is missing; row 0 is missing",
+            ),
         ),
     )
 
@@ -962,7 +958,9 @@ def test_a_model_that_changes_twice_is_an_error() -> None:
         )
 
     assert caught.value.code is grpc.StatusCode.ABORTED
-    assert caught.value.message.endswith("versions 2 and 1 answered")
+    assert caught.value.message.endswith(
+        "versions 2 and 1 answered; call predict_frame again"
+    )
 
 
 def test_a_model_known_before_that_changes_between_chunks_is_sent_again_once() -> None:
@@ -1008,7 +1006,7 @@ def test_servers_of_two_schemas_that_a_frame_does_not_fit_are_asked_three_times(
 def test_a_frame_is_checked_against_the_model_that_has_come_since(
     tmp_path: Path, to_frame: Frame
 ) -> None:
-    """A swap to a model that takes a category which the one before refused."""
+    """The server swaps to a model that knows a category which the model before refused."""
     newer = table_model()
     newer.input_schema.features[3].categorical.refuse_unknown = False
     newer.provenance.metrics["holdout_roc_auc"] = 0.8

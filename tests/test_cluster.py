@@ -27,7 +27,7 @@ SELECTOR = "app.kubernetes.io/name=prediction-server"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A deployed server and a row with the answer that the trainer's library gives it."""
+    """A deployed server, and a row with the answer of the trainer's library."""
 
     namespace: str
     overlay: Path
@@ -35,11 +35,11 @@ class Server:
     probabilities: list[float]
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl in the namespace; return what it prints."""
+        """Run kubectl in the namespace and return its output."""
         return Namespace(self.namespace).kubectl(*arguments, stdin=stdin)
 
     def pods(self) -> dict[str, bool]:
-        """Return the server's pods that are not going, and whether each is ready."""
+        """Return the server's pods that are not terminating, and whether each is ready."""
         pods = Namespace(self.namespace).items("pods", "--selector", SELECTOR)
         return {
             pod["metadata"]["name"]: all(
@@ -78,7 +78,7 @@ def write_overlay(folder: Path, namespace: str) -> tuple[Path, Server]:
 
 
 def run_deploy(action: str, overlay: Path, *arguments: str) -> str:
-    """Run what `make deploy` and `make clean` run; return what it prints."""
+    """Run the program of `make deploy` and `make clean`, and return its output."""
     program = [
         sys.executable,
         str(ROOT / "k8s/deploy.py"),
@@ -127,13 +127,13 @@ def traffic(server: Server) -> Iterator["Traffic"]:
 
 
 class Traffic:
-    """Calls from inside of the cluster, through the Service, for as long as wanted."""
+    """Calls from inside the cluster, through the Service, until stopped."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def start(self) -> None:
-        """Begin to call, and return once the first calls have been made."""
+        """Start calling, and return once the first calls are made."""
         script = Path(__file__).with_name("cluster_traffic.py")
         self._server.kubectl("create", "configmap", "traffic", f"--from-file={script}")
         self._server.kubectl("apply", "--filename=-", stdin=json.dumps(self._pod()))
@@ -142,7 +142,7 @@ class Traffic:
         )
 
     def stop(self) -> dict[str, dict[str, int]]:
-        """Call no more; return how many calls had which outcome, on either kind of channel."""
+        """Stop calling, and return the number of calls by outcome, for each kind of channel."""
         self._server.kubectl("exec", "traffic", "--", "touch", "/tmp/stop")
         wait_for(self._has_ended, timeout_seconds=60)
         outcomes: dict[str, dict[str, int]] = json.loads(
@@ -186,7 +186,7 @@ class Traffic:
 
 
 def assert_none_was_lost(outcomes: dict[str, dict[str, int]], server: Server) -> None:
-    """Check that every call, of many, got the answer of the trainer's library."""
+    """Check that there were many calls, and that each got the answer of the trainer's library."""
     answer = json.dumps(server.probabilities)
     for kind in ("kept", "new"):
         lost = {
@@ -230,7 +230,7 @@ def test_a_rolling_restart_under_traffic_loses_no_call(
     server.kubectl(
         "rollout", "status", "deployment/prediction-server", "--timeout=180s"
     )
-    # The last of the old pods has drained as well.
+    # The last of the old pods has also drained.
     wait_for(lambda: not before & all_pods(server), timeout_seconds=90)
 
     assert not before & set(server.pods())
@@ -238,13 +238,13 @@ def test_a_rolling_restart_under_traffic_loses_no_call(
 
 
 def all_pods(server: Server) -> set[str]:
-    """Return the server's pods, with those that are going."""
+    """Return the server's pods, terminating ones included."""
     names = server.kubectl("get", "pods", "--selector", SELECTOR, "--output=name")
     return {name.removeprefix("pod/") for name in names.split()}
 
 
 def evict(server: Server, pod: str) -> str:
-    """Ask for an eviction, as draining a node does; return what is answered."""
+    """Ask for an eviction, as draining a node does, and return the answer."""
     version = "policy/v1" if minor_version() >= 22 else "policy/v1beta1"
     body = {
         "apiVersion": version,
@@ -268,7 +268,7 @@ def test_an_evicted_pod_comes_back_one_at_a_time_and_no_call_is_lost(
     answers = evict(server, first), evict(server, second)
 
     assert "Success" in answers[0]
-    # The disruption budget, which does not let both go at once.
+    # The disruption budget does not let both be evicted at once.
     assert "disruption budget" in answers[1]
     wait_for(lambda: first not in server.pods())
     server.wait_until_two_are_ready()

@@ -1,4 +1,4 @@
-"""`k8s/deploy.py` with a kubectl that only answers: what it asks, and what it leaves alone.
+"""`k8s/deploy.py` with a scripted kubectl: its questions, and the objects that it leaves alone.
 
 The manifests are built by the real one; test_cluster.py has the real cluster.
 """
@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from deploy import KINDS, LABEL, render
-
 from images import Images
 from support import ROOT
 
@@ -23,7 +22,7 @@ OVERLAY = ROOT / "k8s/overlays/local"
 
 
 def make_kubectl(folder: Path, *cases: str) -> Path:
-    """Write a kubectl that answers by cases of a shell, and notes what it was asked."""
+    """Write a kubectl that answers by the cases of a shell script, and notes its arguments."""
     path = folder / "kubectl"
     lines = ["#!/bin/sh", f'echo "$@" >> "{folder}/calls"', 'case "$*" in', *cases]
     lines += [f'*kustomize*) exec "{REAL}" "$@";;', "*current-context*) echo dev;;"]
@@ -56,7 +55,7 @@ def run(
 
 
 def calls(folder: Path) -> str:
-    """Return what kubectl was asked."""
+    """Return the arguments of each call of kubectl."""
     return (folder / "calls").read_text()
 
 
@@ -173,7 +172,7 @@ def test_what_is_deployed_has_the_label_the_images_and_the_version(
             used = {c["image"] for c in template["spec"]["containers"]}
             own = "prediction-server" if is_server else "prediction-training"
             assert f"registry.example.com/team/{own}:v7" in used
-            # Selectors cannot be changed, and a label of one's pods need not be.
+            # Selectors cannot change, so the label must not be in them.
             assert key not in item["spec"]["selector"]["matchLabels"]
             has_version = "app.kubernetes.io/version" in template["metadata"]["labels"]
             assert has_version == is_server

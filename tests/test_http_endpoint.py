@@ -1,4 +1,4 @@
-"""The HTTP port, against clients that are slow, silent, many or no clients of HTTP."""
+"""The HTTP port, against clients that are slow, silent, many, or do not speak HTTP."""
 
 import json
 import socket
@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from grpc_server.errors import StartupError
 from grpc_server.http_endpoint import HttpEndpoint, make_app
 
 from support import read_page
+from wire import dial, exchange, silent_connections
 
 
 class Reasons:
@@ -50,16 +52,7 @@ def endpoint(reasons: Reasons) -> Iterator[HttpEndpoint]:
 def send(endpoint: HttpEndpoint) -> Callable[[bytes], bytes]:
     """Return a function that sends bytes and returns all that comes back."""
 
-    def send(request: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", endpoint.port), 20) as client:
-            client.sendall(request)
-            client.shutdown(socket.SHUT_WR)
-            received = b""
-            while part := client.recv(65_536):
-                received += part
-            return received
-
-    return send
+    return partial(exchange, endpoint)
 
 
 def get(endpoint: HttpEndpoint, path: str) -> tuple[int, Any]:
@@ -145,9 +138,9 @@ def test_a_request_without_end_is_refused(send: Callable[[bytes], bytes]) -> Non
 def test_slow_clients_have_a_time_in_all(
     endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A byte now and then does not buy them more."""
+    """Sending a byte now and then gives them no more time."""
     monkeypatch.setattr(http_endpoint, "_CLIENT_SECONDS", 0.5)
-    with socket.create_connection(("127.0.0.1", endpoint.port), 20) as client:
+    with dial(endpoint) as client:
         begin = time.monotonic()
         with pytest.raises(OSError):
             while time.monotonic() < begin + 30:
@@ -158,13 +151,8 @@ def test_slow_clients_have_a_time_in_all(
 
 
 def test_silent_clients_keep_nobody_waiting(endpoint: HttpEndpoint) -> None:
-    silent = [
-        socket.create_connection(("127.0.0.1", endpoint.port), 20) for _ in range(300)
-    ]
-
-    assert get(endpoint, "/health/live")[0] == 200
-    for client in silent:
-        client.close()
+    with silent_connections(endpoint, 300):
+        assert get(endpoint, "/health/live")[0] == 200
 
 
 class SlowPage(Collector):
@@ -222,20 +210,15 @@ def test_the_silent_give_way_before_those_that_have_asked(
         page.is_asked.clear()
         scrape = pool.submit(read_page, f"http://127.0.0.1:{endpoint.port}/metrics")
         assert page.is_asked.wait(20)
-        silent = [
-            socket.create_connection(("127.0.0.1", endpoint.port), 20)
-            for _ in range(20)
-        ]
-        assert get(endpoint, "/health/live")[0] == 200
-        page.may_go_on.set()
+        with silent_connections(endpoint, 20):
+            assert get(endpoint, "/health/live")[0] == 200
+            page.may_go_on.set()
 
-        scrape.result(20)
-        for client in silent:
-            client.close()
+            scrape.result(20)
 
 
 def test_many_at_once_are_all_answered(endpoint: HttpEndpoint) -> None:
-    """More than a backlog of 5, and at most as many as are attended to."""
+    """They exceed a backlog of 5, but not the limit of connections."""
     url = f"http://127.0.0.1:{endpoint.port}/metrics"
     with ThreadPoolExecutor(50) as pool:
         pages = list(pool.map(read_page, [url] * 300))
@@ -269,13 +252,9 @@ def test_an_address_that_is_none_names_its_flag() -> None:
 
 
 def test_it_stops_while_clients_are_there(endpoint: HttpEndpoint) -> None:
-    clients = [
-        socket.create_connection(("127.0.0.1", endpoint.port), 20) for _ in range(10)
-    ]
-    stopping = threading.Thread(target=endpoint.stop)
-    stopping.start()
-    stopping.join(20)
+    with silent_connections(endpoint, 10):
+        stopping = threading.Thread(target=endpoint.stop)
+        stopping.start()
+        stopping.join(20)
 
-    assert not stopping.is_alive()
-    for client in clients:
-        client.close()
+        assert not stopping.is_alive()

@@ -1,4 +1,4 @@
-"""The two images: what their builds are given, and that they run as their pods run them."""
+"""The two images: the inputs of their builds, and how they run in their pods."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from support import ROOT, lightgbm_artifact, wait_for, write_artifact
 
 TAG = "test"
 PREFIX = os.environ.get("IMAGE_PREFIX") or "localhost"
-# What the pod's security settings come to.
+# The pod's security settings as flags.
 HARDENED = [
     "--read-only",
     "--tmpfs",
@@ -32,7 +32,7 @@ HARDENED = [
     "10001:10001",
 ]
 HARDENED += ["--security-opt", "no-new-privileges"]
-# Of the training half, or dependencies of what only its C library is taken from.
+# Packages of training, or dependencies of a package of which only the C library is used.
 ABSENT_FROM_SERVING = {
     *(
         "alembic",
@@ -53,7 +53,7 @@ print(*sorted({d.metadata["Name"].lower().replace("_", "-") for d in distributio
 
 
 def requirements(*arguments: str) -> list[str]:
-    """Return what the program that the builds call prints."""
+    """Return the output of the program that the builds call."""
     program = [sys.executable, str(ROOT / "k8s/image_requirements.py"), *arguments]
     return subprocess.run(
         program, capture_output=True, text=True, check=True
@@ -82,7 +82,7 @@ def test_a_group_that_is_not_declared_fails() -> None:
 
 
 def make_program(folder: Path, name: str, *lines: str) -> None:
-    """Write a program that stands for a tool of the user's."""
+    """Write a program that replaces a tool of the user."""
     folder.mkdir(exist_ok=True)
     path = folder / name
     path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
@@ -90,7 +90,7 @@ def make_program(folder: Path, name: str, *lines: str) -> None:
 
 
 def run_images(path: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run k8s/images.py with the tools of `path` before git, and no others."""
+    """Run k8s/images.py with only the tools of `path`, and git."""
     git = path / "git"
     if not git.exists():
         git.symlink_to(shutil.which("git") or "/usr/bin/git")
@@ -107,7 +107,7 @@ ECHO = 'echo "$0" "$@" >> "$(/usr/bin/dirname "$0")/calls"'
 
 
 def calls(path: Path) -> list[str]:
-    """Return the command lines that the programs of `path` were called with."""
+    """Return the command lines of the calls of programs in `path`."""
     return (path / "calls").read_text().replace(f"{path}/", "").splitlines()
 
 
@@ -209,7 +209,7 @@ def tool() -> str:
 
 
 def run_in(tool: str, image: str, *command: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command in a hardened container of an image, to its end."""
+    """Run a command in a hardened container of an image until it ends."""
     entry, *arguments = command
     container = [tool, "run", "--rm", *HARDENED, "--entrypoint", entry]
     return subprocess.run(
@@ -232,7 +232,7 @@ def test_the_serving_image_has_only_what_serves(tool: str) -> None:
         "lightgbm",
         "mlflow-skinny",
     }
-    # pip and setuptools may be those of the base, outside of the environment.
+    # The base may have pip and setuptools, outside of the environment.
     assert not packages & ABSENT_FROM_SERVING
 
 
@@ -271,7 +271,7 @@ def test_images_say_what_they_were_made_from(tool: str, image: str) -> None:
 
 @contextmanager
 def serving(tool: str, model_dir: Path) -> Iterator[tuple[str, int]]:
-    """Serve a model from a hardened container; give the container's name and port."""
+    """Serve a model from a hardened container, and yield the container's name and port."""
     mount = ["--volume", f"{model_dir}:/models/current:ro", "--network", "host"]
     ports = ["--host", "127.0.0.1", "--port", "0", "--http-port", "0"]
     command = [
@@ -305,7 +305,7 @@ def test_the_serving_image_answers_as_the_trainer_and_ends_when_told(
 ) -> None:
     artifact, rows, expected = lightgbm_artifact(3)
     folder = write_artifact(tmp_path / "model", artifact)
-    # The container's user is nobody on this machine.
+    # This machine does not know the container's user.
     for path in (tmp_path, folder, *folder.iterdir()):
         path.chmod(0o755)
 

@@ -1,15 +1,12 @@
-"""Features that are not numbers: what records and batches may say, and what is described."""
+"""Features that are not numbers: in records, in batches and in GetModel."""
 
 from collections.abc import Callable
 from math import inf, isnan, nan
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from google.rpc.error_details_pb2 import BadRequest
-from grpc_status import rpc_status
 
 from grpc_server.errors import InvalidInstance
 from grpc_server.model.schema import Feature, InputSchema
@@ -27,6 +24,7 @@ from table_support import (
     table_logistic,
     to_record,
 )
+from wire import violations
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
 GOOD: dict[str, Any] = {
@@ -62,7 +60,7 @@ def test_a_record_becomes_numbers() -> None:
         ({"age": None}, 0),
         ({"city": None}, 3),
         ({"city": "Atlantis"}, 3),
-        # Not nullable, and yet what the model does not know.
+        # The feature is not nullable, but an unknown category still counts as missing.
         ({"grade": 11}, 4),
         ({"grade": 1e300}, 4),
     ],
@@ -173,21 +171,10 @@ def test_a_text_is_shown_so_that_each_character_is_seen(text: str, shown: str) -
         assert unknown.description.endswith(f"which has: {plain}")
 
 
-def failure(call: Callable[[], object]) -> list[tuple[str, str]]:
-    """Return what the INVALID_ARGUMENT of a call names."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    error: Any = caught.value
-    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    request = BadRequest()
-    assert rpc_status.from_call(error).details[1].Unpack(request)
-    return [(v.field, v.description) for v in request.field_violations]
-
-
 def served(
     serve: Serve, family: str, n_classes: int
 ) -> tuple[PredictionServiceStub, np.ndarray, np.ndarray]:
-    """Serve a model; return a stub, rows and what its library answers."""
+    """Serve a model. Return a stub, rows, and the probabilities of the model's library."""
     make = {"lightgbm": table_lightgbm, "logistic_regression": table_logistic}[family]
     artifact, estimator, rows = make(n_classes)
     expected = np.asarray(estimator.predict_proba(rows))
@@ -241,7 +228,9 @@ def test_columns_of_another_kind_are_named(serve: Serve) -> None:
     columns[2].doubles.values.extend([1.0] * 3)
     columns[4].missing_rows.append(7)
 
-    found = failure(lambda: stub.BatchPredict(pb.BatchPredictRequest(columns=columns)))
+    found = violations(
+        lambda: stub.BatchPredict(pb.BatchPredictRequest(columns=columns))
+    )
 
     assert found == [
         (
@@ -268,7 +257,7 @@ def test_an_unknown_category_of_a_batch_may_be_refused(serve: Serve) -> None:
     columns[1].missing_rows.extend([0, 1])
 
     request = pb.BatchPredictRequest(columns=columns)
-    found = failure(lambda: serve(artifact).BatchPredict(request))
+    found = violations(lambda: serve(artifact).BatchPredict(request))
 
     assert found == [
         (
@@ -282,10 +271,10 @@ def test_by_position_a_model_with_other_kinds_is_not_asked(serve: Serve) -> None
     stub, rows, _ = served(serve, "lightgbm", 2)
     problem = "takes numbers only, and these features are not numeric: smoker, city, grade; send "
 
-    assert failure(
+    assert violations(
         lambda: stub.Predict(pb.PredictRequest(features=np.nan_to_num(rows[0])))
     ) == [("features", problem + "record")]
-    assert failure(
+    assert violations(
         lambda: stub.BatchPredict(pb.BatchPredictRequest(values=np.nan_to_num(rows[0])))
     ) == [("values", problem + "columns")]
 
@@ -338,7 +327,7 @@ def test_an_explanation_names_the_largest_contributions(
         assert sorted(values, key=abs, reverse=True) == values
         assert full.score == pytest.approx(full.base + sum(values), abs=1e-9)
         assert list(two.contributions) == list(full.contributions[:2])
-        # The score is what the probability is made of.
+        # The probability is computed from the score.
         if n_classes == 2:
             assert full.label == "1"
             p = 1 / (1 + np.exp(-full.score))

@@ -1,4 +1,4 @@
-"""Both lanes keep the same promises, seen from the wire; the rest of them is in test_server.py."""
+"""Both lanes keep the same promises on the wire; test_server.py has the other promises."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
 from grpc_server.errors import GrpcioUnusable
 from grpc_server.model import load_model
@@ -40,12 +38,20 @@ from support import (
     wait_for,
     write_artifact,
 )
+from wire import (
+    count_handled,
+    failure,
+    raw_method,
+    read_metrics,
+    reason,
+    retry_seconds,
+)
 
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
 
 
 class Gate:
-    """An estimator that answers once it is let."""
+    """An estimator that answers once `opened` is set."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()
@@ -72,7 +78,7 @@ def channel(server: PredictionServer) -> Iterator[grpc.Channel]:
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls wait in line for as long as they have to: a busy machine is no reason to refuse."""
+    """Let calls wait in line without a limit, so that a busy machine refuses none."""
     monkeypatch.setattr(desks, "MAX_WAIT_SECONDS", 60.0)
 
 
@@ -84,35 +90,9 @@ def gate(server: PredictionServer, model_dir: Path) -> Iterator[Gate]:
     gate.opened.set()
 
 
-def raw_predict(channel: grpc.Channel) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
-    """Return Predict as it is on the wire."""
-    return channel.unary_unary(PREDICT_PATH)
-
-
-def failure(call: Callable[[], object]) -> Any:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value
-
-
-def reason(error: Any) -> str:
-    """Return the machine-readable reason of an error."""
-    info = ErrorInfo()
-    assert rpc_status.from_call(error).details[0].Unpack(info)
-    return str(info.reason)
-
-
 def handled(server: PredictionServer, code: str) -> float:
     """Return how many calls of Predict the metrics say ended with `code`."""
-    start = "grpc_server_handled_total{"
-    lines = read_page(f"http://127.0.0.1:{server.http_port}/metrics").splitlines()
-    return sum(
-        float(line.split()[-1])
-        for line in lines
-        if line.startswith(start)
-        and f'grpc_code="{code}"' in line
-        and 'grpc_method="Predict"' in line
-    )
+    return count_handled(read_metrics(server), "Predict").get(code, 0.0)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -123,7 +103,7 @@ def test_the_lanes_answer_the_same_bytes(n_classes: int, tmp_path: Path) -> None
     for lane in LANES:
         with running_server(folder, lane) as server:
             with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-                predict = raw_predict(channel)
+                predict = raw_method(channel, "Predict")
                 requests = [PredictRequest(features=row) for row in rows]
                 answers[lane] = [predict(r.SerializeToString()) for r in requests]
 
@@ -133,7 +113,7 @@ def test_the_lanes_answer_the_same_bytes(n_classes: int, tmp_path: Path) -> None
 def test_bytes_that_are_no_request_are_a_fault_of_the_call_alone(
     channel: grpc.Channel,
 ) -> None:
-    error = failure(lambda: raw_predict(channel)(b"\xff\xff\xff"))
+    error = failure(lambda: raw_method(channel, "Predict")(b"\xff\xff\xff"))
 
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert reason(error) == "MALFORMED_MESSAGE"
@@ -207,8 +187,9 @@ def test_a_call_whose_caller_hung_up_is_not_computed(
     held = [stub.Predict.future(AT_CENTER) for _ in range(n_running)]
     wait_for(lambda: gate.n_asked == n_running)
 
-    # These wait behind them: on the fast lane in grpc-core, on the other one in the pool.
+    # These wait behind the held ones: in grpc-core on the fast lane, in the pool on the other.
     gone = [stub.Predict.future(AT_CENTER) for _ in range(10)]
+    # On the fast lane, grpc-core holds the calls, so nothing shows that they came or ended.
     time.sleep(0.2)
     for call in gone:
         call.cancel()
@@ -232,7 +213,7 @@ def test_calls_whose_callers_hung_up_make_room_for_others(model_dir: Path) -> No
             gate.opened.set()
 
             assert held.result().label == "1"
-            # Until the last of them is over, there is none.
+            # There is no room until the last of them is over.
             wait_for(
                 lambda: stub.Predict.future(AT_CENTER).code() is grpc.StatusCode.OK
             )
@@ -277,11 +258,8 @@ def assert_overloaded(errors: list[Any]) -> None:
     """Check that each error tells when to try again."""
     for error in errors:
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        info, retry = ErrorInfo(), RetryInfo()
-        details = rpc_status.from_call(error).details
-        assert details[0].Unpack(info) and details[1].Unpack(retry)
-        assert info.reason == "OVERLOADED"
-        assert retry.retry_delay.ToTimedelta().total_seconds() > 0
+        assert reason(error) == "OVERLOADED"
+        assert retry_seconds(error) > 0
 
 
 def test_a_storm_on_the_fast_lane_is_cut_at_the_bound(model_dir: Path) -> None:
@@ -328,7 +306,7 @@ def test_calls_are_refused_once_the_first_in_line_has_waited_long(
     monkeypatch.setattr(desks, "MIN_LINE", 1)
     monkeypatch.setattr(desks, "MAX_WAIT_SECONDS", 0.0)
     gate = Gate()
-    # So many may be in flight that only the wait is a reason to refuse.
+    # The bound of calls in flight is so high that only the wait is a reason to refuse.
     with running_server(model_dir, "fast", max_calls_in_flight=100_000) as server:
         server.serve(replace(load_model(model_dir), estimator=gate))
         with connect(server) as stub:
@@ -362,7 +340,7 @@ def test_calls_in_flight_at_the_stop_are_answered(
 ) -> None:
     stub = PredictionServiceStub(channel)
     n_running = 1 if lane == "fast" else 4
-    # One message at least of each call is with the server once as many are being answered.
+    # The message of each call has arrived once the estimator has been asked as often.
     calls = [stub.Predict.future(AT_CENTER) for _ in range(n_running)]
     wait_for(lambda: gate.n_asked == n_running)
     stopping = threading.Thread(target=server.stop)
@@ -389,7 +367,7 @@ def test_a_stop_between_any_two_calls_of_a_storm_comes_to_its_end() -> None:
             assert not stopping.is_alive()
             codes = {call.code() for call in calls}
 
-        # Calls that were not accepted are turned away by grpc-core, or not even sent.
+        # grpc-core refuses calls that the server has not accepted, or does not even send them.
         turned_away = {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
         assert codes <= {grpc.StatusCode.OK, *turned_away}
 
@@ -445,6 +423,6 @@ def test_the_metric_names_the_lane(server: PredictionServer, lane: str) -> None:
 
 
 def test_an_answer_is_a_response_message(channel: grpc.Channel) -> None:
-    raw = raw_predict(channel)(AT_CENTER.SerializeToString())
+    raw = raw_method(channel, "Predict")(AT_CENTER.SerializeToString())
 
     assert PredictResponse.FromString(raw).label == "1"

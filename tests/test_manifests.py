@@ -1,4 +1,4 @@
-"""Every overlay and component of k8s/: it builds, fits Kubernetes' schemas, and hangs together."""
+"""Every overlay and component of k8s/ builds, fits Kubernetes' schemas, and is consistent."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ Manifest = dict[str, Any]
 K8S = ROOT / "k8s"
 KUBECTL = Path(sys.executable).parent / "kubectl"
 OVERLAYS = ["base", "overlays/local", "overlays/production"]
-# Each component alone, and what clusters before 1.29 and 1.24 take together, in this order.
+# Each component alone, and the combinations for clusters before 1.29 and 1.24, in this order.
 COMBINATIONS = [
     ("components/envoy-json",),
     ("components/http-probes",),
@@ -46,7 +46,7 @@ COMBINATIONS = [
         "components/prometheus-operator",
     ),
 ]
-# Checked below by hand: the schema of a custom resource is not Kubernetes'.
+# Custom resources, whose schemas are not Kubernetes'. They are checked by hand below.
 WITHOUT_SCHEMA = {"PodMonitor"}
 NEWEST = sorted(set(all_versions()), key=lambda v: [int(n) for n in v.split(".")])[-3:]
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
@@ -60,7 +60,7 @@ def build(folder: Path) -> list[Manifest]:
         [KUBECTL, "kustomize", str(folder)], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    # Deprecated fields are warned of, and go in a later kustomize.
+    # kustomize warns of deprecated fields, which a later version removes.
     assert result.stderr == ""
     return [item for item in yaml.load_all(result.stdout, yaml.CSafeLoader) if item]
 
@@ -69,7 +69,7 @@ def build(folder: Path) -> list[Manifest]:
 def build_with(components: tuple[str, ...]) -> list[Manifest]:
     """Build the base with components."""
     with tempfile.TemporaryDirectory() as folder:
-        # kustomize takes no absolute path.
+        # kustomize accepts no absolute path.
         up = Path(os.path.relpath(K8S, Path(folder).resolve()))
         kustomization = {
             "resources": [str(up / "base")],
@@ -215,7 +215,7 @@ def test_pods_are_hardened(manifests: list[Manifest]) -> None:
         assert security["runAsUser"] > 0 and security["runAsGroup"] > 0, name
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert spec["automountServiceAccountToken"] is False, name
-        # Else the variables of Services would be taken for settings.
+        # Otherwise the server would read the variables of Services as settings.
         assert spec["enableServiceLinks"] is False, name
         account = find(manifests, "ServiceAccount", spec["serviceAccountName"])
         assert account["automountServiceAccountToken"] is False, name
@@ -316,7 +316,7 @@ def test_a_pod_has_longer_to_end_than_the_server_takes(
 
 
 def test_no_connection_outlives_the_draining(manifests: list[Manifest]) -> None:
-    """gRPC varies the age by a tenth; a call on what is left may be lost in the stop."""
+    """gRPC varies the age by a tenth. The stop may lose a call on a connection that is left."""
     settings = effective_settings(manifests)
 
     assert 0 < settings.max_connection_age_seconds * 1.1 < settings.drain_seconds
@@ -418,7 +418,7 @@ def test_what_pods_refer_to_is_there(manifests: list[Manifest]) -> None:
     there = {(item["kind"], item["metadata"]["name"]) for item in manifests}
     asked_for = {ref for _, spec in pod_specs(manifests) for ref in references(spec)}
 
-    # Made by hand, as the component says.
+    # Users create these by hand, as the component says.
     by_hand = {("ConfigMap", "prediction-model"), ("Secret", "prediction-model")}
     assert asked_for - there <= by_hand
 

@@ -24,7 +24,7 @@ from support import ROOT, artifact_without_estimator, lightgbm_artifact, wait_fo
 pytestmark = pytest.mark.slow
 
 
-# Runs model_sync, and kills it before the first change of a kind in the folder of its versions.
+# Runs model_sync, and kills it before the first change of one kind in the folder of versions.
 DIES_AT = """
 import os, runpy, signal, sys
 event = sys.argv[1]
@@ -88,7 +88,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def registry(store: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the store, in use; its artifacts stay where they were."""
+    """A copy of the store, in use. Its artifacts stay in their place."""
     import mlflow
 
     shutil.copy(store / "mlflow.db", tmp_path)
@@ -123,7 +123,7 @@ def test_a_version_is_fetched_once(registry: Path) -> None:
 
 
 def test_versions_that_nobody_serves_any_more_are_deleted(registry: Path) -> None:
-    """All but the one before, which a server may just be reading, and those of other links.
+    """All but the previous one, which a server may be reading, and those of other links.
 
     What a process that is gone was fetching is deleted, too.
     """
@@ -169,7 +169,7 @@ def test_what_the_registry_lacks_is_named_and_nothing_changes(
 def test_the_program_may_be_killed_and_started_again(
     event: str, registry: Path
 ) -> None:
-    """The real program with a real store; `test_version_store.py` kills at every step."""
+    """The real program on a real store. `test_version_store.py` kills it at every step."""
     link = registry / "model" / "current"
     arguments = ["models:/iris@champion", "--model-dir", str(link)]
     dies = [sys.executable, "-c", DIES_AT, event, *arguments]

@@ -1,4 +1,4 @@
-"""A model is swapped while the server answers, and a bad one changes nothing."""
+"""A model is swapped while the server answers. A bad model changes nothing."""
 
 import functools
 import threading
@@ -40,7 +40,7 @@ def answers_as(stub: PredictionServiceStub, version: str) -> bool:
 
 
 class Log:
-    """What a watcher did."""
+    """The actions of a watcher."""
 
     def __init__(self) -> None:
         self.versions: list[str] = []
@@ -74,7 +74,7 @@ def test_a_stop_does_not_wait_for_a_load(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nor does what it loads serve after the stop."""
+    """A model that it loads does not serve after the stop."""
     is_loading, may_end = threading.Event(), threading.Event()
 
     def hang(folder: Path, is_stopped: object) -> dict[str, str]:
@@ -169,7 +169,7 @@ def test_loading_now_needs_a_model(watcher: ModelWatcher) -> None:
 
 
 def let_trials(do: str, while_there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each process that tries a model do something first, while there is a certain file."""
+    """Let each process that tries a model do something first, while a flag file exists."""
     folder = while_there.parent / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
@@ -187,7 +187,7 @@ def test_a_try_that_failed_is_repeated(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A good model is not lost because the machine had no memory left for a moment."""
+    """A brief lack of memory does not lose a good model."""
     write_artifact(tmp_path / "current", logistic_artifact)
     let_trials("os.abort()", tmp_path / "flag", monkeypatch)
     watcher = ModelWatcher(
@@ -246,7 +246,7 @@ def test_only_what_was_asked_for_is_served(
     logistic_artifact: ModelArtifact,
     tmp_path: Path,
 ) -> None:
-    """A folder that is shared or left over may hold any model."""
+    """A shared or stale folder may hold any model."""
     folder = write_version(tmp_path, logistic_artifact, "1")
     uri = ModelUri.parse(asked_for)
     watcher = ModelWatcher(folder, uri, log.serve, log.count_failure)
@@ -279,7 +279,7 @@ def test_a_swap_to_another_model_is_refused_and_counted(
 
 
 def test_swaps_under_load_lose_no_call_and_mix_no_models(tmp_path: Path) -> None:
-    """Each answer is the answer of the one model that its version names."""
+    """Each answer comes from the model that its version names."""
     row = [0.0] * 6
     folders = [
         write_version(tmp_path, lightgbm_artifact(n_classes)[0], str(n_classes))

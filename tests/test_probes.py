@@ -1,4 +1,4 @@
-"""The probes of k8s/base against a real server: when it would be restarted, when calls would come.
+"""The probes of k8s/base against a real server: when it would be restarted or get calls.
 
 Kubernetes' own kubelet does this in a pod; here its loop is replayed (kubelet.py), ten times as
 often, with the manifest's own timeouts and thresholds.
@@ -46,7 +46,7 @@ def kubelet_of(container: dict[str, Any], process: Process) -> Kubelet:
 
 @contextmanager
 def storm(process: Process, in_flight: int) -> Iterator[dict[str, int]]:
-    """Keep calls in flight for the time of a block; then say what became of them."""
+    """Keep calls in flight during a block; then count their outcomes."""
     command = [sys.executable, str(Path(__file__).with_name("call_storm.py"))]
     calls = subprocess.Popen(
         [*command, str(process.port), str(in_flight)],
@@ -82,8 +82,8 @@ def test_without_a_model_it_is_alive_and_with_one_ready(
 def test_a_busy_server_is_never_restarted(
     container: dict[str, Any], model_dir: Path, in_flight: int, lane: str
 ) -> None:
-    """Far more calls than workers: each waits, the probes with them."""
-    # All of them on one connection, which gets a larger share for it.
+    """There are far more calls than workers, so the calls and the probes wait."""
+    # All calls use one connection, whose limit is raised.
     share = ("--max-calls-per-connection", "4096")
     with running("--model-dir", str(model_dir), "--lane", lane, *share) as process:
         process.wait_for("serving")
@@ -98,7 +98,7 @@ def test_a_busy_server_is_never_restarted(
                     time.sleep(0.01)
             assert kubelet.n_probes >= 2
 
-    # Beyond the bound of calls in flight the rest is refused, and told to come again.
+    # Calls beyond the bound are refused.
     assert set(outcomes) <= {"OK", "RESOURCE_EXHAUSTED"}
     assert outcomes["OK"] > in_flight
 
@@ -126,7 +126,7 @@ def test_a_server_that_drains_gets_no_new_calls_and_is_not_restarted(
 def test_a_server_that_is_started_again_is_ready_again(
     container: dict[str, Any], model_dir: Path
 ) -> None:
-    """A start is faster than the probes give up."""
+    """A start is faster than the failure threshold of the probes."""
     with running("--model-dir", str(model_dir)) as process:
         kubelet = kubelet_of(container, process)
         port = process.port
@@ -144,7 +144,7 @@ def test_a_server_that_is_started_again_is_ready_again(
 def test_a_server_that_hangs_is_restarted(
     container: dict[str, Any], model_dir: Path
 ) -> None:
-    """Stopped, not ended: connections are taken by the kernel, and nothing answers."""
+    """A stopped process: the kernel accepts connections, but nothing answers."""
     impatient = {**container["livenessProbe"], "timeoutSeconds": 1}
     with running("--model-dir", str(model_dir)) as process:
         process.wait_for("serving")

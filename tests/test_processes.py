@@ -1,4 +1,4 @@
-"""A server of several processes, as its users start it: one port, one readiness, one /metrics."""
+"""A server of several processes, as users start it: one port, one readiness, one /metrics."""
 
 import json
 import os
@@ -34,13 +34,12 @@ from support import (
     write_artifact,
     write_version,
 )
+from wire import channel_to, count_handled, read_metrics, samples
 
 TWO = ("--processes", "2")
 ALL_READY = "all processes are ready"
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
-# Else channels of one client to one address share a connection, and so a process.
-OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
-# So many connections that one process gets them all once in a million million runs.
+# So many connections that one process gets all of them once in 10^12 runs.
 N_CONNECTIONS = 40
 
 
@@ -53,16 +52,9 @@ def process(model_dir: Path, lane: str) -> Iterator[Process]:
         yield process
 
 
-@contextmanager
-def connected(process: Process) -> Iterator[grpc.Channel]:
-    address = f"127.0.0.1:{process.port}"
-    with grpc.insecure_channel(address, OWN_CONNECTION) as channel:
-        yield channel
-
-
 def predict(process: Process, request: PredictRequest = AT_CENTER) -> bytes:
     """Return the answer over a connection of its own."""
-    with connected(process) as channel:
+    with channel_to(process) as channel:
         answer = PredictionServiceStub(channel).Predict(request, timeout=30)
         return answer.SerializeToString(deterministic=True)
 
@@ -81,23 +73,13 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def read_metrics(process: Process) -> str:
-    return read_page(f"http://127.0.0.1:{process.http_port}/metrics")
-
-
-def sample(process: Process, start: str, *labels: str) -> float:
+def sample(process: Process, name: str, **labels: str) -> float:
     """Return the sum of the samples of a name that have all labels."""
-    return sum(
-        float(line.rpartition(" ")[2])
-        for line in read_metrics(process).splitlines()
-        if line.partition("{")[0].partition(" ")[0] == start
-        and all(label in line for label in labels)
-    )
+    return sum(s.value for s in samples(read_metrics(process), name, **labels))
 
 
 def count_answered(process: Process) -> float:
-    labels = ('grpc_method="Predict"', 'grpc_code="OK"')
-    return sample(process, "grpc_server_handled_total", *labels)
+    return count_handled(read_metrics(process), "Predict").get("OK", 0.0)
 
 
 def get_health(process: Process, name: str) -> tuple[int, Any]:
@@ -110,7 +92,7 @@ def get_health(process: Process, name: str) -> tuple[int, Any]:
 
 
 def check_grpc_readiness(process: Process) -> int:
-    with connected(process) as channel:
+    with channel_to(process) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest(service="readiness")
         return int(stub.Check(request, timeout=30).status)
@@ -149,7 +131,7 @@ def test_the_answers_are_those_of_one_process(tmp_path: Path, lane: str) -> None
 
 
 class Traffic:
-    """Calls over ever new connections from several threads, until the end of the context."""
+    """Calls over new connections from several threads, until the end of the context."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._call = call
@@ -200,24 +182,24 @@ def test_a_process_that_dies_is_replaced_and_its_calls_stay_counted(
     assert (end["reason"], end["restart_seconds"]) == ("SIGKILL", 0)
     (replacement,) = set(list_workers(process)) - {other}
     assert replacement != victim
-    # Calls that the dead one had, and no others.
+    # Only the calls of the dead process are lost.
     assert set(traffic.failures) <= {grpc.StatusCode.UNAVAILABLE}
     n_lost = len(traffic.failures)
     n_counted = count_answered(process)
-    # One of each caller may have been answered and not yet counted when the process was killed.
+    # One call of each caller may have been answered but not counted when the process was killed.
     n_uncounted = len(traffic.threads)
     assert traffic.n_answered - n_uncounted <= n_counted
     assert n_counted <= traffic.n_answered + n_lost
     for _ in range(N_CONNECTIONS):
         predict(process)
     wait_for(lambda: count_answered(process) == n_counted + N_CONNECTIONS)
-    # The same files go on: nothing piles up.
+    # The new process continues the same files, so they do not pile up.
     assert sample(process, "prediction_processes_ready") == 2
     assert sample(process, "prediction_model_info") == 1
 
 
 def test_a_process_that_hangs_is_missed_and_replaced(process: Process) -> None:
-    """Stopped, not ended: its connections are taken by the kernel, and nothing answers."""
+    """A stopped process: the kernel accepts its connections, but nothing answers."""
     ready = f"http://127.0.0.1:{process.http_port}/health/ready"
     live = f"http://127.0.0.1:{process.http_port}/health/live"
     hung, *_ = list_workers(process)
@@ -236,7 +218,7 @@ def test_a_process_that_hangs_is_missed_and_replaced(process: Process) -> None:
 def test_a_full_disk_costs_counters_and_no_call(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    """Nor does it end a process, whose memory is the disk's where its files are."""
+    """It ends no process either, though the files are mapped into memory."""
     arguments = ["--model-dir", str(model_dir), *TWO]
     with pytest.MonkeyPatch.context() as patch, small_disk(tmp_path) as folder:
         patch.setenv("TMPDIR", str(folder))
@@ -262,7 +244,7 @@ def fill(folder: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A folder on a disk of 1 MiB; only root can make one, anywhere else a limit stands for it."""
+    """A folder on a disk of 1 MiB, which only root can make."""
     place = folder / "disk"
     place.mkdir()
     made = subprocess.run(
@@ -315,7 +297,7 @@ def test_grpc_readiness_waits_for_the_other_processes(
             process.wait_for("waiting for a model")
         with ExitStack() as stack:
             channels = [
-                stack.enter_context(connected(process)) for _ in range(N_CONNECTIONS)
+                stack.enter_context(channel_to(process)) for _ in range(N_CONNECTIONS)
             ]
             for channel in channels:
                 grpc.channel_ready_future(channel).result(timeout=30)
@@ -325,12 +307,12 @@ def test_grpc_readiness_waits_for_the_other_processes(
 
             statuses = read_statuses(channels)
 
-    # None from the one that is stopped.
+    # The stopped process answers nothing.
     assert statuses == {None, health_pb2.HealthCheckResponse.NOT_SERVING}
 
 
 def read_statuses(channels: list[grpc.Channel]) -> set[int | None]:
-    """Return what the processes tell that answer, None for those that do not."""
+    """Return the answers of the processes, with None for those that do not answer."""
     request = health_pb2.HealthCheckRequest(service="readiness")
     futures = [
         health_pb2_grpc.HealthStub(channel).Check.future(request, timeout=3)
@@ -346,7 +328,7 @@ def test_a_stop_under_load_loses_no_call(process: Process) -> None:
     """Callers that stop sending when the server is not ready see no failure at all."""
     own = threading.local()
     with ExitStack() as stack:
-        channels = [stack.enter_context(connected(process)) for _ in range(4)]
+        channels = [stack.enter_context(channel_to(process)) for _ in range(4)]
         stubs = iter([PredictionServiceStub(channel) for channel in channels])
 
         def call() -> None:
@@ -430,22 +412,21 @@ def test_a_new_model_is_taken_by_every_process(
     new_link.symlink_to(versions[1])
     with running("--model-dir", str(link), *TWO) as process:
         process.wait_for(ALL_READY)
-        assert sample(process, "prediction_model_info", 'model_version="1"') == 1
+        assert sample(process, "prediction_model_info", model_version="1") == 1
 
         new_link.rename(link)
 
         def count_shown(version: str) -> float:
-            label = f'model_version="{version}"'
-            return sample(process, "prediction_model_info", label)
+            return sample(process, "prediction_model_info", model_version=version)
 
-        # The old one is shown until the last process has the new one.
+        # The old model is shown until the last process has the new one.
         wait_for(lambda: count_shown("1") == 0)
         assert count_shown("2") == 1
         assert sample(process, "prediction_processes_ready") == 2
 
 
 def error_of(*arguments: str, **options: Any) -> str:
-    """Return the one line that a start ends with."""
+    """Return the only line that a failed start prints at its end."""
     result = subprocess.run(
         [*COMMAND, *FREE_PORTS, *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Requests are refused by their size before they are decoded, and decoded within the boundary."""
+"""Requests are refused by their size before they are decoded."""
 
 import struct
 from collections.abc import Callable
@@ -25,22 +25,9 @@ from grpc_server.rpc.wire_scan import BatchBounds, BatchScan
 from prediction.v1 import prediction_service_pb2 as pb
 
 from support import artifact_without_estimator, write_artifact
+from wire import field
 
 MAX_ROWS = 100
-
-
-def varint(value: int) -> bytes:
-    """Return a number as the wire format has it."""
-    encoded = b""
-    while value > 127:
-        encoded += bytes([value & 127 | 128])
-        value >>= 7
-    return encoded + bytes([value])
-
-
-def field(number: int, content: bytes) -> bytes:
-    """Return a length-delimited field."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def column(*parts: bytes) -> bytes:
@@ -86,7 +73,7 @@ HOSTILE_INSTANCES = {
 def test_an_instance_larger_than_any_of_the_model_is_refused_unread(
     name: str, decoder: RequestDecoder
 ) -> None:
-    """Decoding any of these would hold up everybody else, and then fail: they are cut short."""
+    """Decoding any of these would delay all other calls, and then fail."""
     with pytest.raises(InvalidInstance, match="an instance of the model's 2 features"):
         decoder.predict(HOSTILE_INSTANCES[name] + b"\x09")
 
@@ -172,7 +159,7 @@ def test_the_largest_batch_is_decoded(decoder: RequestDecoder) -> None:
         numbers.doubles.values.extend([1.0] * MAX_ROWS)
         numbers.missing_rows.extend(range(MAX_ROWS))
     by_position = pb.BatchPredictRequest(values=[1.0] * 2 * MAX_ROWS)
-    # Unusual, and as valid: each number a field of its own, and 64 KiB of a newer client's text.
+    # Unusual but valid: a field for each number, and 64 KiB of a newer client's text.
     one_by_one = (b"\x09" + struct.pack("<d", 1.0)) * 2 * MAX_ROWS
     padding = field(900, bytes(64 * 1024))
 
@@ -187,7 +174,7 @@ def test_the_largest_batch_is_decoded(decoder: RequestDecoder) -> None:
 def test_a_chunk_in_many_parts_is_bounded_as_a_whole(
     decoder: RequestDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """protobuf merges the parts: each alone would be within the bounds."""
+    """protobuf merges the parts, each of which is within the bounds."""
     rows = column(field(1, b"f0"), field(2, field(1, bytes(8 * MAX_ROWS))))
     parts = field(1, field(1, bytes(8 * 2 * MAX_ROWS))) * 60
     columns = field(1, rows * 60 + field(900, bytes(20_000))) * 4
@@ -200,7 +187,7 @@ def test_a_chunk_in_many_parts_is_bounded_as_a_whole(
 
 
 def test_no_piece_that_is_decoded_at_once_is_larger_than_a_column() -> None:
-    """Decoding a piece is what nothing can interrupt."""
+    """Nothing can interrupt the decoding of a piece."""
     rows = column(field(1, b"f"), field(2, field(1, bytes(80_000))))
     message = rows * 30 + field(900, b"newer") + (b"\x09" + bytes(8)) * 100_000
 
@@ -243,7 +230,7 @@ UNUSUAL = {
 def test_unusual_encodings_of_a_batch_are_read_as_by_protobuf(
     name: str, decoder: RequestDecoder
 ) -> None:
-    """Each is small; what a newer client sends besides makes the server count it through."""
+    """Each is small. The unknown field of a newer client makes the server scan it."""
     message = UNUSUAL[name] + field(900, bytes(64 * 1024))
     expected = pb.BatchPredictRequest.FromString(message)
 
@@ -280,16 +267,14 @@ def test_a_stream_goes_on_with_its_model_when_a_narrower_one_is_loaded(
 NO_MESSAGES = {
     "cut short": b"\x0a\xff\xff\xff\xff\x0f",
     "no field": b"\xff\xff",
-    # A record of an instance; in a batch, a column with this name.
+    # In an instance this is a record, in a batch a column with this name.
     "not UTF-8": b"\x12\x0e\x0a\x0c\x0a\x04city\x12\x04\x1a\x02K\xf6",
     "nested too deeply": nested(200),
 }
 
 
 @pytest.mark.parametrize("name", NO_MESSAGES)
-def test_bytes_that_are_no_message_are_the_caller_s_mistake(
-    name: str, decoder: RequestDecoder
-) -> None:
+def test_bytes_of_no_message_are_malformed(name: str, decoder: RequestDecoder) -> None:
     message = NO_MESSAGES[name]
     large = field(900, bytes(64 * 1024)) + message
 

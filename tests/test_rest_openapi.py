@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the contract, and true of the real Envoy and server."""
+"""The OpenAPI document is made from the contract, and the real Envoy and server obey it."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ from rest_support import five_feature_artifact, running_envoy
 from support import ROOT, running_server, write_artifact
 
 DOCUMENT = ROOT / "proto" / "openapi.yaml"
-# Not unsupported_method: QUERY, a method that Envoy does not know, is a 400 of its parser.
-# Not negative_data_rejection: protobuf's JSON takes the text "1" for a number, and unknown fields.
+# Without unsupported_method: Envoy's parser answers the unknown method QUERY with 400.
+# Without negative_data_rejection: protobuf's JSON accepts unknown fields, and "1" as a number.
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -150,7 +150,7 @@ PLAIN = {
 
 
 def compile_variant(folder: Path, **changes: str) -> FileDescriptorProto:
-    """Compile the small contract with something else in one of its places."""
+    """Compile the small contract with one part replaced."""
     (folder / "google").symlink_to(ROOT / "proto" / "google")
     (folder / "greet.proto").write_text(CONTRACT.format(**PLAIN | changes))
     return compile_contract(folder, "greet.proto")
@@ -190,13 +190,13 @@ def test_one_field_of_a_oneof_is_required(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"rule": 'get: "/greet"'}, "takes fields in its query"),
-        ({"rule": 'put: "/greet" body: "*"'}, "neither get nor post"),
-        ({"rule": 'post: "/greet"'}, "neither get nor post"),
-        ({"rule": 'post: "/greet/{name}" body: "*"'}, "more in its rule"),
-        ({"field": "int64 name = 1;"}, "field name is of type TYPE_INT64"),
+        ({"rule": 'put: "/greet" body: "*"'}, "neither a get nor a post"),
+        ({"rule": 'post: "/greet"'}, "neither a get nor a post"),
+        ({"rule": 'post: "/greet/{name}" body: "*"'}, "a rule that is more"),
+        ({"field": "int64 name = 1;"}, "field name has the type TYPE_INT64"),
         ({"field": "google.protobuf.Duration name = 1;"}, "Duration"),
         ({"returns": "stream GreetResponse"}, "is a stream"),
-        ({"field": "Unknown name = 1;"}, "protoc does not take"),
+        ({"field": "Unknown name = 1;"}, "protoc cannot compile"),
     ],
     ids=lambda value: None if isinstance(value, str) else str(*value.values()),
 )
@@ -208,8 +208,10 @@ def test_what_the_generator_has_no_rule_for_is_refused(
 
 
 @pytest.mark.parametrize("module", [annotations_pb2, http_pb2])
-def test_googles_files_are_those_that_the_generated_code_imports(module: Any) -> None:
-    """They are copied into proto/, since buf reads nothing from outside of it."""
+def test_copied_contracts_are_those_that_the_generated_code_imports(
+    module: Any,
+) -> None:
+    """They are copied into proto/, because buf reads no files outside of it."""
     name = module.DESCRIPTOR.name
     original = Path(module.__file__).with_name(name.rpartition("/")[2])
 

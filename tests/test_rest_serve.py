@@ -14,6 +14,7 @@ import pytest
 from rest_support import curl, five_feature_artifact, post, wait_until_well
 from serve_rest import Ports
 from support import ROOT, wait_for, write_artifact
+from wire import is_free
 
 PROGRAM = ROOT / "k8s" / "components" / "envoy-json" / "serve_rest.py"
 
@@ -24,7 +25,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 
 def free_ports() -> Ports:
-    """Return ports that were free a moment ago: the program has to be told which."""
+    """Return ports that were free a moment ago, because the program needs them as flags."""
     with ExitStack() as stack:
         sockets = [
             stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -49,14 +50,9 @@ def running(ports: Ports, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         wait_until_well(f"http://127.0.0.1:{ports.rest}/health/ready")
         yield process
     finally:
-        # Of a test that failed: the program then ends both, without waiting for callers.
+        # For a test that failed: the program ends both without waiting for callers.
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_an_interrupt_stops_both(model_dir: Path) -> None:
@@ -117,7 +113,7 @@ def test_a_server_that_cannot_start_ends_envoy(tmp_path: Path) -> None:
 
 
 def child_of(process: "subprocess.Popen[str]", name: str) -> int:
-    """Return the id of the child whose command line has a word."""
+    """Return the ID of the child whose command line contains a word."""
     path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     (found,) = (
         int(pid)
@@ -133,7 +129,7 @@ def child_of(process: "subprocess.Popen[str]", name: str) -> int:
 def test_one_that_dies_ends_the_other_and_is_named(
     name: str, ended: str, model_dir: Path
 ) -> None:
-    """Nothing is drained either: there is nobody left who could call."""
+    """The server does not drain, because no caller can reach it."""
     ports = free_ports()
     arguments = ["--model-dir", str(model_dir), "--drain-seconds", "3600"]
     with subprocess.Popen(

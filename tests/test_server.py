@@ -8,18 +8,14 @@ from collections.abc import Callable
 from math import nan
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from grpc_status import rpc_status
-from prometheus_client.parser import text_string_to_metric_families
 
 from grpc_server.errors import StartupError
 from grpc_server.model import LoadedModel, load_model
@@ -48,6 +44,15 @@ from support import (
     running_server,
     wait_for,
 )
+from wire import (
+    error_info,
+    failure,
+    field_violations,
+    read_metrics,
+    samples,
+    status_of_error,
+    violations,
+)
 
 Serve = Callable[[ModelArtifact], PredictionServiceStub]
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
@@ -65,12 +70,8 @@ def get(server: PredictionServer, path: str) -> tuple[int, str]:
 
 
 def sample(server: PredictionServer, name: str, **labels: str) -> float | None:
-    _, text = get(server, "/metrics")
-    for family in text_string_to_metric_families(text):
-        for item in family.samples:
-            if item.name == name and labels.items() <= item.labels.items():
-                return item.value
-    return None
+    found = samples(read_metrics(server), name, **labels)
+    return found[0].value if found else None
 
 
 def health(server: PredictionServer, service: str) -> str:
@@ -78,13 +79,6 @@ def health(server: PredictionServer, service: str) -> str:
         request = health_pb2.HealthCheckRequest(service=service)
         status = health_pb2_grpc.HealthStub(channel).Check(request).status
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(status))
-
-
-def failure(call: Callable[[], object]) -> Any:
-    """Return the error, which is a grpc.RpcError and a grpc.Call at once."""
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value
 
 
 def test_predict_answers_by_position(
@@ -109,7 +103,7 @@ def test_predict_answers_the_same_by_name(
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_predict_gives_lightgbm_s_own_probabilities(
+def test_predict_gives_the_probabilities_of_lightgbm(
     serve: Serve, n_classes: int
 ) -> None:
     artifact, rows, expected = lightgbm_artifact(n_classes)
@@ -191,13 +185,10 @@ def test_a_bad_request_names_field_value_and_what_is_allowed(
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     description = 'nan is not allowed for "f1", which takes a finite number'
     assert error.details() == f"features[1]: {description}"
-    info, bad_request = ErrorInfo(), BadRequest()
-    status = rpc_status.from_call(error)
-    assert status.details[0].Unpack(info) and status.details[1].Unpack(bad_request)
+    status = status_of_error(error)
+    info = error_info(status)
     assert (info.reason, info.domain) == ("INVALID_INSTANCE", "prediction.v1")
-    assert [(v.field, v.description) for v in bad_request.field_violations] == [
-        ("features[1]", description)
-    ]
+    assert field_violations(status) == [("features[1]", description)]
 
 
 @pytest.mark.parametrize(
@@ -234,15 +225,11 @@ def test_a_flood_of_violations_still_arrives_as_invalid_argument(serve: Serve) -
     request.record.update({"ü" * 200 + str(number): "ü" * 200 for number in range(60)})
 
     stub = serve(artifact)
-    error = failure(lambda: stub.Predict(request))
 
-    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    bad_request = BadRequest()
-    rpc_status.from_call(error).details[1].Unpack(bad_request)
     # 60 names are unknown and 6 features are absent.
-    *told, more = bad_request.field_violations
+    *told, (_, more) = violations(lambda: stub.Predict(request))
     assert len(told) > 5
-    assert more.description == f"{66 - len(told)} more fields do not fit"
+    assert more == f"{66 - len(told)} more fields do not fit"
 
 
 def test_a_fault_is_told_by_an_id_only(
@@ -340,7 +327,7 @@ def test_while_draining_the_server_answers_but_is_not_ready(
 def test_a_connection_ends_at_its_age_and_no_call_with_it(
     model_dir: Path, lane: str
 ) -> None:
-    """A busy connection would else outlive the draining, and lose a call when the server stops."""
+    """Otherwise a busy connection would outlive the draining, and lose a call at the stop."""
     ended = Event()
 
     def watch(state: grpc.ChannelConnectivity) -> None:
@@ -402,7 +389,7 @@ def linear_of_three_classes() -> ModelArtifact:
 
 
 def calibrated_by_steps() -> ModelArtifact:
-    """The same with maps that end in a constant, which a score that is no number must not get."""
+    """The same with maps that end in a constant, which NaN scores must not get."""
     artifact = linear_of_three_classes()
     for _ in range(3):
         isotonic = artifact.calibration.maps.add().isotonic
@@ -416,7 +403,7 @@ def calibrated_by_steps() -> ModelArtifact:
 def test_an_answer_that_is_no_probability_is_not_sent(
     serve: Serve, size: float, make: Callable[[], ModelArtifact]
 ) -> None:
-    """Not by Predict, nor in a batch, a chunk or an explanation."""
+    """Neither Predict, nor a batch, a chunk or an explanation sends one."""
     stub = serve(make())
     rows = [0.5, 1.0, size, size]
     batch = BatchPredictRequest(values=rows)
@@ -438,7 +425,7 @@ def test_an_answer_that_is_no_probability_is_not_sent(
 def test_a_serving_thread_that_hangs_is_no_life(
     model_dir: Path, lane: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Liveness asks the path that it vouches for: a call from outside to the end."""
+    """Liveness checks the whole path of a call from outside."""
     monkeypatch.setattr(pulse, "MAX_SILENCE_SECONDS", 3.0)
     let_go = Event()
 

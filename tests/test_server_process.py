@@ -22,7 +22,7 @@ DEAD_REGISTRY = "http://127.0.0.1:9"
 
 
 def run(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Run the server to its end, which is to come by itself."""
+    """Run a server that ends by itself."""
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -75,7 +75,7 @@ def test_while_draining_new_calls_are_answered(model_dir: Path) -> None:
 
 
 def test_a_stop_under_load_loses_no_call(model_dir: Path, lane: str) -> None:
-    """Callers that stop sending when the server is not ready see no failure at all."""
+    """Callers that stop when the server is not ready see no failure."""
     failures: list[grpc.RpcError] = []
     draining = threading.Event()
 
@@ -108,7 +108,7 @@ def test_a_stop_under_load_loses_no_call(model_dir: Path, lane: str) -> None:
 
 
 def test_the_serving_process_imports_no_training_library(model_dir: Path) -> None:
-    """Start-up time and memory rest on it."""
+    """Start-up time and memory depend on it."""
     program = (
         "import pathlib, sys, grpc_server.__main__; from grpc_server.model import load_model; "
         f"load_model(pathlib.Path({str(model_dir)!r})); "
@@ -144,7 +144,7 @@ def test_the_help_names_every_setting() -> None:
 
 
 def error_of(result: "subprocess.CompletedProcess[str]") -> str:
-    """Return the one line that the program ended with."""
+    """Return the only line that the program printed at its end."""
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""Processes that hang, die or tell odd things at any time, and a supervisor that is held up."""
+"""Processes hang, die or send odd messages at any time, and a supervisor is delayed."""
 
 import os
 import resource
@@ -25,7 +25,7 @@ from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from server_process import COMMAND, FREE_PORTS, Process, running
 from support import ROOT, answers, settings_of, wait_for, write_version
 
-# The first process that starts in the place 0 stops itself before it has said a word.
+# The first process in place 0 stops itself before it sends a message.
 STOP_AT_START = """
 import os, pathlib, signal, sys
 at = pathlib.Path(__file__).with_name("stopped")
@@ -47,7 +47,7 @@ def is_ready(process: Process) -> bool:
 def test_an_error_ends_the_start_as_with_one_process(
     name: bytes, tmp_path: Path
 ) -> None:
-    """Whatever characters are in it: none of them is a message of its own."""
+    """No character in it makes a message of its own."""
     folder = tmp_path / os.fsdecode(name)
     environ = {**os.environ, "PREDICTION_MODEL_DIR": str(folder)}
 
@@ -85,7 +85,7 @@ def test_a_process_that_hangs_before_its_first_model_is_replaced(
 def test_a_process_that_dies_with_a_message_unread_is_replaced(
     logistic_artifact: ModelArtifact, tmp_path: Path
 ) -> None:
-    """The supervisor's end of the stream is then reset, not ended."""
+    """The supervisor's end of the stream is then reset, not closed."""
     link = tmp_path / "current"
     with running("--model-dir", str(link), "--wait-for-model", *TWO) as process:
         for _ in range(2):
@@ -121,7 +121,7 @@ def test_processes_end_with_a_supervisor_that_has_not_read_their_beats(
 
 @pytest.mark.slow
 def test_a_pause_of_the_whole_server_costs_no_process(model_dir: Path) -> None:
-    """As a container is paused: the supervisor may be the first to go on."""
+    """Like a paused container, in which the supervisor may continue first."""
     with running("--model-dir", str(model_dir), *TWO) as process:
         process.wait_for(ALL_READY)
         wait_for(lambda: is_ready(process))
@@ -197,7 +197,7 @@ def test_the_pulse_is_not_counted_among_the_calls(lane: str) -> None:
 
 @contextmanager
 def no_room() -> Iterator[None]:
-    """Let no file of this process, or of those that it starts meanwhile, grow at all."""
+    """Keep the files of this process, and of those that it starts meanwhile, from growing."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:

@@ -333,7 +333,9 @@ def test_a_search_in_three_shards_gives_the_bits_of_one(
         text=True,
     )
 
-    assert "LightGBM: 2 candidates on 5 folds, neg_log_loss, shard 3 of 3" in result.stdout
+    assert (
+        "LightGBM: 2 candidates on 5 folds, neg_log_loss, shard 3 of 3" in result.stdout
+    )
     assert read.stdout == "2 1\n", read.stderr
 
 

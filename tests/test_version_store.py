@@ -1,4 +1,4 @@
-"""A writer may be killed at any moment: readers see a whole version, the next writer goes on."""
+"""A writer is killed at any moment; readers see a whole version, and the next writer continues."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from prediction.artifact import FILE_NAME
 from support import ROOT
 
 CONTENTS = {"1": b"first" * 100, "2": b"second" * 100, "3": b"the third"}
-# Kills itself at the N-th event that changes a file; prints how many there were otherwise.
+# Kills itself at the N-th event that changes a file. If there are fewer, prints their number.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
@@ -67,7 +67,7 @@ def serve(link: Path, version: str, name: str = "iris") -> None:
 
 
 def serve_and_die(link: Path, version: str, deadly: int) -> int | None:
-    """Serve a version in a process that dies at an event; return their number if it lived."""
+    """Serve a version in a process that dies at an event; if it lives, return their number."""
     source = source_of(version)
     arguments = [str(link), source.registered_model, version, source.sha256]
     result = subprocess.run(
@@ -84,7 +84,7 @@ def serve_and_die(link: Path, version: str, deadly: int) -> int | None:
 
 
 def served_version(link: Path) -> str:
-    """Return the version that a reader finds, which has to be whole."""
+    """Return the version that a reader finds, and check that it is whole."""
     folder = link.resolve()
     content = (folder / FILE_NAME).read_bytes()
     source = read_source(folder, content)
@@ -93,7 +93,7 @@ def served_version(link: Path) -> str:
 
 
 def names_of(link: Path) -> set[str]:
-    """Return what is in the store, without what tells versions apart."""
+    """Return the content of the store, without the parts that differ between versions."""
     versions = link.parent / "versions"
     return {p.name for p in link.parent.iterdir()} | {
         p.name.rpartition("-")[0] or p.name for p in versions.iterdir()
@@ -168,7 +168,7 @@ def test_a_download_that_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_models_in_one_store_leave_each_other_alone(tmp_path: Path) -> None:
-    """Each one's fresh version and the one before stay, whoever writes when."""
+    """The newest version of each and the one before stay, in any order of writes."""
     failures: list[Exception] = []
 
     def flip(name: str) -> None:
@@ -241,7 +241,7 @@ def test_two_writers_of_one_link_disturb_neither_each_other_nor_a_reader(
 
 
 def test_a_version_that_is_served_already_is_not_written_for(tmp_path: Path) -> None:
-    """So that it goes on with a disk that is full or read-only."""
+    """So it continues on a full or read-only disk."""
     serve(tmp_path / "link", "1")
 
     assert serve_and_die(tmp_path / "link", "1", 0) == 0

@@ -1,8 +1,9 @@
 """`make openapi`: the OpenAPI document of the contract's HTTP routes, printed as YAML.
 
 Knows the part of google.api.http and of protobuf's JSON that the contract uses, and refuses the
-rest. The words are the comments of the contract; what they leave open is not made up here. It
-states what Envoy's transcoder does with the options of k8s/components/envoy-json/envoy.yaml.
+rest. The descriptions are the contract's comments; this program adds none to them. The
+document states what Envoy's transcoder does with the options of
+k8s/components/envoy-json/envoy.yaml.
 """
 
 import sys
@@ -45,22 +46,22 @@ _SCHEMA_BY_WELL_KNOWN: Mapping[str, _Schema] = {
     ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
 }
 _DOUBLE: _Schema = {
-    "description": "A number in double precision; what JSON has no number for is text.",
+    "description": "A number in double precision; NaN and the infinities are text.",
     "oneOf": [
         {"type": "number", "format": "double"},
         {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]},
     ],
 }
 _STATUS: _Schema = {
-    "description": "google.rpc.Status: what every error is told with.",
+    "description": "google.rpc.Status, the body of every error.",
     "type": "object",
     "required": ["code", "message", "details"],
     "properties": {
         "code": {"description": "A google.rpc.Code.", "type": "integer"},
         "message": {"type": "string"},
         "details": {
-            "description": "google.rpc.ErrorInfo with the reason; for a request that does not fit "
-            "the model, google.rpc.BadRequest with the field_violations. None if the request did "
+            "description": "google.rpc.ErrorInfo with the reason. If the request does not fit the "
+            "model, also google.rpc.BadRequest with the field_violations. Empty if the request did "
             "not reach the server.",
             "type": "array",
             "items": {
@@ -72,27 +73,45 @@ _STATUS: _Schema = {
     },
 }
 _ERRORS: Mapping[str, str] = {
-    "400": "The request is no JSON, not of this schema or does not fit the model.",
-    "408": "The request did not come within 15 seconds.",
+    "400": "The request is not JSON, not of this schema, or does not fit the model.",
+    "408": "The request did not arrive within 15 seconds.",
     "413": "The request is larger than 1 MiB.",
-    "500": "A fault of the server.",
+    "500": "The server failed.",
     "503": "No model is loaded yet, or the server cannot be reached. Try again.",
-    "504": "The answer did not come within 10 seconds.",
+    "504": "The server did not answer within 10 seconds.",
 }
 
 
 class UnknownToGenerator(Exception):
-    """The contract uses something that this generator has no rule for."""
+    """The contract uses something for which this generator has no rule."""
 
 
 def compile_contract(root: Path, contract: str = CONTRACT) -> FileDescriptorProto:
-    """Return the descriptor of `contract`, a path below `root`, with its comments."""
+    """Return the descriptor of a contract, with its comments.
+
+    Parameters
+    ----------
+    root : Path
+        Folder with all contracts.
+    contract : str
+        Path of the contract below `root`.
+
+    Returns
+    -------
+    FileDescriptorProto
+        The descriptor, with `source_code_info`.
+
+    Raises
+    ------
+    UnknownToGenerator
+        If protoc cannot compile it.
+    """
     own = Path(grpc_tools.__file__).parent / "_proto"
     with TemporaryDirectory() as folder:
         output = Path(folder) / "contract.binpb"
         arguments = [f"-I{root}", f"-I{own}", f"--descriptor_set_out={output}"]
         if protoc.main(["protoc", *arguments, "--include_source_info", contract]):
-            raise UnknownToGenerator(f"protoc does not take {contract}")
+            raise UnknownToGenerator(f"protoc cannot compile {contract}")
         (file,) = FileDescriptorSet.FromString(output.read_bytes()).file
     return file
 
@@ -124,7 +143,7 @@ class Generator:
         paths: dict[str, Any] = {}
         for position, method in enumerate(service.method):
             if not method.options.HasExtension(annotations_pb2.http):
-                continue  # over gRPC only
+                continue  # only gRPC has it
             verb, path = _route(method)
             comment = self._comment(6, 0, 2, position)
             paths.setdefault(path, {})[verb] = self._operation(method, verb, comment)
@@ -173,7 +192,7 @@ class Generator:
         return {name for root in roots for name in self._reachable(root)}
 
     def _reachable(self, name: str) -> Iterator[str]:
-        """Yield the messages of this file that `name` is made of, itself included."""
+        """Yield `name` and the messages of this file that it contains."""
         yield name
         for field in self._message_by_name[name].field:
             if field.type_name in self._message_by_name:
@@ -183,7 +202,7 @@ class Generator:
         for position, message in enumerate(self._file.message_type):
             name = f".{self._file.package}.{message.name}"
             if not message.field or name not in self._requests | self._responses:
-                continue  # a request without a body, or over gRPC only
+                continue  # a request without a body, or one that only gRPC has
             yield message.name, self._object(message, position)
         for position, enum in enumerate(self._file.enum_type):
             yield enum.name, self._enumeration(enum, position)
@@ -204,7 +223,7 @@ class Generator:
         }
         schema.update(_alternatives(message))
         name = f".{self._file.package}.{message.name}"
-        # The transcoder prints each field of an answer that has a default value.
+        # The transcoder also prints the fields of an answer that have their default value.
         always = [field.name for field in message.field if _has_no_presence(field)]
         if always and name not in self._requests:
             schema["required"] = always
@@ -239,7 +258,9 @@ class Generator:
         if field.type_name in enums or field.type_name in self._message_by_name:
             return self._reference(field.type_name)
         kind = field.type_name or FieldDescriptorProto.Type.Name(field.type)
-        raise UnknownToGenerator(f"field {field.name} is of type {kind}")
+        raise UnknownToGenerator(
+            f"field {field.name} has the type {kind}, for which there is no rule"
+        )
 
 
 def _route(method: MethodDescriptorProto) -> tuple[str, str]:
@@ -249,11 +270,13 @@ def _route(method: MethodDescriptorProto) -> tuple[str, str]:
     rule = method.options.Extensions[annotations_pb2.http]
     verb = rule.WhichOneof("pattern")
     if (verb, rule.body) not in (("get", ""), ("post", "*")):
-        raise UnknownToGenerator(f'{method.name} is neither get nor post with body "*"')
+        raise UnknownToGenerator(
+            f'{method.name} is neither a get nor a post with body "*"'
+        )
     path: str = getattr(rule, verb)
     if rule.additional_bindings or rule.response_body or "{" in path or ":" in path:
         raise UnknownToGenerator(
-            f"{method.name} has more in its rule than a plain path"
+            f"{method.name} has a rule that is more than a plain path"
         )
     return verb, path
 
@@ -269,7 +292,7 @@ def _error_responses() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _alternatives(message: DescriptorProto) -> _Schema:
-    """Return that one field of each oneof is to be set: the contract's comments require it."""
+    """Return the rule that one field of each oneof is set, as the contract's comments require."""
     choices = [
         [field.name for field in message.field if _is_member(field, position)]
         for position in range(len(message.oneof_decl))
@@ -293,7 +316,7 @@ def _is_member(field: FieldDescriptorProto, oneof: int) -> bool:
 def _has_no_presence(field: FieldDescriptorProto) -> bool:
     if field.label == FieldDescriptorProto.LABEL_REPEATED:
         return True
-    # An optional field is the only one of a oneof that protoc makes up for it.
+    # protoc puts each optional field into a oneof of its own.
     return field.type != FieldDescriptorProto.TYPE_MESSAGE and not field.HasField(
         "oneof_index"
     )
@@ -302,7 +325,7 @@ def _has_no_presence(field: FieldDescriptorProto) -> bool:
 def _map_entry(
     field: FieldDescriptorProto, message: DescriptorProto
 ) -> DescriptorProto | None:
-    """Return the entries' type if `field` is a map: maps are lists of pairs in a descriptor."""
+    """Return the type of the entries if `field` is a map, which descriptors store as pairs."""
     for nested in message.nested_type:
         if field.type_name.endswith(f".{message.name}.{nested.name}"):
             return nested if nested.options.map_entry else None
@@ -310,7 +333,7 @@ def _map_entry(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as it is, and nothing as an alias."""
+    """Writes text of several lines as blocks, and never an alias."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -325,7 +348,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the document of the contract below the folder that is named, or else of ours."""
+    """Print the document of the contract in the given folder, by default this project's."""
     root = Path(arguments[0]) if arguments else Path(__file__).parents[1]
     document = Generator(compile_contract(root)).document()
     body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)

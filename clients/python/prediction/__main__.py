@@ -1,7 +1,7 @@
 """The command line: predict, model and health.
 
-Prints JSON, or the status of health, on stdout; one line on stderr where something fails. Exits
-with 0, with 1 if the call fails or the service does not serve, with 2 if the command is wrong.
+Prints JSON or a health status on stdout, and errors as one line on stderr. Exits with 0 if all is
+well, 1 if the call fails or the service does not serve, 2 if the command is wrong.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _EXIT_INTERRUPTED = 130
 
 
 class _UsageError(Exception):
-    """The command is wrong in a way that only its execution shows."""
+    """The command is wrong, but only its execution shows it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str or None, default=None
-        Arguments without the program's name. None takes the process's own.
+        Arguments without the program's name. None reads those of the process.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises
     ------
     SystemExit
-        If the arguments cannot be parsed, or ask for help.
+        If the arguments cannot be parsed or ask for help.
     """
     arguments = _bind_negative_numbers(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(arguments)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PredictionError as error:
         return _fail(error, _EXIT_FAILED)
     except BrokenPipeError:
-        # The reader of stdout is gone; the interpreter's own flush at exit must not fail again.
+        # The reader of stdout is gone. The flush at the interpreter's exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_FAILED
     except KeyboardInterrupt:
@@ -124,13 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_command(commands, "model", _model, "describe the model that answers, as JSON")
     health = _add_command(
-        commands, "health", _health, "print SERVING (exit code 0) or what else (1)"
+        commands,
+        "health",
+        _health,
+        "print the health: SERVING exits with 0, others with 1",
     )
     health.add_argument(
         "--service",
         type=_text,
         default=SERVICE_NAME,
-        help='service to ask for: the default tells readiness, "" liveness (%(default)s)',
+        help='service to ask about: the default is readiness, "" is liveness (%(default)s)',
     )
     return parser
 
@@ -146,20 +149,20 @@ def _add_predict(
         "--features",
         metavar="NUMBER,NUMBER,...",
         type=_numbers,
-        help="numbers in the order of the model's features, nan for a missing one",
+        help="numbers in the order of the model's features, nan for a missing value",
     )
     instance.add_argument(
         "--record",
         metavar="JSON|@FILE|-",
         type=_text,
-        help="JSON object of names and values, null for a missing one; - reads it from stdin",
+        help="JSON object of names and values, null for a missing value; - reads stdin",
     )
     predict.add_argument(
         "--explain",
         metavar="K",
         type=_count,
         default=0,
-        help="explain the score by the K features of the largest contributions",
+        help="explain the raw score by the K features of the largest contributions",
     )
 
 
@@ -176,20 +179,20 @@ def _add_command(
     parser.add_argument(
         "--target",
         default=_DEFAULT_TARGET,
-        help="host:port of the server, or a name with one of gRPC's schemes (%(default)s)",
+        help="host:port of the server, or a name with a gRPC scheme (%(default)s)",
     )
     parser.add_argument(
         "--timeout-seconds",
         metavar="SECONDS",
         type=float,
         default=DEFAULT_TIMEOUT_SECONDS,
-        help="time that the call may take (%(default)s)",
+        help="time limit of the call (%(default)s)",
     )
     return parser
 
 
 def _bind_negative_numbers(argv: Sequence[str]) -> list[str]:
-    """Join --features with a value such as -1.5,2, which argparse would take for a flag."""
+    """Join --features to a value such as -1.5,2, which argparse would read as a flag."""
     bound: list[str] = []
     for argument in argv:
         if bound and bound[-1] == "--features" and re.match(r"-[0-9.]", argument):
@@ -214,13 +217,13 @@ def _numbers(text: str) -> list[float]:
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of features, from 1"
+            f"{text!r} is not a number of features; give 1 to 999999999"
         )
     return int(text)
 
 
 def _text(text: str) -> str:
-    # Bytes of an argument that are no UTF-8 arrive as surrogates, which protobuf refuses.
+    # Bytes that are not UTF-8 arrive as surrogates, which protobuf refuses.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -235,7 +238,7 @@ def _read_record(source: str) -> dict[str, Value]:
         raise _UsageError(f"--record: {error}") from error
     if not isinstance(record, dict):
         raise _UsageError(
-            "--record: a JSON object of names and values is needed, such as "
+            "--record: give a JSON object of names and values, such as "
             '{"mean radius": 17.99}'
         )
     return record
@@ -252,7 +255,9 @@ def _read(source: str) -> str | bytes:
 def _unique_members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        raise ValueError("a name occurs more than once")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} occurs more than once; give it once")
     return members
 
 
@@ -264,7 +269,7 @@ def _print_json(value: Prediction | Model) -> None:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON can hold: text for a time, null for a number that is not finite."""
+    """Convert to what JSON can hold: times to text, numbers that are not finite to null."""
     if isinstance(value, dict):
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):

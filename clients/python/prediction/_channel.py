@@ -1,4 +1,4 @@
-"""How a client reaches its servers: the target's spelling, retries, balancing and size limits."""
+"""Channels: the syntax of targets, retries, load balancing and size limits."""
 
 import json
 import re
@@ -10,10 +10,10 @@ from prediction.v1 import prediction_service_pb2 as pb
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""Size up to which an answer is read, as the server's default. Only GetModel's can come near."""
+"""Largest answer that is read, equal to the server's default. Only GetModel comes near it."""
 
 MAX_ATTEMPTS_LIMIT = 5
-"""gRPC allows no more attempts than these (gRFC A6)."""
+"""Most attempts that gRPC allows (gRFC A6)."""
 
 # https://github.com/grpc/grpc/blob/master/doc/naming.md
 _SCHEMES = frozenset("dns google-c2p ipv4 ipv6 unix unix-abstract vsock xds".split())
@@ -31,9 +31,31 @@ def open_channel(
     max_attempts: int,
     options: Iterable[ChannelOption],
 ) -> grpc.Channel:
-    """Open a channel to `target`, encrypted if there are credentials."""
+    """Open a channel, encrypted if there are credentials.
+
+    Parameters
+    ----------
+    target : str
+        As in `normalize_target`.
+    credentials : grpc.ChannelCredentials or None
+        None sends in plain text.
+    max_attempts : int
+        Attempts of each call, [1, 5].
+    options : iterable of (str, str or int)
+        gRPC channel arguments, which replace this module's own.
+
+    Returns
+    -------
+    grpc.Channel
+        It connects at the first call.
+
+    Raises
+    ------
+    ValueError
+        If the target is not one.
+    """
     address = normalize_target(target)
-    # Merged here: of two arguments with one name, gRPC takes the first.
+    # Merged here, because gRPC takes the first of two arguments with one name.
     arguments = list((_default_options(address, max_attempts) | dict(options)).items())
     if credentials is None:
         return grpc.insecure_channel(address, arguments)
@@ -41,7 +63,17 @@ def open_channel(
 
 
 def normalize_target(target: str) -> str:
-    """Return a target with a scheme: ``dns:///`` is put before a plain ``host:port``.
+    """Return a target with a scheme.
+
+    Parameters
+    ----------
+    target : str
+        ``host:port``, or a name with one of gRPC's schemes.
+
+    Returns
+    -------
+    str
+        A plain ``host:port`` with ``dns:///`` before it; any other target as it is.
 
     Raises
     ------
@@ -55,26 +87,26 @@ def normalize_target(target: str) -> str:
     if separator and rest and scheme in _SCHEMES and not plain:
         return target
     raise ValueError(
-        f"{target!r} is no target: give host:port, such as localhost:50051, or a name with one of "
-        f"gRPC's schemes, such as unix:/run/prediction.sock"
+        f"{target!r} is not a target; give host:port, such as localhost:50051, or a name with a "
+        "gRPC scheme, such as unix:/run/prediction.sock"
     )
 
 
 def _default_options(address: str, max_attempts: int) -> dict[str, str | int]:
     options: dict[str, str | int] = {
         "grpc.service_config": json.dumps(_service_config(max_attempts)),
-        # The configuration above is the whole of it: no look-up of TXT records in DNS.
+        # The configuration above is complete, so no TXT records are looked up in DNS.
         "grpc.service_config_disable_resolution": 1,
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-        # Unlimited: how much it takes is the server's word, and its answer names the limit.
+        # Unlimited: the server decides how much it takes, and its answer names the limit.
         "grpc.max_send_message_length": -1,
-        # By default a lost server is looked for after 1 s, in the end every 2 minutes: all attempts
-        # of a call would fall into one pause, and a server that came back would stay unseen.
+        # By default, gRPC reconnects after 1 s at first and every 2 minutes in the end. All
+        # attempts of a call would fall into one pause, and miss a server that has come back.
         "grpc.initial_reconnect_backoff_ms": 100,
         "grpc.max_reconnect_backoff_ms": 2000,
     }
     if _LOOPBACK.fullmatch(address):
-        # gRPC obeys http_proxy also for loopback, where the proxy would look at itself.
+        # gRPC uses http_proxy for loopback too, where the proxy would reach its own machine.
         options["grpc.enable_http_proxy"] = 0
     return options
 
@@ -82,8 +114,8 @@ def _default_options(address: str, max_attempts: int) -> dict[str, str | int]:
 def _service_config(max_attempts: int) -> dict[str, object]:
     """Return gRPC's service config (gRFC A2).
 
-    Predict and GetModel change nothing, so UNAVAILABLE is retried (AIP-194), and nothing else.
-    Health never is: its first answer is the news.
+    Predictions and GetModel change nothing, so UNAVAILABLE is retried (AIP-194). No other code is.
+    Health checks are never retried, because their first answer is what the caller wants to know.
     """
     config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if max_attempts > 1:
@@ -97,7 +129,7 @@ def _service_config(max_attempts: int) -> dict[str, object]:
         config["methodConfig"] = [
             {"name": [{"service": SERVICE_NAME}], "retryPolicy": policy}
         ]
-        # A failure takes one of the tokens, a success gives a tenth back, and with half of them
-        # gone nothing is retried (gRFC A6): clients must not multiply the load of servers in need.
+        # A failure takes a token, a success gives a tenth back. With half of the tokens gone, gRPC
+        # stops retrying (gRFC A6). So clients do not multiply the load of struggling servers.
         config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.1}
     return config

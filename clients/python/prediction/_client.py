@@ -1,4 +1,4 @@
-"""The client: one channel, a deadline on every call, errors as exceptions of this package."""
+"""The client: one channel, a deadline for every call, errors as exceptions of this package."""
 
 import time
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 DEFAULT_TIMEOUT_SECONDS = 5.0
 DEFAULT_MAX_ATTEMPTS = 4
-# gRPC takes some hundred years and more for none at all; beyond a day, the unit was another one.
+# gRPC takes some hundred years as no limit. A time of more than a day is in the wrong unit.
 MAX_TIMEOUT_SECONDS = 86_400.0
 _POLL_SECONDS = 0.1
 
@@ -46,24 +46,25 @@ _ResponseT = TypeVar("_ResponseT")
 class PredictionClient:
     """Client of prediction.v1.PredictionService.
 
-    One client may be shared by any number of threads, and should be: its connections are. It
-    connects at its first call. Make it after a fork, never before.
+    Any number of threads can share a client, and its connections with it. It connects at its first
+    call. Create it after a fork, never before.
 
     Parameters
     ----------
     target : str
-        Where the servers are: ``host:port``, which DNS may resolve to many, or a name with one of
+        Address of the servers: ``host:port``, which DNS may resolve to many, or a name with one of
         gRPC's schemes, such as ``unix:/run/prediction.sock``. Calls go to all servers in turn.
     timeout_seconds : float, default=5.0
-        Time that a call may take with all its attempts, (0, 86400]. There is no call without limit.
+        Time limit of a call with all its attempts, (0, 86400]. No call is without a limit.
     credentials : grpc.ChannelCredentials or None, default=None
         Such as ``grpc.ssl_channel_credentials()``. None sends in plain text.
     max_attempts : int, default=4
-        Times that a call is tried, [1, 5], while servers answer UNAVAILABLE or are not reached.
-        No other error is tried again, and a question of health never is.
+        Attempts of a call, [1, 5], while servers answer UNAVAILABLE or cannot be reached. No other
+        error is retried, and health checks never are.
     options : iterable of (str, str or int), default=()
-        gRPC channel arguments, over this client's own. Example: proxies are found as in every gRPC
-        client, in the environment, save for loopback; ``("grpc.enable_http_proxy", 0)`` uses none.
+        gRPC channel arguments, which replace this client's defaults. For example, gRPC takes
+        proxies from the environment; ``("grpc.enable_http_proxy", 0)`` uses none. For loopback
+        addresses, that is the default.
 
     Raises
     ------
@@ -90,7 +91,7 @@ class PredictionClient:
             target, credentials, _checked_attempts(max_attempts), options
         )
         self._stub = PredictionServiceStub(self._channel)
-        # The model that get_model described last: what frames are checked against.
+        # The last answer of get_model. Frames are checked against it.
         self._known_model: Model | None = None
         self._check_health = _health.health_check(self._channel)
 
@@ -124,30 +125,30 @@ class PredictionClient:
         Parameters
         ----------
         instance : sequence, mapping, ndarray of shape (n_features,) or Series
-            Numbers by position, in the order of `Model.features`; or values by name, all of the
-            model's names and no other: a number, a bool or a text, as `Feature.kind` says. A pandas
-            Series goes by its names. None and NaN stand for a missing value. Any real number or
-            Decimal is taken as a double; a bool is not a number.
+            Numbers by position, in the order of `Model.features`; or values by name, with all of
+            the model's names and no other. `Feature.kind` decides whether a value is a number, a
+            bool or a text. A pandas Series is read by its names. None and NaN are missing values.
+            Any real number or Decimal is converted to a double; a bool is not a number.
         explain_top_k : int, default=0
-            How many features to explain the score by, those of the largest contributions, from 0.
+            Number of features in the explanation, those of the largest contributions, from 0.
         timeout_seconds : float or None, default=None
             Time for this call, (0, 86400]. None takes the client's.
 
         Returns
         -------
         Prediction
-            The class, its label, the probability of each class, and the explanation if asked for.
+            The class, its label, the probability of each class, and the explanation if requested.
 
         Raises
         ------
         InvalidInstanceError
-            If the instance does not fit the model, or holds what cannot be sent.
+            If the instance does not fit the model, or has a value that cannot be sent.
         TypeError
-            If `instance` is nothing that can be an instance, such as text or a set.
+            If `instance` is of a type that cannot be an instance, such as a text or a set.
         ValueError
             If `explain_top_k` is out of its range.
         PredictionError
-            If the call fails for another reason; its subclasses tell which.
+            If the call fails for another reason, which the subclass names.
         """
         request = to_request(instance, explain_top_k)
         return to_prediction(self._call(self._stub.Predict, request, timeout_seconds))
@@ -163,47 +164,47 @@ class PredictionClient:
     ) -> FrameT:
         """Predict the class of each row of a pandas or polars DataFrame, or of none.
 
-        All cells are checked against the model's schema before anything is sent. The rows go in
-        chunks, and all answers come from one version of the model: if it changes on the way, all
-        is sent again, once.
+        The client checks all cells against the model's schema before it sends any. It sends the
+        rows in chunks, and all answers come from one version of the model. If the model changes
+        meanwhile, the client sends all rows again, once.
 
         Parameters
         ----------
         frame : pandas.DataFrame or polars.DataFrame
             One column for each of `Model.features`, by name, in any order. Cells are of the
-            feature's kind, in any type of column; whole floats are integers too. None, NaN, NA, NaT
-            and null stand for a missing value. Numbers that a double does not hold, times, and
+            feature's kind; the column may be of any type. Whole floats count as integers. None,
+            NaN, NA, NaT and null are missing values. Numbers that a double cannot hold, times, and
             truth values in place of numbers are errors.
         ignore_extra : bool, default=False
-            Whether columns that the model does not have are left out; otherwise they are an error.
+            Whether to leave out columns that the model does not have. If not, they are an error.
         rows_per_call : int, default=5000
-            The most rows of a chunk, [1, inf). Chunks have less where they would exceed 2 MiB.
+            Most rows of a chunk, [1, inf). A chunk has fewer where it would exceed 2 MiB.
         calls_at_once : int, default=2
-            The most chunks that are on their way at a time, [1, inf). With two, one is answered
-            while the next is written and sent; more keep more servers busy.
+            Most chunks in flight at a time, [1, inf). With two, the server answers one while the
+            client writes and sends the next; more keep more servers busy.
         timeout_seconds : float or None, default=None
             Time for the call of each chunk, (0, 86400]. None takes the client's.
 
         Returns
         -------
         pandas.DataFrame or polars.DataFrame
-            One row for each of `frame`, in its order and with its index: `label`, text;
-            `probability_<class>` for each of `Model.classes`, float64, [0, 1]; and `model_version`,
+            One row for each of `frame`, in its order and with its index. Columns: `label`, text;
+            `probability_<class>` for each of `Model.classes`, float64, [0, 1]; `model_version`,
             text, the same in all rows.
 
         Raises
         ------
         InvalidInstanceError
-            If the frame does not fit the model; a violation names column, row (from 0, in the whole
+            If the frame does not fit the model. A violation names column, row (from 0, in the whole
             frame), value, and what is allowed.
         ModelChangedError
-            If the model changed a second time.
+            If the model changes a second time.
         TypeError
-            If `frame` is no DataFrame of the two libraries.
+            If `frame` is not a DataFrame of pandas or polars.
         ValueError
             If `rows_per_call` or `calls_at_once` is below 1.
         PredictionError
-            If a call fails for another reason; its subclasses tell which.
+            If a call fails for another reason, which the subclass names.
         """
         _check_positive("rows_per_call", rows_per_call)
         _check_positive("calls_at_once", calls_at_once)
@@ -222,10 +223,20 @@ class PredictionClient:
     def get_model(self, *, timeout_seconds: float | None = None) -> Model:
         """Describe the model that answers: its input schema, classes, origin and quality.
 
+        Parameters
+        ----------
+        timeout_seconds : float or None, default=None
+            Time for this call, (0, 86400]. None takes the client's.
+
+        Returns
+        -------
+        Model
+            The model that the server has loaded.
+
         Raises
         ------
         PredictionError
-            If the call fails; its subclasses tell why.
+            If the call fails, for the reason that the subclass names.
         """
         request = pb.GetModelRequest()
         model = to_model(self._call(self._stub.GetModel, request, timeout_seconds))
@@ -235,24 +246,24 @@ class PredictionClient:
     def health(
         self, service: str = SERVICE_NAME, *, timeout_seconds: float | None = None
     ) -> HealthStatus:
-        """Ask one server for the health of a service, once.
+        """Ask one server about the health of a service, once.
 
         Parameters
         ----------
         service : str, default="prediction.v1.PredictionService"
-            The default asks whether a model is loaded, "" whether the process answers.
+            The default asks whether a model is loaded; "" asks whether the process answers.
         timeout_seconds : float or None, default=None
             Time for this call, (0, 86400]. None takes the client's.
 
         Returns
         -------
         HealthStatus
-            SERVICE_UNKNOWN if the server has no such service.
+            The status; SERVICE_UNKNOWN if the server has no such service.
 
         Raises
         ------
         PredictionError
-            If the server is not reached or does not tell.
+            If the server cannot be reached or does not say.
         """
         request = _health.to_request(service)
         try:
@@ -264,12 +275,22 @@ class PredictionClient:
         return _health.to_health_status(response)
 
     def is_ready(self, *, timeout_seconds: float | None = None) -> bool:
-        """Tell whether a server answers predictions now; False also if none is reached in time.
+        """Tell whether a server answers predictions now.
+
+        Parameters
+        ----------
+        timeout_seconds : float or None, default=None
+            Time for this call, (0, 86400]. None takes the client's.
+
+        Returns
+        -------
+        bool
+            False also if no server is reached in time.
 
         Raises
         ------
         PredictionError
-            If the answer tells neither, such as UNAUTHENTICATED, or UNIMPLEMENTED where the target
+            If the answer says neither: UNAUTHENTICATED, for example, or UNIMPLEMENTED if the target
             has no health service.
         """
         return self._why_not_ready(timeout_seconds) is None
@@ -285,7 +306,7 @@ class PredictionClient:
         Raises
         ------
         DeadlineExceededError
-            If no server is ready in time; the message tells what kept the last.
+            If no server is ready in time. The message has the last reason.
         PredictionError
             As in `is_ready`.
         """
@@ -337,7 +358,7 @@ class PredictionClient:
         return _checked_timeout(timeout_seconds)
 
     def _closed(self) -> RuntimeError:
-        # What the one ValueError of a stub means, which is none of the caller's values.
+        # A stub raises ValueError for this reason alone, never for a value of the caller.
         return RuntimeError(f"{self!r} is closed")
 
 
@@ -358,6 +379,6 @@ def _check_positive(name: str, number: int) -> None:
 def _checked_attempts(count: int) -> int:
     if not 1 <= count <= MAX_ATTEMPTS_LIMIT:
         raise ValueError(
-            f"max_attempts is {count}; gRPC takes 1 to {MAX_ATTEMPTS_LIMIT}"
+            f"max_attempts is {count}; it must be from 1 to {MAX_ATTEMPTS_LIMIT}"
         )
     return count

@@ -1,6 +1,6 @@
-"""What a frame sends: its columns checked against the schema, in requests of a bounded size.
+"""From a frame to requests: checks its columns against the schema, and cuts them to size.
 
-Knows no library of frames: a cell is one of Python's own values, None if it is missing.
+Knows no DataFrame library. Each cell is a Python value, or None if it is missing.
 """
 
 from array import array
@@ -18,17 +18,17 @@ from prediction._violations import invalid, raise_for, show_all, show_name
 from prediction.v1 import prediction_service_pb2 as pb
 
 MAX_CHUNK_BYTES = 2 * 1024 * 1024
-"""Size up to which rows go into one message: half of what gRPC takes by default."""
+"""Largest message of several rows: half of what gRPC accepts by default."""
 
 _MAX_SHOWN_ROWS = 10
 
 
 class Table(Protocol):
-    """What is used of a frame."""
+    """The part of a frame that this module uses."""
 
     @property
     def names(self) -> Sequence[object]:
-        """Names of the columns, which may be anything."""
+        """Names of the columns, of any type."""
         ...
 
     @property
@@ -37,22 +37,22 @@ class Table(Protocol):
         ...
 
     def cells(self, position: int) -> list[object]:
-        """Return the cells of a column, None for a missing one; NaN is missing too."""
+        """Return the cells of a column, None or NaN for a missing one."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TypedColumn:
-    """The values of one feature, as they are sent.
+    """The values of one feature, as the client sends them.
 
     Attributes
     ----------
     name : str
         Name of the feature.
     field : str
-        Field of the message Column that carries the values.
+        Field of the message Column that holds the values.
     values : sequence of float, str or bool, n_rows
-        One value per row; any that can be sent where a value is missing.
+        One value per row. A missing value has a filler that can be sent.
     missing_rows : sequence of int
         Rows whose value is missing, ascending.
     """
@@ -63,7 +63,7 @@ class TypedColumn:
     missing_rows: Sequence[int]
 
     def to_message(self, start: int, stop: int) -> pb.Column:
-        """Return the rows from `start` to before `stop`, counted from `start`."""
+        """Return the rows of [start, stop) as a message, whose row 0 is `start`."""
         column = pb.Column(name=self.name)
         getattr(column, self.field).values.extend(self.values[start:stop])
         first = bisect_left(self.missing_rows, start)
@@ -73,13 +73,27 @@ class TypedColumn:
 
 
 def encode(table: Table, model: Model, *, ignore_extra: bool) -> list[TypedColumn]:
-    """Check a frame against the schema of a model, and return its columns as they are sent.
+    """Check a frame against the schema of a model, and convert its columns.
+
+    Parameters
+    ----------
+    table : Table
+        The frame.
+    model : Model
+        The model that will answer.
+    ignore_extra : bool
+        Whether to leave out columns that the model does not have.
+
+    Returns
+    -------
+    list of TypedColumn, n_features
+        The columns in the order of `Model.features`.
 
     Raises
     ------
     InvalidInstanceError
-        If a column is missing, there twice, or none of the model's; or a cell is not allowed. There
-        is one violation for each column with such cells.
+        If a column is missing, occurs twice or is not one of the model's, or if a cell is not
+        allowed. There is one violation for each column with such cells.
     """
     position_by_name = _match(table.names, model.features, ignore_extra)
     columns: list[TypedColumn] = []
@@ -98,7 +112,7 @@ def encode(table: Table, model: Model, *, ignore_extra: bool) -> list[TypedColum
 def to_requests(
     columns: Sequence[TypedColumn], n_rows: int, max_rows: int
 ) -> Iterator[tuple[int, pb.BatchPredictRequest]]:
-    """Cut the rows into requests; yield each with its first row.
+    """Cut the rows into requests.
 
     Parameters
     ----------
@@ -107,7 +121,13 @@ def to_requests(
     n_rows : int
         Number of rows, 0 or more.
     max_rows : int
-        The most rows of a request, 1 or more; fewer where they would exceed `MAX_CHUNK_BYTES`.
+        Most rows of a request, 1 or more. A request has fewer where it would exceed
+        `MAX_CHUNK_BYTES`.
+
+    Yields
+    ------
+    tuple of (int, BatchPredictRequest)
+        The first row of a request, and the request.
     """
     for start in range(0, n_rows, max_rows):
         yield from _split(columns, start, min(start + max_rows, n_rows))
@@ -173,7 +193,7 @@ class _UnfitColumn(Exception):
 
 def _encode(feature: Feature, cells: list[object]) -> TypedColumn:
     if feature.kind is FeatureKind.NUMERIC and set(map(type, cells)) == {float}:
-        # Many times faster than cell by cell. A sum is finite only if all cells are.
+        # Many times faster than cell by cell. The sum is finite only if all cells are.
         numbers = array("d", cast(list[float], cells))
         if isfinite(sum(numbers)):
             return TypedColumn(feature.name, "doubles", numbers, ())
@@ -198,7 +218,7 @@ def _encode_cells(feature: Feature, cells: list[object]) -> TypedColumn:
     if unfit_rows:
         raise _UnfitColumn(_violation(feature, cells, unfit_rows))
     if form.field == "doubles":
-        # A third of the memory of a list.
+        # An array takes a third of the memory of a list.
         numbers = array("d", cast(list[float], values))
         return TypedColumn(feature.name, form.field, numbers, missing_rows)
     return TypedColumn(feature.name, form.field, values, missing_rows)
@@ -207,14 +227,14 @@ def _encode_cells(feature: Feature, cells: list[object]) -> TypedColumn:
 def _unknown_kind(feature: Feature) -> FieldViolation:
     return FieldViolation(
         _column(feature),
-        "is of a kind that this client does not know; a newer client may",
+        "is of a kind that this client does not know; upgrade prediction-client",
     )
 
 
 def _violation(
     feature: Feature, cells: Sequence[object], rows: Sequence[int]
 ) -> FieldViolation:
-    """Return the violation of the first of the rows that do not fit, and name the others."""
+    """Return the violation of the first unfit row, which names the others too."""
     description = f"{problem(feature, cells[rows[0]])}; it takes {allowed(feature)}"
     if len(rows) > 1:
         others = show_all(rows[1:], _MAX_SHOWN_ROWS)

@@ -1,13 +1,13 @@
-"""What a call can raise; knows how errors read and pickle, not how they travel.
+"""Exceptions of calls: how they read and pickle, not how they travel.
 
 PredictionError                  any failed call; also a code that has no class of its own
  ├─ InvalidInstanceError         the instance does not fit the model; also a ValueError
  ├─ UnavailableError             no server could be reached, or it is shutting down
  │   └─ ModelUnavailableError    the server was reached, but has no model loaded
- ├─ OverloadedError              the server is at its capacity
- ├─ DeadlineExceededError        no answer in time
- ├─ ModelChangedError            no one model answered for all rows of a frame
- └─ ServerError                  a fault of the server, or no prediction server
+ ├─ OverloadedError              the server has too many calls in flight
+ ├─ DeadlineExceededError        no answer came in time
+ ├─ ModelChangedError            no single model answered for all rows of a frame
+ └─ ServerError                  the server failed, or is not a prediction server
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ class FieldViolation:
     field : str
         Path in the request, such as ``features[3]`` or ``record["mean radius"]``.
     description : str
-        The value that was given and what is allowed.
+        The value that was sent and what is allowed.
     """
 
     field: str
@@ -46,19 +46,19 @@ class PredictionError(Exception):
     code : grpc.StatusCode
         Kind of failure.
     message : str
-        What happened, in words of the server or, where no answer came, of the transport.
+        What happened, in the words of the server, or of gRPC if no answer came.
 
     Attributes
     ----------
     reason : str
         Name of a value of ``prediction.v1.ErrorReason`` without ``ERROR_REASON_``, such as
-        ``"BATCH_TOO_LARGE"``. Empty if the server gave none.
+        ``"BATCH_TOO_LARGE"``. Empty if the server sent none.
     metadata : mapping of str to str
-        Values in the message by name, such as ``{"max_rows": "10000"}``; `ErrorReason` lists them.
+        Values in the message by name, such as ``{"max_rows": "10000"}``. `ErrorReason` lists them.
 
     Notes
     -----
-    Where the failure came from a call, ``__cause__`` is the ``grpc.RpcError``.
+    If a call failed, ``__cause__`` is its ``grpc.RpcError``.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -73,7 +73,7 @@ class PredictionError(Exception):
 
 
 class InvalidInstanceError(PredictionError, ValueError):
-    """The instance does not fit, found by the server or before anything was sent.
+    """The instance does not fit, as the server or the client itself found.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class InvalidInstanceError(PredictionError, ValueError):
     message : str
         What does not fit.
     violations : iterable of FieldViolation, default=()
-        Each field that does not fit. Empty if the server did not tell.
+        Each field that does not fit. Empty if the server named none.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class InvalidInstanceError(PredictionError, ValueError):
         return type(self), (self.code, self.message, self.violations), self.__dict__
 
     def __str__(self) -> str:
-        # The server's message may be one of the violations: what it says is not said again.
+        # The server's message may be one of the violations, which is then not repeated.
         untold = [str(v) for v in self.violations if str(v) not in self.message]
         shown = untold[:_MAX_SHOWN_VIOLATIONS]
         if len(untold) > len(shown):
@@ -115,7 +115,7 @@ class ModelUnavailableError(UnavailableError):
 
 
 class OverloadedError(PredictionError):
-    """The server is at its capacity; the client did not try again.
+    """The server has too many calls in flight. The client does not retry.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class OverloadedError(PredictionError):
     message : str
         What is exhausted.
     retry_after_seconds : float or None, default=None
-        Time after which the server asks to be called again, [0, inf). None if it did not tell.
+        Time after which to call again, [0, inf). None if the server did not say.
     """
 
     def __init__(  # noqa: B042  pickled by __reduce__
@@ -146,8 +146,8 @@ class DeadlineExceededError(PredictionError):
 
 
 class ModelChangedError(PredictionError):
-    """The model changed while a frame was sent, and again when all of it was sent again."""
+    """The model changed while the client sent a frame, and again when it sent all rows anew."""
 
 
 class ServerError(PredictionError):
-    """A fault of the server, or UNIMPLEMENTED: the target is another kind of server."""
+    """The server failed, or answered UNIMPLEMENTED because it is not a prediction server."""

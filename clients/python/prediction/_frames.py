@@ -1,4 +1,4 @@
-"""The prediction of a frame: many calls, and one model version for all of them."""
+"""The prediction of a frame: many calls, all answered by one model version."""
 
 import re
 from array import array
@@ -18,7 +18,7 @@ from prediction._tables import FrameTable
 from prediction.v1 import prediction_service_pb2 as pb
 
 DEFAULT_ROWS_PER_CALL = 5000
-# One chunk is answered while the next is written and sent.
+# The server answers one chunk while the client writes and sends the next.
 DEFAULT_CALLS_AT_ONCE = 2
 _MAX_RESENDS = 1
 # The path of a value in a column ends with its row: columns["city"].strings.values[3].
@@ -26,7 +26,7 @@ _ROW = re.compile(r"(?<=\.values\[)[0-9]+(?=\]\Z)")
 
 
 class _OtherVersion(Exception):
-    """A chunk was answered by another model than the one that the frame was checked for."""
+    """A chunk was answered by another model than the one the frame was checked against."""
 
     def __init__(self, version: str, n_answers: int) -> None:
         super().__init__(version, n_answers)
@@ -36,7 +36,7 @@ class _OtherVersion(Exception):
 
 @dataclass(slots=True)
 class _Answers:
-    """What the chunks of a frame were answered, row after row."""
+    """The answers to the chunks of a frame, row after row."""
 
     positions: list[int] = field(default_factory=list)
     probabilities: "array[float]" = field(default_factory=lambda: array("d"))
@@ -50,7 +50,7 @@ class _Answers:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A chunk that is on its way, and its first row."""
+    """A chunk in flight, and its first row."""
 
     start: int
     call: PendingCall[pb.BatchPredictResponse]
@@ -70,15 +70,15 @@ class FrameCall:
     table : FrameTable
         The frame.
     send : callable
-        Sends one chunk, and does not wait for its answer.
+        Sends one chunk and does not wait for its answer.
     fetch_model : callable
-        Asks for the model that answers now.
+        Asks the server for its current model.
     rows_per_call : int
-        The most rows of a chunk, 1 or more.
+        Most rows of a chunk, 1 or more.
     calls_at_once : int
-        The most chunks that are on their way at a time, 1 or more.
+        Most chunks in flight at a time, 1 or more.
     ignore_extra : bool
-        Whether columns that the model does not have are left out.
+        Whether to leave out columns that the model does not have.
     """
 
     def __init__(
@@ -99,12 +99,24 @@ class FrameCall:
         self._ignore_extra = ignore_extra
 
     def run(self, known_model: Model | None) -> Any:
-        """Return the answer, as a frame.
+        """Predict all rows of the frame.
 
         Parameters
         ----------
         known_model : Model or None
-            The model that answered last, if one is known. It may have been replaced since.
+            The model that answered last, if known. The server may have replaced it since.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            The answer, a frame of the same library.
+
+        Raises
+        ------
+        ModelChangedError
+            If the model changes a second time.
+        PredictionError
+            If the frame does not fit the model, or a call fails.
         """
         model = known_model or self._fetch_model()
         is_fresh = known_model is None
@@ -113,7 +125,7 @@ class FrameCall:
             try:
                 return self._to_frame(model, self._answer(model))
             except InvalidInstanceError:
-                # The frame may fit the model that has come since.
+                # The frame may fit the model that the server has loaded since.
                 newest = self._fetch_model()
                 is_same = newest.model_version == model.model_version
                 if is_same or n_resends == _MAX_RESENDS:
@@ -127,7 +139,7 @@ class FrameCall:
             model, is_fresh = newest, True
 
     def _answer(self, model: Model) -> _Answers:
-        """Send all chunks; raise `_OtherVersion` if not all answers are of that model."""
+        """Send all chunks, and raise `_OtherVersion` if another model answers one."""
         columns = encode(self._table, model, ignore_extra=self._ignore_extra)
         requests = to_requests(columns, self._table.n_rows, self._max_rows(model))
         answers = _Answers()
@@ -141,7 +153,7 @@ class FrameCall:
     def _send_ahead(
         self, requests: Iterable[tuple[int, pb.BatchPredictRequest]]
     ) -> Generator[pb.BatchPredictResponse, None, None]:
-        """Yield the answers in the order of the chunks, while the next ones are on their way."""
+        """Yield the answers in the order of the chunks, with the next ones in flight."""
         pending: deque[_Chunk] = deque()
         try:
             for start, request in requests:
@@ -151,12 +163,12 @@ class FrameCall:
             while pending:
                 yield pending.popleft().result()
         finally:
-            # Nobody waits for these once another failed.
+            # These are not needed once another chunk has failed.
             for chunk in pending:
                 chunk.call.cancel()
 
     def _max_rows(self, model: Model) -> int:
-        # A double per class comes back for each row.
+        # Each row is answered with a double for each class.
         fitting = MAX_CHUNK_BYTES // (8 * max(1, len(model.classes)))
         return max(1, min(self._rows_per_call, fitting))
 
@@ -175,13 +187,13 @@ class FrameCall:
 def _changed(version: str, other_version: str) -> ModelChangedError:
     return ModelChangedError(
         grpc.StatusCode.ABORTED,
-        f"the model changed while the frame was sent, and again when all of it was sent again: "
-        f"versions {version} and {other_version} answered",
+        "the model changed while the frame was sent, and again when all rows were sent anew: "
+        f"versions {version} and {other_version} answered; call predict_frame again",
     )
 
 
 def _in_frame(error: InvalidInstanceError, start: int) -> InvalidInstanceError:
-    """Return the server's error for a chunk with the rows of the whole frame."""
+    """Return the error of a chunk with row numbers of the whole frame."""
     moved = [
         FieldViolation(
             _ROW.sub(lambda match: str(int(match[0]) + start), violation.field),

@@ -1,8 +1,8 @@
 """The standard health service, grpc.health.v1, without its generated code.
 
-A copy of that code would clash in protobuf's descriptor pool with grpcio-health-checking. None is
-needed: `HealthCheckRequest` is one text in field 1 and `HealthCheckResponse` one enum in field 1,
-on the wire the same as the well-known types StringValue and Int32Value.
+A copy of that code would clash with grpcio-health-checking in protobuf's descriptor pool. It is
+not needed: `HealthCheckRequest` is one text in field 1, and `HealthCheckResponse` one enum in field
+1. On the wire they equal the well-known types StringValue and Int32Value.
 https://github.com/grpc/grpc/blob/master/src/proto/grpc/health/v1/health.proto
 """
 
@@ -13,7 +13,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from prediction._models import HealthStatus
 
-# In quotes: generic in its stubs only.
+# In quotes, because only its type stubs make it generic.
 HealthCheck: TypeAlias = "grpc.UnaryUnaryMultiCallable[StringValue, Int32Value]"
 
 _STATUS_BY_NUMBER = {
@@ -24,7 +24,7 @@ _STATUS_BY_NUMBER = {
 
 
 def health_check(channel: grpc.Channel) -> HealthCheck:
-    """Return the method Check of the health service at the end of `channel`."""
+    """Return the method Check of the health service that `channel` reaches."""
     return channel.unary_unary(
         "/grpc.health.v1.Health/Check",
         request_serializer=StringValue.SerializeToString,
@@ -33,10 +33,10 @@ def health_check(channel: grpc.Channel) -> HealthCheck:
 
 
 def to_request(service: str) -> StringValue:
-    """Return the request that asks for the health of a service."""
+    """Return the request for the health of a service."""
     return StringValue(value=service)
 
 
 def to_health_status(response: Int32Value) -> HealthStatus:
-    """Return the status in a response, UNKNOWN if this client does not know it."""
+    """Return the status in a response, or UNKNOWN if this client does not know it."""
     return _STATUS_BY_NUMBER.get(response.value, HealthStatus.UNKNOWN)

@@ -1,4 +1,4 @@
-"""What the cells of each kind of feature may hold: how they are sent, and what to say of others."""
+"""Kinds of features: which cells fit, how they are sent, and what errors say of the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ Scalar: TypeAlias = float | str | bool
 
 @dataclass(frozen=True, slots=True)
 class WireForm:
-    """How the values of a feature are sent.
+    """How the client sends the values of a feature.
 
     Attributes
     ----------
     field : str
-        Field of the message Column that carries them.
+        Field of the message Column that holds them.
     filler : float, str or bool
-        What stands where a value is missing.
+        Value that is sent in place of a missing one.
     convert : callable
-        Returns the value of a cell that is not missing, None for a cell that is not allowed.
+        Takes a cell that is not missing. Returns its value, or None if it is not allowed.
     """
 
     field: str
@@ -45,7 +45,7 @@ class WireForm:
 
 
 def wire_form(feature: Feature) -> WireForm | None:
-    """Return how the values of a feature are sent, None for a kind that is not known."""
+    """Return how to send the values of a feature, or None for an unknown kind."""
     match feature.kind:
         case FeatureKind.NUMERIC:
             return WireForm("doubles", 0.0, _number)
@@ -60,7 +60,7 @@ def wire_form(feature: Feature) -> WireForm | None:
 
 
 def problem(feature: Feature, cell: object) -> str:
-    """Return why a cell is not allowed, in words."""
+    """Describe why a cell is not allowed."""
     if is_missing(cell):
         return "a missing value is not allowed"
     plain = to_plain(cell)
@@ -75,7 +75,7 @@ def problem(feature: Feature, cell: object) -> str:
 
 
 def allowed(feature: Feature) -> str:
-    """Return what the cells of a feature may hold, in words."""
+    """Describe what the cells of a feature may hold."""
     words = _ALLOWED.get(feature.kind, "")
     if feature.categories:
         known = show_all(feature.categories, _MAX_SHOWN)

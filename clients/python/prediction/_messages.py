@@ -1,6 +1,6 @@
-"""Between what a caller has and what travels: instances to requests, responses to values.
+"""Converts instances to requests, and responses to values.
 
-Refuses only what a request cannot carry; what the model takes is the server's to say.
+Refuses only what a request cannot hold. The server decides what the model takes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,14 +42,14 @@ _CALIBRATIONS: Mapping[int, Calibration] = {
 
 
 class Array(Protocol):
-    """What is used of a NumPy array or a pandas Series, without importing either."""
+    """The part of a NumPy array or a pandas Series that this module uses."""
 
     @property
     def ndim(self) -> int:
         """Return the number of axes."""
 
     def tolist(self) -> object:
-        """Return the values as a list of Python's own types."""
+        """Return the values as a list of Python values."""
 
 
 Value: TypeAlias = SupportsFloat | bool | str | None
@@ -57,7 +57,27 @@ Instance: TypeAlias = Sequence[SupportsFloat | None] | Mapping[str, Value] | Arr
 
 
 def to_request(instance: Instance, explain_top_k: int = 0) -> pb.PredictRequest:
-    """Return the request for one instance; see `PredictionClient.predict`."""
+    """Return the request for one instance.
+
+    Parameters
+    ----------
+    instance, explain_top_k
+        As in `PredictionClient.predict`.
+
+    Returns
+    -------
+    PredictRequest
+        With `features` or `record`.
+
+    Raises
+    ------
+    InvalidInstanceError
+        If a value cannot be sent.
+    TypeError
+        If `instance` is of a type that cannot be an instance.
+    ValueError
+        If `explain_top_k` is out of its range.
+    """
     if not 0 <= explain_top_k <= _MAX_TOP_K:
         raise ValueError(
             f"explain_top_k is {explain_top_k}; it must be from 0 to {_MAX_TOP_K}"
@@ -69,7 +89,7 @@ def to_request(instance: Instance, explain_top_k: int = 0) -> pb.PredictRequest:
 
 
 def to_prediction(response: pb.PredictResponse) -> Prediction:
-    """Return the value of a response."""
+    """Convert a response."""
     return Prediction(
         model=response.model,
         prediction=response.prediction,
@@ -85,7 +105,7 @@ def to_prediction(response: pb.PredictResponse) -> Prediction:
 
 
 def to_model(response: pb.GetModelResponse) -> Model:
-    """Return the value of a response."""
+    """Convert a response."""
     return Model(
         model=response.model,
         registered_model=response.registered_model,
@@ -134,15 +154,15 @@ def _time(timestamp: Timestamp) -> datetime:
 
 
 def _content(instance: object) -> Mapping[object, object] | Sequence[object]:
-    """Return the mapping or the sequence that an instance is, or that its array holds."""
+    """Return the instance as a mapping or a sequence."""
     ndim = getattr(instance, "ndim", 1)
     if ndim != 1:
         shape = getattr(instance, "shape", f"of {ndim} axes")
         raise invalid(
-            f"predict takes one instance, such as an array of shape (n_features,), not one of "
+            "predict takes one instance, such as an array of shape (n_features,), not an array of "
             f"shape {shape}: call it for each row"
         )
-    # A pandas Series is a row with names; by position, columns in another order would go unseen.
+    # A pandas Series is a row with names. By position, a wrong order of columns would go unnoticed.
     for method in ("to_dict", "tolist"):
         if hasattr(instance, method):
             instance = getattr(instance, method)()
@@ -151,7 +171,7 @@ def _content(instance: object) -> Mapping[object, object] | Sequence[object]:
     if isinstance(instance, Sequence) and not isinstance(instance, (str, bytes)):
         return instance
     raise TypeError(
-        f"predict takes a sequence of numbers, a mapping of names to values or a NumPy row, "
+        "predict takes a sequence of numbers, a mapping of names to values or a NumPy row, "
         f"not {show(instance)}"
     )
 
@@ -199,8 +219,8 @@ def _set_number(record: Struct, name: str, number: float) -> None:
 
 
 def _number(value: object, allowed: str = "a number or None") -> float:
-    """Return a number in double precision, NaN for None."""
-    # By far the most frequent type, and NumPy's float64; the others take several times longer.
+    """Convert a number to double precision, and None to NaN."""
+    # The most frequent type, as is NumPy's float64. The other types take several times longer.
     if isinstance(value, float):
         return value
     if value is None:
@@ -215,7 +235,7 @@ def _number(value: object, allowed: str = "a number or None") -> float:
 
 def _name(name: object) -> str:
     if not isinstance(name, str):
-        raise ValueError(f"{show(name)} is not a name; text is needed")
+        raise ValueError(f"{show(name)} is not a name; give a text")
     return _text(name, "the name")
 
 

@@ -1,4 +1,4 @@
-"""What a call returns: frozen values that know nothing of protobuf."""
+"""Results of calls: frozen values that know nothing of protobuf."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,14 +7,14 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one feature added to a score.
+    """The part of a raw score that comes from one feature.
 
     Attributes
     ----------
     feature : str
         Name of the feature.
     value : float
-        What it added; negative where it took away. A SHAP value for LightGBM.
+        Contribution in units of the raw score, negative if it lowers it. LightGBM: the SHAP value.
     """
 
     feature: str
@@ -23,18 +23,18 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The score of one class, taken apart: `base` plus the contributions of all features.
+    """The raw score of one class in parts: `base` plus the contributions of all features.
 
     Attributes
     ----------
     label : str
-        Label of the class whose score it is: the second of two, the predicted one of more.
+        Label of the class that is explained: the second of two, or the predicted one of more.
     score : float
-        The score before calibration: log-odds for two classes, else the number before the softmax.
+        Raw score: the log-odds for two classes, otherwise the value before the softmax.
     base : float
-        The score without any feature.
+        Raw score without any feature.
     contributions : tuple of Contribution
-        Those that were asked for, the largest by absolute value first.
+        The largest `explain_top_k` by absolute value, the largest first.
     """
 
     label: str
@@ -52,8 +52,8 @@ class Prediction:
     model : str
         Display name of the model's family: "Logistic Regression" or "LightGBM".
     prediction : int
-        Predicted class: the label itself where the labels are integers, else its position in
-        `Model.classes`.
+        Predicted class: the label itself if the labels are integers; if they are texts, its
+        position in `Model.classes`.
     label : str
         Label of the predicted class, one of `Model.classes`.
     probabilities : tuple of float, n_classes
@@ -61,7 +61,7 @@ class Prediction:
     model_version : str
         Version of the model that answered, as in `Model.model_version`.
     explanation : Explanation or None, default=None
-        What the features contributed. None if it was not asked for.
+        Contributions of the features. None if not requested.
     """
 
     model: str
@@ -75,9 +75,9 @@ class Prediction:
 class FeatureKind(StrEnum):
     """The kind of values that a feature takes.
 
-    NUMERIC takes finite numbers, BOOLEAN True and False, CATEGORICAL_TEXT a text and
-    CATEGORICAL_INTEGER a whole number of `Feature.categories`. UNSPECIFIED is a kind that this
-    client does not know.
+    NUMERIC takes finite numbers and BOOLEAN takes True and False. CATEGORICAL_TEXT takes a text of
+    `Feature.categories`, CATEGORICAL_INTEGER a whole number of them. UNSPECIFIED is a kind that
+    this client does not know.
     """
 
     UNSPECIFIED = "unspecified"
@@ -88,10 +88,10 @@ class FeatureKind(StrEnum):
 
 
 class Calibration(StrEnum):
-    """The way in which probabilities were brought in line with frequencies.
+    """The map that makes probabilities match observed frequencies.
 
-    NONE leaves them as the estimator gives them. UNSPECIFIED is a way that this client does not
-    know, or that the server does not tell.
+    NONE leaves the estimator's probabilities as they are. UNSPECIFIED is a map that this client
+    does not know, or that the server does not name.
     """
 
     UNSPECIFIED = "unspecified"
@@ -115,7 +115,7 @@ class Feature:
     categories : tuple of str or tuple of int, default=()
         Categories that the model knows. Empty unless the kind is categorical.
     refuse_unknown : bool, default=False
-        Whether another category is an error. Otherwise it is taken for a missing value.
+        Whether another category is an error. If not, it counts as a missing value.
     """
 
     name: str
@@ -140,20 +140,20 @@ class Model:
     run_id : str
         Tracking run that registered the model. Empty if it does not come from a registry.
     features : tuple of Feature
-        Input schema: the features in the order that a sequence takes.
+        Input schema: the features in the order of an instance by position.
     classes : tuple of str
         Labels in the order of `Prediction.probabilities`. Two or more.
     threshold : float or None
-        Decision threshold, [0, 1], of a model with two classes: above it the second class is
-        predicted. None for a model with more classes.
+        Decision threshold, [0, 1], of a model with two classes, which predicts the second class
+        if its probability is above it. None for a model with more classes.
     metrics : dict of str to float
-        Metrics on rows that were locked away from training.
+        Metrics on the hold-out, by name.
     create_time : datetime or None
-        Time at which the training run wrote the model, in UTC. None if the server does not tell.
+        Time at which the training run wrote the model, in UTC. None if the server does not say.
     load_time : datetime or None
-        Time at which the server began to serve the model, in UTC. None if it does not tell.
+        Time at which the server began to serve the model, in UTC. None if it does not say.
     calibration : Calibration, default=Calibration.UNSPECIFIED
-        How the probabilities were calibrated.
+        Calibration of the probabilities.
     """
 
     model: str
@@ -163,7 +163,7 @@ class Model:
     features: tuple[Feature, ...]
     classes: tuple[str, ...]
     threshold: float | None
-    # Not hashed: a dict has no hash, and the other fields tell models apart.
+    # Not hashed: a dict has no hash, and the other fields distinguish models.
     metrics: dict[str, float] = field(hash=False)
     create_time: datetime | None
     load_time: datetime | None
@@ -171,7 +171,7 @@ class Model:
 
 
 class HealthStatus(StrEnum):
-    """What a server says of its health, in the words of grpc.health.v1."""
+    """The health of a service, in the words of grpc.health.v1."""
 
     UNKNOWN = "UNKNOWN"
     SERVING = "SERVING"

@@ -1,4 +1,4 @@
-"""A call that is on its way, while its caller does something else."""
+"""A call in flight, while its caller does something else."""
 
 from typing import Any, Generic, TypeVar
 
@@ -10,31 +10,36 @@ _ResponseT = TypeVar("_ResponseT")
 
 
 class PendingCall(Generic[_ResponseT]):
-    """The answer of a unary call, when it has come.
+    """A unary call whose answer is read later.
 
     Parameters
     ----------
     call : grpc.Future and grpc.Call
-        What the `future` method of a stub returns.
+        Result of a stub's `future` method.
     """
 
     def __init__(self, call: Any) -> None:
         self._call = call
 
     def result(self) -> _ResponseT:
-        """Wait for the answer and return it.
+        """Wait for the answer.
+
+        Returns
+        -------
+        message
+            The answer.
 
         Raises
         ------
         PredictionError
             If the call failed.
         """
-        # Asked first: of a call that ended as CANCELLED, grpcio's `result` tells no more than that.
+        # Read first, because grpcio's `result` hides the details of a call that ended as CANCELLED.
         if self._call.code() is not grpc.StatusCode.OK:
             raise to_exception(self._call) from self._call
         response: _ResponseT = self._call.result()
         return response
 
     def cancel(self) -> None:
-        """Let the server know that nobody waits any more, unless the call is over."""
+        """Cancel the call, unless it is over."""
         self._call.cancel()

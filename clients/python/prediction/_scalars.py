@@ -1,4 +1,4 @@
-"""Single values: NumPy's as Python's own, and what of them a double or UTF-8 can carry."""
+"""Single values: NumPy's as Python's, and whether a double or UTF-8 can hold them."""
 
 from decimal import Decimal
 from math import isfinite, isnan
@@ -6,7 +6,7 @@ from numbers import Real
 
 
 def to_plain(value: object) -> object:
-    """Return a NumPy number, truth value or text as Python's own; anything else as it is."""
+    """Convert a NumPy number, truth value or text to Python's type; return others unchanged."""
     dtype = getattr(value, "dtype", None)
     if getattr(dtype, "kind", "O") in "biufU" and getattr(value, "shape", None) == ():
         return value.item()  # type: ignore[attr-defined]  # NumPy's scalars have it
@@ -14,13 +14,13 @@ def to_plain(value: object) -> object:
 
 
 def is_missing(value: object) -> bool:
-    """Tell None and NaN from what is there."""
+    """Tell whether a value is None or NaN."""
     return value is None or (isinstance(value, float) and isnan(value))
 
 
 def to_double(value: object) -> float | None:
-    """Return a number in double precision; None if it is no number, or not finite."""
-    # By far the most frequent type; the others take several times longer.
+    """Convert a number to double precision; return None if it is not a finite number."""
+    # The most frequent type. The others take several times longer.
     if type(value) is float:
         return value if isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
@@ -33,15 +33,15 @@ def to_double(value: object) -> float | None:
 
 
 def keeps_digits(value: object, number: float) -> bool:
-    """Tell whether a double is all of the number that it was made from."""
+    """Tell whether a double has all digits of the number from which it was made."""
     if isinstance(value, Decimal):
-        # Of a fraction such as 0.1, the digits that the double is written with count.
+        # A fraction such as 0.1 has all digits if the double is written like it.
         return value in (Decimal(number), Decimal(repr(number)))
     return value == number
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether protobuf can carry a text: whether UTF-8 can encode it."""
+    """Tell whether UTF-8, and so protobuf, can encode a text."""
     try:
         text.encode()
     except UnicodeEncodeError:

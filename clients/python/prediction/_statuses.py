@@ -1,7 +1,7 @@
-"""From the status of a failed call to the exception that tells of it.
+"""Converts the status of a failed call to an exception.
 
-Knows how google.rpc error details travel; a status without them, or with broken ones, still gives
-its exception.
+Knows how google.rpc error details travel. A status without them, or with broken ones, still gives
+an exception.
 """
 
 import re
@@ -25,10 +25,10 @@ from prediction._errors import (
     UnavailableError,
 )
 
-# Where gRPC puts google.rpc.Status: https://grpc.io/docs/guides/error/#richer-error-model
+# Metadata that holds google.rpc.Status: https://grpc.io/docs/guides/error/#richer-error-model
 _DETAILS_KEY = "grpc-status-details-bin"
 _MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
-# gRPC reports a message or header beyond a limit with the code of overload, and without details.
+# gRPC reports a message or header beyond a limit with the code of overload and no details.
 _SIZE_LIMIT = re.compile(r"larger than max|exceeds (soft|hard) limit")
 
 _CLASS_BY_CODE: dict[grpc.StatusCode, type[PredictionError]] = {
@@ -43,8 +43,8 @@ _MessageT = TypeVar("_MessageT", bound=Message)
 
 
 def to_exception(error: grpc.RpcError) -> PredictionError:
-    """Return the exception that tells of a failed unary call."""
-    # What a stub raises is a grpc.Call too, which its declared type does not tell.
+    """Return the exception for a failed unary call."""
+    # A stub raises an error that is also a grpc.Call, which its declared type does not say.
     call = cast(grpc.Call, error)
     details = _details(call.trailing_metadata() or ())
     exception = _make_exception(call.code(), call.details() or "", details)
@@ -110,7 +110,7 @@ def _details(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Any, ...]:
 
 
 def _find(kind: type[_MessageT], details: Iterable[Any]) -> _MessageT | None:
-    """Return the detail of a kind, or None if there is none that can be read."""
+    """Return the detail of a kind, or None if there is no readable one."""
     for detail in details:
         message = kind()
         try:

@@ -1,6 +1,6 @@
-"""DataFrames of pandas and polars: how their cells are read and how an answer is one of them.
+"""DataFrames of pandas and polars: reads their cells, and makes answers of the same library.
 
-A library is imported only for a frame of its own, when the caller has imported it already.
+A library is imported only for one of its frames, so the caller has imported it already.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Frame(Protocol):
-    """A pandas or a polars DataFrame, without importing either."""
+    """A pandas or a polars DataFrame."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -25,7 +25,7 @@ FrameT = TypeVar("FrameT", bound=Frame)
 
 
 class FrameTable(Table, Protocol):
-    """A frame, and how an answer becomes a frame of the same library."""
+    """A frame that can make an answer of its library."""
 
     def to_frame(
         self,
@@ -33,17 +33,42 @@ class FrameTable(Table, Protocol):
         columns: dict[str, Sequence[float]],
         model_version: str,
     ) -> Any:
-        """Return one row for each of the frame's, in its order, with its index if it has one."""
+        """Make the answer, with the rows and the index of the frame.
+
+        Parameters
+        ----------
+        labels : sequence of str, n_rows
+            Label of each row.
+        columns : dict of str to sequence of float, each n_rows
+            Probabilities by the name of their column, float64, [0, 1].
+        model_version : str
+            Version that answered all rows.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            One row for each row of the frame, in its order.
+        """
         ...
 
 
 def to_table(frame: object) -> FrameTable:
-    """Return what is used of a DataFrame.
+    """Wrap a DataFrame.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame or polars.DataFrame
+        The frame, or one of a subclass.
+
+    Returns
+    -------
+    FrameTable
+        The part of it that predict_frame uses.
 
     Raises
     ------
     TypeError
-        If it is none of pandas or polars.
+        If it is not a DataFrame of pandas or polars.
     """
     for cls in type(frame).__mro__:
         library = cls.__module__.partition(".")[0]
@@ -93,7 +118,7 @@ class _PandasTable:
                 "model_version": pd.Series([model_version] * self.n_rows, dtype="str"),
             }
         )
-        # Set, not aligned: an index may have a label twice.
+        # Set and not aligned, because an index may have a label twice.
         answer.index = self._frame.index
         return answer
 

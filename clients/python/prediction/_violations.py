@@ -1,4 +1,4 @@
-"""How the client tells of what does not fit: values as an error repeats them, and the error."""
+"""Errors for values that do not fit: the text that shows a value, and the exception."""
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, time, timedelta
@@ -11,8 +11,8 @@ _MAX_SHOWN_CHARACTERS = 80
 
 
 def show(value: object) -> str:
-    """Return a value and its type, in bounded length."""
-    # As in every library of frames, whose own types of times are subclasses of these.
+    """Show a value and its type, in bounded length."""
+    # One text for both DataFrame libraries, whose types of times are subclasses of these.
     for kind in (datetime, date, time):
         if isinstance(value, kind):
             return f"{value.isoformat()} ({kind.__name__})"
@@ -22,20 +22,20 @@ def show(value: object) -> str:
 
 
 def show_name(value: object) -> str:
-    """Return a name, or another value without its type, in bounded length."""
+    """Show a name, or another value without its type, in bounded length."""
     is_plain = isinstance(value, str) and value.isprintable()
     return shorten(f'"{value}"' if is_plain else repr(value))
 
 
 def show_all(values: Collection[object], max_shown: int) -> str:
-    """Return the first values, and how many more there are."""
+    """Show the first values, and the number of the others."""
     shown = [show_name(value) for value in list(values)[:max_shown]]
     more = len(values) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def shorten(text: str) -> str:
-    """Bound what an error repeats, on one line."""
+    """Shorten a text that an error repeats, to one line."""
     line = " ".join(text.split())
     if len(line) <= _MAX_SHOWN_CHARACTERS:
         return line
@@ -43,7 +43,7 @@ def shorten(text: str) -> str:
 
 
 def raise_for(violations: Sequence[FieldViolation]) -> None:
-    """Raise for the violations, if there are any."""
+    """Raise an error for the violations, if there are any."""
     if violations:
         more = len(violations) - 1
         suffix = f" (and {more} more)" if more else ""

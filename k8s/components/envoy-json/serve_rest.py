@@ -1,7 +1,7 @@
-"""`make serve-rest`: the server with Envoy in front of it, as in a pod, on the loopback address.
+"""`make serve-rest`: the server behind Envoy, as in a pod, on the loopback address.
 
-Knows how Envoy is started and which addresses its one configuration names. What is not a port is
-handed on to the server: it has its own --help.
+Knows how to start Envoy, and the addresses in its configuration. Flags that are not ports go to the
+server, which has its own --help.
 """
 
 import argparse
@@ -25,7 +25,7 @@ DESCRIPTOR_SET = "prediction_service.binpb"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Ports of Envoy (`rest`, `admin`) and of the server (`grpc`, `http`), as in the pod."""
+    """Ports of Envoy (`rest`, `admin`) and of the server (`grpc`, `http`), by default the pod's."""
 
     rest: int = 8000
     admin: int = 9901
@@ -34,21 +34,38 @@ class Ports:
 
 
 def choose_free(ports: Ports) -> Ports:
-    """Return the ports with a free one in place of each 0: Envoy has to know the server's."""
+    """Replace each port 0 by a free port, because Envoy must know the server's ports."""
     with ExitStack() as stack:
         chosen = {}
         for name, port in asdict(ports).items():
             held = stack.enter_context(socket.socket())
             if port == 0:
-                held.bind(
-                    ("127.0.0.1", 0)
-                )  # held until all are chosen, so that they differ
+                # Held until all are chosen, so that they differ.
+                held.bind(("127.0.0.1", 0))
             chosen[name] = port or held.getsockname()[1]
     return Ports(**chosen)
 
 
 def render(configuration: str, ports: Ports) -> str:
-    """Return the pod's configuration with other ports, listening on the loopback address only."""
+    """Replace the ports of the pod's configuration, and its addresses by the loopback address.
+
+    Parameters
+    ----------
+    configuration : str
+        Content of envoy.yaml, with the pod's ports.
+    ports : Ports
+        New ports, none of them 0.
+
+    Returns
+    -------
+    str
+        The configuration.
+
+    Raises
+    ------
+    ValueError
+        If the configuration does not have each of the pod's addresses exactly once.
+    """
     pod = Ports()
     for host, old, new in (
         ("0.0.0.0", pod.rest, ports.rest),
@@ -58,8 +75,10 @@ def render(configuration: str, ports: Ports) -> str:
     ):
         address = f"{{address: {host}, port_value: {old}}}"
         if configuration.count(address) != 1:
-            raise ValueError(f"the configuration is to have {address} exactly once")
-        # The mark keeps a new port from being taken for one of the pod's, and replaced again.
+            raise ValueError(
+                f"{address} is not exactly once in the configuration; write it there once"
+            )
+        # The mark keeps a new port from being replaced again, as if it were one of the pod's.
         configuration = configuration.replace(
             address, f"{{address: 127.0.0.1, port_value: #{new}}}"
         )
@@ -67,24 +86,36 @@ def render(configuration: str, ports: Ports) -> str:
 
 
 def write_envoy_files(folder: Path, ports: Ports) -> list[str]:
-    """Write what Envoy reads into `folder`; return the command that runs it, from there."""
+    """Write Envoy's files into `folder`, and return the command that starts it in `folder`."""
     (folder / DESCRIPTOR_SET).write_bytes(build_descriptor_set().SerializeToString())
     (folder / "envoy.yaml").write_text(render(CONFIGURATION.read_text(), ports))
     envoy = Path(sysconfig.get_path("scripts")) / "envoy"
     options = "--config-path envoy.yaml --concurrency 1 --disable-hot-restart"
-    # Its log of a start has two hundred lines; the access log is no part of it.
+    # At the start, Envoy's log has two hundred lines. The access log is separate.
     return [str(envoy), *options.split(), "--log-level", "warning"]
 
 
 def _start(command: list[str], folder: Path | None = None) -> "subprocess.Popen[bytes]":
-    # A session of its own: Ctrl-C reaches this program alone, which stops the two in order.
+    # In a session of its own, so that Ctrl-C reaches only this program, which stops both in order.
     return subprocess.Popen(command, cwd=folder, start_new_session=True)
 
 
 def run_together(server_command: list[str], ports: Ports) -> int:
-    """Run both until one ends, and end the other; return the exit code.
+    """Run both until one ends, and end the other.
 
-    SIGINT and SIGTERM go to the server, so that Envoy is there for as long as the server answers.
+    SIGINT and SIGTERM go to the server, so that Envoy stays while the server answers.
+
+    Parameters
+    ----------
+    server_command : list of str
+        Command of the server.
+    ports : Ports
+        Ports of both.
+
+    Returns
+    -------
+    int
+        Exit code: 1 if one of them failed, otherwise the server's.
     """
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (SIGINT, SIGTERM):
@@ -96,7 +127,7 @@ def run_together(server_command: list[str], ports: Ports) -> int:
         while server.poll() is None and envoy.poll() is None:
             _pass_on(signals, server)
         fault = _describe_fault(server, envoy)
-        # SIGINT, since nobody can reach the server any more: it need not drain.
+        # SIGINT, so that the server does not drain: no caller can reach it any more.
         server.send_signal(SIGINT)
         envoy.terminate()
         server.wait()
@@ -116,9 +147,9 @@ def _pass_on(signals: "SimpleQueue[int]", server: "subprocess.Popen[bytes]") -> 
 def _describe_fault(
     server: "subprocess.Popen[bytes]", envoy: "subprocess.Popen[bytes]"
 ) -> str | None:
-    """Return which of the two has ended of a fault, None if the server has said why itself."""
+    """Describe which of the two failed; None if the server has printed why itself."""
     if envoy.returncode is not None:
-        # It never ends by itself.
+        # Envoy never ends by itself.
         return f"Envoy has ended, with {_describe_end(envoy.returncode)}"
     if server.returncode < 0:
         return f"the server has ended, with {_describe_end(server.returncode)}"
@@ -133,7 +164,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Ports, list[str]]:
     pod = Ports()
     parser = argparse.ArgumentParser(
         description="Serve one registered model over gRPC, and in JSON over HTTP.",
-        epilog="Any other flag is the server's: see python -m grpc_server --help.",
+        epilog="All other flags go to the server: see python -m grpc_server --help.",
         allow_abbrev=False,
     )
     for field, flag, what in (
@@ -143,7 +174,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Ports, list[str]]:
         ("http", "--http-port", "/metrics and /health"),
     ):
         default: int = getattr(pod, field)
-        text = f"port of {what}; 0 takes a free one (default: {default})"
+        text = f"port of {what}; 0 chooses a free one (default: {default})"
         parser.add_argument(flag, dest=field, type=int, default=default, help=text)
     known, others = parser.parse_known_args(arguments)
     if any(other.partition("=")[0] == "--host" for other in others):
@@ -151,7 +182,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Ports, list[str]]:
     for name, port in vars(known).items():
         if not 0 <= port <= 65_535:
             parser.error(
-                f"port {port} ({name}) is not in [0, 65535]; 0 takes a free one"
+                f"port {port} ({name}) is not in [0, 65535]; 0 chooses a free one"
             )
     return choose_free(Ports(**vars(known))), others
 

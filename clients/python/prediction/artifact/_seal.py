@@ -1,4 +1,4 @@
-"""The digest that the artifact's file carries of itself, in its last field."""
+"""The digest in the last field of the artifact's file, over all bytes before it."""
 
 import hashlib
 
@@ -8,12 +8,23 @@ _N_BYTES = len(_TAG) + 32
 
 
 def seal(message: bytes) -> bytes:
-    """Return a serialised `ModelArtifact` without a digest as the content of a file, with it."""
+    """Append the digest to a serialised `ModelArtifact`.
+
+    Parameters
+    ----------
+    message : bytes
+        The artifact without the field `sha256`.
+
+    Returns
+    -------
+    bytes
+        Content of the file.
+    """
     return message + _TAG + hashlib.sha256(message).digest()
 
 
 def is_sealed(content: bytes) -> bool:
-    """Tell whether the content of a file ends with its own digest, and with the right one."""
+    """Tell whether the content of a file ends with the right digest."""
     message, tag, digest = (
         content[:-_N_BYTES],
         content[-_N_BYTES:-32],

@@ -43,15 +43,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MODEL_UNAVAILABLE"} with UNAVAILABLE
     """
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 3
-    """The batch or chunk has more rows than the server takes. The number of rows is absent if the server
-    did not count them all.
+    """The batch or chunk has more rows than the server takes. `n_rows` is absent if the server stopped
+    counting.
 
         {"reason": "BATCH_TOO_LARGE", "metadata": {"n_rows": "20000", "max_rows": "10000",
          "flag": "--max-batch-rows"}} with INVALID_ARGUMENT
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 4
-    """More calls or streams are in flight than the server lets in. A google.rpc.RetryInfo says when to
-    try again.
+    """Too many calls or streams are in flight. A google.rpc.RetryInfo says when to try again.
 
         {"reason": "OVERLOADED"} with RESOURCE_EXHAUSTED and {"retry_delay": "0.1s"}
     """
@@ -66,24 +65,25 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "CANCELLED"} with CANCELLED
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 7
-    """The bytes are no message of the method's type, or hold more fields than one can have.
+    """The bytes are not a message of the method's type, or have more fields than such a message can
+    have.
 
         {"reason": "MALFORMED_MESSAGE",
          "metadata": {"message_type": "prediction.v1.PredictRequest"}} with INVALID_ARGUMENT
     """
     ERROR_REASON_MESSAGE_MISSING: _ErrorReason.ValueType  # 8
-    """The caller sent no message, and the method takes exactly one.
+    """The caller sent no message; the method needs exactly one.
 
         {"reason": "MESSAGE_MISSING"} with UNIMPLEMENTED
     """
     ERROR_REASON_MESSAGE_OVERDUE: _ErrorReason.ValueType  # 9
-    """The message, or the next one of a stream, did not come in the time that the server gives it.
+    """The message, or the next one of a stream, did not arrive in time.
 
         {"reason": "MESSAGE_OVERDUE", "metadata": {"max_seconds": "10"}} with DEADLINE_EXCEEDED
     """
     ERROR_REASON_MESSAGE_REFUSED: _ErrorReason.ValueType  # 10
-    """gRPC refused the message: it is too large, or cannot be decompressed. gRPC itself answers with its
-    own words, so this reason reaches no caller.
+    """gRPC refused the message, because it is too large or cannot be decompressed. This reason reaches no
+    caller, because gRPC answers with a message of its own.
 
         {"reason": "MESSAGE_REFUSED"} with RESOURCE_EXHAUSTED
     """
@@ -99,19 +99,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         with NOT_FOUND
     """
     ERROR_REASON_SERVER_STOPS: _ErrorReason.ValueType  # 13
-    """A watch of health ends, since the server stops.
+    """The server stops, which ends a health watch.
 
         {"reason": "SERVER_STOPS"} with UNAVAILABLE
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 14
-    """A fault of the server. The server's log has the cause under the ID.
+    """The server failed. Its log has the cause under the ID.
 
         {"reason": "INTERNAL", "metadata": {"error_id": "8d1f0a6c2b3e4f57"}} with INTERNAL
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """ErrorReason says why a call failed. ErrorInfo.reason has the name of a value without ERROR_REASON_,
-    and ErrorInfo.metadata the values of the message, each as text.
+    """ErrorReason says why a call failed. ErrorInfo.reason holds the name of one of these values without
+    ERROR_REASON_. ErrorInfo.metadata holds the values that the error's message mentions, each as text.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -130,15 +130,14 @@ ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 2
     {"reason": "MODEL_UNAVAILABLE"} with UNAVAILABLE
 """
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 3
-"""The batch or chunk has more rows than the server takes. The number of rows is absent if the server
-did not count them all.
+"""The batch or chunk has more rows than the server takes. `n_rows` is absent if the server stopped
+counting.
 
     {"reason": "BATCH_TOO_LARGE", "metadata": {"n_rows": "20000", "max_rows": "10000",
      "flag": "--max-batch-rows"}} with INVALID_ARGUMENT
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 4
-"""More calls or streams are in flight than the server lets in. A google.rpc.RetryInfo says when to
-try again.
+"""Too many calls or streams are in flight. A google.rpc.RetryInfo says when to try again.
 
     {"reason": "OVERLOADED"} with RESOURCE_EXHAUSTED and {"retry_delay": "0.1s"}
 """
@@ -153,24 +152,25 @@ ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 6
     {"reason": "CANCELLED"} with CANCELLED
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 7
-"""The bytes are no message of the method's type, or hold more fields than one can have.
+"""The bytes are not a message of the method's type, or have more fields than such a message can
+have.
 
     {"reason": "MALFORMED_MESSAGE",
      "metadata": {"message_type": "prediction.v1.PredictRequest"}} with INVALID_ARGUMENT
 """
 ERROR_REASON_MESSAGE_MISSING: ErrorReason.ValueType  # 8
-"""The caller sent no message, and the method takes exactly one.
+"""The caller sent no message; the method needs exactly one.
 
     {"reason": "MESSAGE_MISSING"} with UNIMPLEMENTED
 """
 ERROR_REASON_MESSAGE_OVERDUE: ErrorReason.ValueType  # 9
-"""The message, or the next one of a stream, did not come in the time that the server gives it.
+"""The message, or the next one of a stream, did not arrive in time.
 
     {"reason": "MESSAGE_OVERDUE", "metadata": {"max_seconds": "10"}} with DEADLINE_EXCEEDED
 """
 ERROR_REASON_MESSAGE_REFUSED: ErrorReason.ValueType  # 10
-"""gRPC refused the message: it is too large, or cannot be decompressed. gRPC itself answers with its
-own words, so this reason reaches no caller.
+"""gRPC refused the message, because it is too large or cannot be decompressed. This reason reaches no
+caller, because gRPC answers with a message of its own.
 
     {"reason": "MESSAGE_REFUSED"} with RESOURCE_EXHAUSTED
 """
@@ -186,12 +186,12 @@ ERROR_REASON_UNKNOWN_SERVICE: ErrorReason.ValueType  # 12
     with NOT_FOUND
 """
 ERROR_REASON_SERVER_STOPS: ErrorReason.ValueType  # 13
-"""A watch of health ends, since the server stops.
+"""The server stops, which ends a health watch.
 
     {"reason": "SERVER_STOPS"} with UNAVAILABLE
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
-"""A fault of the server. The server's log has the cause under the ID.
+"""The server failed. Its log has the cause under the ID.
 
     {"reason": "INTERNAL", "metadata": {"error_id": "8d1f0a6c2b3e4f57"}} with INTERNAL
 """
@@ -240,21 +240,21 @@ class _CalibrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Calibrati
     CALIBRATION_NONE: _Calibration.ValueType  # 1
     """The probabilities are the estimator's own."""
     CALIBRATION_SIGMOID: _Calibration.ValueType  # 2
-    """By Platt's sigmoid."""
+    """Platt's sigmoid."""
     CALIBRATION_ISOTONIC: _Calibration.ValueType  # 3
-    """By isotonic regression."""
+    """Isotonic regression."""
 
 class Calibration(_Calibration, metaclass=_CalibrationEnumTypeWrapper):
-    """Calibration is the way in which probabilities were brought in line with frequencies."""
+    """Calibration is the map that makes probabilities match observed frequencies."""
 
 CALIBRATION_UNSPECIFIED: Calibration.ValueType  # 0
 """Not set."""
 CALIBRATION_NONE: Calibration.ValueType  # 1
 """The probabilities are the estimator's own."""
 CALIBRATION_SIGMOID: Calibration.ValueType  # 2
-"""By Platt's sigmoid."""
+"""Platt's sigmoid."""
 CALIBRATION_ISOTONIC: Calibration.ValueType  # 3
-"""By isotonic regression."""
+"""Isotonic regression."""
 Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
 
 @_typing.final
@@ -267,24 +267,24 @@ class PredictRequest(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     EXPLAIN_TOP_K_FIELD_NUMBER: _builtins.int
     explain_top_k: _builtins.int
-    """How many features to explain the score by, those of the largest contributions: 0 for none, and
-    all if there are fewer. More than 0 is an INVALID_ARGUMENT for a model whose explanations would
-    hold up the calls of others: one of boosted trees that are many, deep and of many features.
+    """Number of features in the explanation, those of the largest contributions: 0 for no explanation,
+    and all features if the model has fewer. A model of many deep trees and many features refuses more
+    than 0 with INVALID_ARGUMENT, because explaining it would delay other calls.
     """
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Features by position, in the order of GetModelResponse.features, and as many. Each is finite;
-        NaN stands for a missing value where the feature is nullable. Any other value is an
-        INVALID_ARGUMENT, and so is the field itself for a model with a feature that is not numeric.
-        Absent if `record` is set. In JSON, NaN is the text "NaN", and null is refused.
+        """Features by position: one finite number for each of GetModelResponse.features, in their order. NaN
+        is a missing value where the feature is nullable. Any other value is an INVALID_ARGUMENT. So is the
+        field itself, if the model has a feature that is not numeric. Absent if `record` is set. In JSON,
+        NaN is the text "NaN", and null is refused.
         """
 
     @_builtins.property
     def record(self) -> _struct_pb2.Struct:
-        """Features by name, such as {"mean radius": 17.99, "smoker": true, "city": "Oslo"}. Every feature
-        of the model is named, and no other. The value is a number, true or false, or a category, as the
-        feature's kind says; null stands for a missing value where the feature is nullable. An unknown,
-        absent or unfit member is an INVALID_ARGUMENT. Absent if `features` is set.
+        """Features by name, such as {"mean radius": 17.99, "smoker": true, "city": "Oslo"}. Names every
+        feature of the model, and no other. The feature's kind decides whether the value is a number, true
+        or false, or a category. Null is a missing value where the feature is nullable. An unknown, absent
+        or unfit member is an INVALID_ARGUMENT. Absent if `features` is set.
         """
 
     def __init__(
@@ -317,7 +317,7 @@ class PredictResponse(_message.Message):
     model: _builtins.str
     """Display name of the model's family: "Logistic Regression" or "LightGBM"."""
     prediction: _builtins.int
-    """Predicted class. It is the label itself where the labels are integers, else the position of
+    """Predicted class: the label itself if the labels are integers. If they are texts, the position of
     the label in GetModelResponse.classes, [0, number of classes).
     """
     label: _builtins.str
@@ -330,7 +330,7 @@ class PredictResponse(_message.Message):
 
     @_builtins.property
     def explanation(self) -> Global___Explanation:
-        """What the features contributed. Set if PredictRequest.explain_top_k is not 0."""
+        """Contributions of the features. Set if PredictRequest.explain_top_k is not 0."""
 
     def __init__(
         self,
@@ -352,9 +352,9 @@ Global___PredictResponse: _TypeAlias = PredictResponse  # noqa: Y015
 
 @_typing.final
 class Explanation(_message.Message):
-    """Explanation takes the score of one class apart: base, plus the contributions of all features, is
-    score. For two classes the score is the log-odds of the second; for more it is the predicted class's
-    number before the softmax. Calibration comes after the score.
+    """Explanation splits the raw score of one class into parts: `base` plus the contributions of all
+    features is `score`. With two classes, it is the log-odds of the second class. With more, it is the
+    predicted class's value before the softmax. Calibration is not part of it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -364,14 +364,14 @@ class Explanation(_message.Message):
     BASE_FIELD_NUMBER: _builtins.int
     CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """Label of the class whose score it is, one of GetModelResponse.classes."""
+    """Label of the class that is explained, one of GetModelResponse.classes."""
     score: _builtins.float
-    """The score: the number that the probability is made of."""
+    """Raw score, from which the probability is computed."""
     base: _builtins.float
-    """The score without any feature. For LightGBM, the expected score over the training rows."""
+    """Raw score without any feature. For LightGBM, the expected raw score over the training rows."""
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
-        """Contributions of the features that were asked for, the largest by absolute value first."""
+        """The `explain_top_k` largest contributions by absolute value, the largest first."""
 
     def __init__(
         self,
@@ -391,8 +391,9 @@ Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 
 @_typing.final
 class Contribution(_message.Message):
-    """Contribution is what one feature added to a score. For LightGBM it is the SHAP value; for logistic
-    regression, coefficient times distance from the centre, or the category's weight.
+    """Contribution is the part of a raw score that comes from one feature. For LightGBM it is the SHAP
+    value. For logistic regression it is the coefficient times the distance from the centre, or the
+    weight of the category.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -402,7 +403,7 @@ class Contribution(_message.Message):
     feature: _builtins.str
     """Name of the feature, one of GetModelResponse.features."""
     value: _builtins.float
-    """What it added; negative where it took away."""
+    """Contribution, in units of the raw score; negative if it lowers the score."""
     def __init__(
         self,
         *,
@@ -427,14 +428,14 @@ class BatchPredictRequest(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Features by position, row after row: number of rows times GetModelResponse.features. What is said
-        of PredictRequest.features is true of each row. Absent if `columns` is set.
+        """Features by position, row after row: n_rows * n_features. Each row follows the rules of
+        PredictRequest.features. Absent if `columns` is set.
         """
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
-        """Features by name: every feature of the model, in any order, and no other. All columns have as many
-        rows, one or more. Absent if `values` is set.
+        """Features by name: one column for every feature of the model, in any order, and no other. All
+        columns have the same number of rows, one or more. Absent if `values` is set.
         """
 
     def __init__(
@@ -478,7 +479,7 @@ class Column(_message.Message):
 
     @_builtins.property
     def missing_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Rows, from 0, whose value is missing; what `values` says of them is ignored."""
+        """Rows, from 0, whose value is missing. Their entries in `values` are ignored."""
 
     def __init__(
         self,
@@ -598,7 +599,7 @@ class BatchPredictResponse(_message.Message):
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probability of each class, row after row: number of rows times number of classes."""
+        """Probability of each class, row after row: n_rows * n_classes."""
 
     def __init__(
         self,
@@ -626,7 +627,7 @@ class StreamPredictRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def chunk(self) -> Global___BatchPredictRequest:
-        """Instances of the chunk; what is said of a batch is true of it. Required."""
+        """Instances of the chunk, under the rules of a batch. Required."""
 
     def __init__(
         self,
@@ -667,7 +668,7 @@ Global___StreamPredictResponse: _TypeAlias = StreamPredictResponse  # noqa: Y015
 
 @_typing.final
 class GetModelRequest(_message.Message):
-    """GetModelRequest asks for the model that is loaded; it has no fields yet."""
+    """GetModelRequest asks for the loaded model. It has no fields yet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -724,18 +725,18 @@ class GetModelResponse(_message.Message):
     registered_model: _builtins.str
     """Name of the registered model. Empty if the model does not come from a registry."""
     model_version: _builtins.str
-    """Version in the registry, such as "7". For a model that does not come from a registry: "sha256:"
-    and the first 12 hexadecimal digits of the digest of its file.
+    """Version in the registry, such as "7". If the model does not come from a registry: "sha256:" and
+    the first 12 hexadecimal digits of the digest of its file.
     """
     run_id: _builtins.str
     """Tracking run that registered the model. Empty if the model does not come from a registry."""
     threshold: _builtins.float
-    """Decision threshold, [0, 1], of a model with two classes: the second class is predicted where its
-    probability is above the threshold. Not set for a model with more classes, which predicts the
-    class of highest probability, the first of several.
+    """Decision threshold, [0, 1], of a model with two classes. The model predicts the second class if
+    its probability is above the threshold. Not set for a model with more classes, which predicts the
+    most probable class, and the first of several equally probable ones.
     """
     calibration: Global___Calibration.ValueType
-    """How the probabilities were calibrated."""
+    """Calibration of the probabilities."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
         """Input schema: the features in the order that PredictRequest.features takes."""
@@ -746,7 +747,7 @@ class GetModelResponse(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Metrics on rows that were locked away from training, by name, such as {"holdout_roc_auc": 0.99}."""
+        """Metrics on the hold-out by name, such as {"holdout_roc_auc": 0.99}."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -799,12 +800,14 @@ class Feature(_message.Message):
     nullable: _builtins.bool
     """Whether a value may be missing: NaN in PredictRequest.features, null in PredictRequest.record."""
     refuse_unknown: _builtins.bool
-    """Whether a category that the model does not know is an INVALID_ARGUMENT. Otherwise it is taken for a
+    """Whether a category that the model does not know is an INVALID_ARGUMENT. If not, it counts as a
     missing value.
     """
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Categories that the model knows, whole numbers as their digits. Empty unless categorical."""
+        """Categories that the model knows; whole numbers are written in digits. Empty unless the kind is
+        categorical.
+        """
 
     def __init__(
         self,

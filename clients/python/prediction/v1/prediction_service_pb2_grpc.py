@@ -31,7 +31,7 @@ class PredictionServiceStub:
     Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
     ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
-    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    In JSON over HTTP an error is a google.rpc.Status. Fields that the request message does not have are
     ignored.
     """
 
@@ -69,7 +69,7 @@ class PredictionServiceServicer:
     Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
     ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
-    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    In JSON over HTTP an error is a google.rpc.Status. Fields that the request message does not have are
     ignored.
     """
 
@@ -81,18 +81,19 @@ class PredictionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchPredict(self, request, context):
-        """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped.
+        """Predicts the classes of many instances. One instance that does not fit fails the whole call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamPredict(self, request_iterator, context):
-        """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
-        answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
-        model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
-        stream; its field violations begin with the number of the chunk, from 0, as in
-        `chunks[2].values`, and the answers before it stand. Over gRPC only.
+        """Predicts instances chunk by chunk, with one answer for each chunk, in their order. Over gRPC only.
+
+        The server reads a chunk once it has sent the answer to the one before. A caller that takes no
+        answers therefore stops the reading. One model answers the whole stream, even if another is loaded
+        meanwhile. A chunk that does not fit ends the stream; earlier answers stay valid. Its field
+        violations begin with the number of the chunk, from 0, as in `chunks[2].values`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +143,7 @@ class PredictionService:
     Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
     ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
-    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    In JSON over HTTP an error is a google.rpc.Status. Fields that the request message does not have are
     ignored.
     """
 

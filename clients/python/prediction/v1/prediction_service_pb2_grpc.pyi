@@ -32,7 +32,7 @@ class PredictionServiceStub:
     Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
     ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
-    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    In JSON over HTTP an error is a google.rpc.Status. Fields that the request message does not have are
     ignored.
     """
 
@@ -43,13 +43,14 @@ class PredictionServiceStub:
     Predict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.PredictRequest, _prediction_service_pb2.PredictResponse]
     """Predicts the class of one instance."""
     BatchPredict: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]
-    """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
+    """Predicts the classes of many instances. One instance that does not fit fails the whole call."""
     StreamPredict: _grpc.StreamStreamMultiCallable[_prediction_service_pb2.StreamPredictRequest, _prediction_service_pb2.StreamPredictResponse]
-    """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
-    answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
-    model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
-    stream; its field violations begin with the number of the chunk, from 0, as in
-    `chunks[2].values`, and the answers before it stand. Over gRPC only.
+    """Predicts instances chunk by chunk, with one answer for each chunk, in their order. Over gRPC only.
+
+    The server reads a chunk once it has sent the answer to the one before. A caller that takes no
+    answers therefore stops the reading. One model answers the whole stream, even if another is loaded
+    meanwhile. A chunk that does not fit ends the stream; earlier answers stay valid. Its field
+    violations begin with the number of the chunk, from 0, as in `chunks[2].values`.
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
@@ -61,7 +62,7 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
     ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
-    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    In JSON over HTTP an error is a google.rpc.Status. Fields that the request message does not have are
     ignored.
     """
 
@@ -69,13 +70,14 @@ class PredictionServiceAsyncStub(PredictionServiceStub):
     Predict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.PredictRequest, _prediction_service_pb2.PredictResponse]  # type: ignore[assignment]
     """Predicts the class of one instance."""
     BatchPredict: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.BatchPredictRequest, _prediction_service_pb2.BatchPredictResponse]  # type: ignore[assignment]
-    """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
+    """Predicts the classes of many instances. One instance that does not fit fails the whole call."""
     StreamPredict: _aio.StreamStreamMultiCallable[_prediction_service_pb2.StreamPredictRequest, _prediction_service_pb2.StreamPredictResponse]  # type: ignore[assignment]
-    """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
-    answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
-    model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
-    stream; its field violations begin with the number of the chunk, from 0, as in
-    `chunks[2].values`, and the answers before it stand. Over gRPC only.
+    """Predicts instances chunk by chunk, with one answer for each chunk, in their order. Over gRPC only.
+
+    The server reads a chunk once it has sent the answer to the one before. A caller that takes no
+    answers therefore stops the reading. One model answers the whole stream, even if another is loaded
+    meanwhile. A chunk that does not fit ends the stream; earlier answers stay valid. Its field
+    violations begin with the number of the chunk, from 0, as in `chunks[2].values`.
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_prediction_service_pb2.GetModelRequest, _prediction_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes the model that answers Predict: its input schema, classes, origin and quality."""
@@ -86,7 +88,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries a google.rpc.ErrorInfo with domain "prediction.v1". Its reason is the name of an
     ErrorReason without the prefix, such as "INVALID_INSTANCE".
 
-    In JSON over HTTP an error is a google.rpc.Status, and fields that the request does not have are
+    In JSON over HTTP an error is a google.rpc.Status. Fields that the request message does not have are
     ignored.
     """
 
@@ -104,7 +106,7 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _prediction_service_pb2.BatchPredictRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_prediction_service_pb2.BatchPredictResponse, _abc.Awaitable[_prediction_service_pb2.BatchPredictResponse]]:
-        """Predicts the classes of many instances. One that does not fit fails the call; nothing is dropped."""
+        """Predicts the classes of many instances. One instance that does not fit fails the whole call."""
 
     @_abc_1.abstractmethod
     def StreamPredict(
@@ -112,11 +114,12 @@ class PredictionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_prediction_service_pb2.StreamPredictRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_prediction_service_pb2.StreamPredictResponse], _abc.AsyncIterator[_prediction_service_pb2.StreamPredictResponse]]:
-        """Predicts instances chunk by chunk: one answer for each, in their order. A chunk is read when the
-        answer to the one before is on its way, so whoever takes no answers is asked for no more chunks. One
-        model answers the whole stream, whatever is loaded meanwhile. A chunk that does not fit ends the
-        stream; its field violations begin with the number of the chunk, from 0, as in
-        `chunks[2].values`, and the answers before it stand. Over gRPC only.
+        """Predicts instances chunk by chunk, with one answer for each chunk, in their order. Over gRPC only.
+
+        The server reads a chunk once it has sent the answer to the one before. A caller that takes no
+        answers therefore stops the reading. One model answers the whole stream, even if another is loaded
+        meanwhile. A chunk that does not fit ends the stream; earlier answers stay valid. Its field
+        violations begin with the number of the chunk, from 0, as in `chunks[2].values`.
         """
 
     @_abc_1.abstractmethod

@@ -30,27 +30,27 @@ class _ObjectiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Objective.V
     OBJECTIVE_UNSPECIFIED: _Objective.ValueType  # 0
     """Not set."""
     OBJECTIVE_BINARY: _Objective.ValueType  # 1
-    """Two classes: the sigmoid of one score is the probability of the second."""
+    """Two classes: the sigmoid of the raw score is the probability of the second."""
     OBJECTIVE_MULTICLASS: _Objective.ValueType  # 2
-    """More classes: softmax of their scores."""
+    """More classes: the probabilities are the softmax of their raw scores."""
 
 class Objective(_Objective, metaclass=_ObjectiveEnumTypeWrapper):
-    """Objective is what boosting has minimised."""
+    """Objective is the loss that boosting minimised."""
 
 OBJECTIVE_UNSPECIFIED: Objective.ValueType  # 0
 """Not set."""
 OBJECTIVE_BINARY: Objective.ValueType  # 1
-"""Two classes: the sigmoid of one score is the probability of the second."""
+"""Two classes: the sigmoid of the raw score is the probability of the second."""
 OBJECTIVE_MULTICLASS: Objective.ValueType  # 2
-"""More classes: softmax of their scores."""
+"""More classes: the probabilities are the softmax of their raw scores."""
 Global___Objective: _TypeAlias = Objective  # noqa: Y015
 
 @_typing.final
 class ModelArtifact(_message.Message):
-    """ModelArtifact is what training hands to serving: the file `model.binpb`.
+    """ModelArtifact is the file `model.binpb`, which training writes and serving reads.
 
-    It holds numbers and text, no code. A reader scores the golden examples before it serves, so a
-    reader that misses a field of a newer writer refuses the file rather than answer wrongly.
+    It holds numbers and text, no code. A reader scores the golden examples before it serves. So a reader
+    that does not know a field of a newer writer refuses the file instead of giving wrong answers.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -66,12 +66,12 @@ class ModelArtifact(_message.Message):
     CALIBRATION_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
-    """Decision threshold, [0, 1], for two classes: the second class is predicted where its probability
-    is above the threshold. Set for two classes, not set for more.
+    """Decision threshold, [0, 1]. The second of two classes is predicted if its probability is above the
+    threshold. Set for two classes, not set for more.
     """
     sha256: _builtins.bytes
-    """SHA-256 of all bytes of the file before this field, which is the last one. It has 32 bytes. A file
-    without it is served only beside a file `source.json` that has the digest of the whole file.
+    """SHA-256 of all bytes of the file before this field, which comes last: 32 bytes. A file without it
+    is served only beside a file `source.json` that holds the digest of the whole file.
     """
     @_builtins.property
     def input_schema(self) -> Global___InputSchema:
@@ -79,7 +79,7 @@ class ModelArtifact(_message.Message):
 
     @_builtins.property
     def class_labels(self) -> Global___ClassLabels:
-        """Classes that the estimator tells apart. Required."""
+        """Classes that the estimator distinguishes. Required."""
 
     @_builtins.property
     def logistic_regression(self) -> Global___LogisticRegression:
@@ -87,7 +87,7 @@ class ModelArtifact(_message.Message):
 
     @_builtins.property
     def lightgbm(self) -> Global___Lightgbm:
-        """Boosted trees as LightGBM's text, as older trainers wrote them."""
+        """Boosted trees as LightGBM's text, which older trainers wrote."""
 
     @_builtins.property
     def boosted_trees(self) -> Global___BoostedTrees:
@@ -95,15 +95,17 @@ class ModelArtifact(_message.Message):
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """Where the model comes from. Required."""
+        """Origin of the model. Required."""
 
     @_builtins.property
     def golden_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___GoldenExample]:
-        """Held-out rows with the answers of the trainer's own libraries. One or more."""
+        """Held-out rows with the answers of the trainer's libraries. One or more."""
 
     @_builtins.property
     def calibration(self) -> Global___Calibration:
-        """What turns the estimator's answer into probabilities. Not set where they are the estimator's own."""
+        """Map from raw scores to calibrated probabilities. Not set if the probabilities are the estimator's
+        own.
+        """
 
     def __init__(
         self,
@@ -143,8 +145,8 @@ class InputSchema(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
-        """Features in the order of the estimator's columns: those that are categorical come last. One or
-        more; names are unique.
+        """Features in the order of the estimator's columns, with the categorical ones last. One or more;
+        names are unique.
         """
 
     def __init__(
@@ -225,7 +227,7 @@ Global___NumericFeature: _TypeAlias = NumericFeature  # noqa: Y015
 
 @_typing.final
 class BooleanFeature(_message.Message):
-    """BooleanFeature is a column of truth values: 1 in the estimator's input where true, 0 where false."""
+    """BooleanFeature is a column of truth values. In the estimator's input, true is 1 and false is 0."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,8 +244,8 @@ Global___BooleanFeature: _TypeAlias = BooleanFeature  # noqa: Y015
 
 @_typing.final
 class CategoricalFeature(_message.Message):
-    """CategoricalFeature is a column of categories. In the estimator's input it is the position of the
-    category in the list, and NaN where the value is missing.
+    """CategoricalFeature is a column of categories. In the estimator's input, a category is its position
+    in the list, and a missing value is NaN.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -252,7 +254,7 @@ class CategoricalFeature(_message.Message):
     INTEGERS_FIELD_NUMBER: _builtins.int
     REFUSE_UNKNOWN_FIELD_NUMBER: _builtins.int
     refuse_unknown: _builtins.bool
-    """Whether a value that is not in the list is an error. Otherwise it is NaN in the estimator's input,
+    """Whether a value that is not in the list is an error. If not, it is NaN in the estimator's input,
     whether or not the feature is nullable.
     """
     @_builtins.property
@@ -313,7 +315,7 @@ class IntegerCategories(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Categories. One or more, unique, and in the range that a double has a digit for: [-2^53, 2^53]."""
+        """Categories. One or more, unique, in [-2^53, 2^53], where a double holds every whole number."""
 
     def __init__(
         self,
@@ -412,16 +414,17 @@ Global___StringLabels: _TypeAlias = StringLabels  # noqa: Y015
 class LogisticRegression(_message.Message):
     """LogisticRegression is a linear model of the log-odds.
 
-    With x the n_numeric values of a row that are not categorical, missing ones replaced by
-    `imputed_values`, its outputs are
-    z[k] = intercepts[k] + sum over j of coefficients[k * n_numeric + j] * (x[j] - centers[j]),
-    and for each categorical feature that is not missing, with m its number of categories and c the
-    position of its category, category_weights.values[k * m + c] on top.
-    One output is the log-odds of the second of two classes: its probability is 1 / (1 + exp(-z)).
-    Several outputs are one per class: the probabilities are their softmax.
+    Let x be the n_numeric values of a row that are not categorical, with missing ones replaced by
+    `imputed_values`. The raw scores are
+    z[k] = intercepts[k] + sum over j of coefficients[k * n_numeric + j] * (x[j] - centers[j]).
+    Each categorical feature that is not missing adds category_weights.values[k * m + c], where m is its
+    number of categories and c the position of its category.
 
-    Scaling is folded into the coefficients. Centring is not: folded into the intercept it would lose
-    the digits that a column with a large mean and a small spread needs.
+    There is one raw score for two classes, the log-odds of the second: its probability is
+    1 / (1 + exp(-z)). With more classes there is one for each, and the probabilities are their softmax.
+
+    Scaling is part of the coefficients. Centring is not part of the intercept, because a column with a
+    large mean and a small spread would lose digits.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -433,25 +436,27 @@ class LogisticRegression(_message.Message):
     CATEGORY_WEIGHTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def coefficients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Coefficients in units of the raw columns, row by row: n_outputs * n_numeric, all finite."""
+        """Coefficients in units of the raw columns, raw score by raw score: n_outputs * n_numeric, all
+        finite. n_outputs is 1 for two classes; otherwise it is the number of classes.
+        """
 
     @_builtins.property
     def intercepts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Intercepts at the centre: n_outputs, all finite. 1 for two classes, else the number of classes."""
+        """Intercepts at the centre: n_outputs, all finite."""
 
     @_builtins.property
     def centers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Centre of each column: n_numeric, all finite. Empty where nothing is centred."""
+        """Centre of each column: n_numeric, all finite. Empty if no column is centred."""
 
     @_builtins.property
     def imputed_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Stand-in for a missing value of each column: n_numeric, all finite. Empty where no column is
+        """Replacement for a missing value of each column: n_numeric, all finite. Empty if no column is
         nullable.
         """
 
     @_builtins.property
     def category_weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryWeights]:
-        """Weights of the categories, one message for each categorical feature, in their order."""
+        """Weights of the categories: one message for each categorical feature, in their order."""
 
     def __init__(
         self,
@@ -472,14 +477,14 @@ Global___LogisticRegression: _TypeAlias = LogisticRegression  # noqa: Y015
 
 @_typing.final
 class CategoryWeights(_message.Message):
-    """CategoryWeights are what the categories of one feature add to the outputs of a linear model."""
+    """CategoryWeights are what the categories of one feature add to the raw scores of a linear model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Weights, output by output: n_outputs * n_categories, all finite."""
+        """Weights, raw score by raw score: n_outputs * n_categories, all finite."""
 
     def __init__(
         self,
@@ -496,9 +501,7 @@ Global___CategoryWeights: _TypeAlias = CategoryWeights  # noqa: Y015
 
 @_typing.final
 class Lightgbm(_message.Message):
-    """Lightgbm is a model of LightGBM in its own text format, which its C library reads and whose
-    probabilities it gives. A missing value is NaN.
-    """
+    """Lightgbm is a LightGBM model in LightGBM's text format. A missing value is NaN."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -520,13 +523,13 @@ Global___Lightgbm: _TypeAlias = Lightgbm  # noqa: Y015
 
 @_typing.final
 class BoostedTrees(_message.Message):
-    """BoostedTrees is a model of LightGBM as numbers. A reader checks them, and gives LightGBM's C library
-    only text that it has written from them. A missing value is NaN.
+    """BoostedTrees is a LightGBM model as numbers. A reader checks them, and gives LightGBM's C library only
+    text that it wrote from them. A missing value is NaN.
 
-    A row goes down each tree to a leaf. Its raw score for output k is the sum of the leaves of the trees
-    k, k + n_outputs, k + 2 * n_outputs and so on, in this order.
-    There is one output for two classes, and else one for each class. The probabilities are the sigmoid of
-    the score or the softmax of all, as the objective says. Readers agree with LightGBM to the last bit.
+    A row goes down each tree to a leaf. It has n_outputs raw scores: 1 for two classes, otherwise one for
+    each class. Raw score k is the sum of the leaves of the trees k, k + n_outputs, k + 2 * n_outputs and
+    so on, in this order. The objective says whether the probabilities are the sigmoid of the raw score or
+    the softmax of all.
 
     As in LightGBM, a value from -1e-35 to 1e-35, rounded to single precision, is 0. The category of a
     value is its whole part, and a value of -1 or below is in no set.
@@ -539,13 +542,13 @@ class BoostedTrees(_message.Message):
     IS_AVERAGE_FIELD_NUMBER: _builtins.int
     TREES_FIELD_NUMBER: _builtins.int
     objective: Global___Objective.ValueType
-    """How raw scores become probabilities. Required."""
+    """Map from raw scores to probabilities. Required."""
     sigmoid: _builtins.float
-    """Factor of the score in a sigmoid: 1 / (1 + exp(-sigmoid * score)). Above 0, finite; 1 where the
+    """Factor of the raw score in the sigmoid 1 / (1 + exp(-sigmoid * score)). Above 0, finite; 1 if the
     objective has no sigmoid.
     """
     is_average: _builtins.bool
-    """Whether a score is divided by the number of its trees before it becomes a probability, as in a
+    """Whether a raw score is divided by the number of its trees before it becomes a probability, as in a
     random forest.
     """
     @_builtins.property
@@ -570,8 +573,8 @@ Global___BoostedTrees: _TypeAlias = BoostedTrees  # noqa: Y015
 
 @_typing.final
 class BoostedTree(_message.Message):
-    """BoostedTree is one tree of n leaves and n - 1 inner nodes. The root is node 0, or leaf 0 if it is all
-    there is. A child is a node if it is 0 or above, and always one after its parent; else it is leaf
+    """BoostedTree is one tree of n leaves and n - 1 inner nodes. The root is node 0, or leaf 0 if there is
+    no node. A child of 0 or above is a node, which comes after its parent. A child below 0 is the leaf
     -child - 1.
     """
 
@@ -589,29 +592,29 @@ class BoostedTree(_message.Message):
     CATEGORY_WORDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def leaf_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """What each leaf adds to the score: n, all finite."""
+        """Amount that each leaf adds to the raw score: n, all finite."""
 
     @_builtins.property
     def leaf_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Training rows of each leaf, for explanations: n, or empty where they are not known."""
+        """Number of training rows in each leaf, for explanations: n. Empty if they are unknown."""
 
     @_builtins.property
     def split_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Column that each node splits by: n - 1."""
+        """Column that each node splits on: n - 1."""
 
     @_builtins.property
     def decision_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Bits of each node's decision, as LightGBM has them: 1 for categories, 2 where missing values go
-        left, and what is missing: 0 for nothing, 4 for zero, 8 for NaN. n - 1.
+        """Bits of each node's decision, as in LightGBM: n - 1. 1 for categories; 2 if missing values go left;
+        and one of 0 if nothing is missing, 4 if zero is, 8 if NaN is.
         """
 
     @_builtins.property
     def left_children(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where to go if the value is at most the threshold, or in the set of categories: n - 1."""
+        """Child for a value that is at most the threshold, or in the set of categories: n - 1."""
 
     @_builtins.property
     def right_children(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where to go otherwise: n - 1."""
+        """Child for any other value: n - 1."""
 
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
@@ -619,17 +622,17 @@ class BoostedTree(_message.Message):
 
     @_builtins.property
     def node_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Training rows of each node, for explanations: n - 1, or empty where they are not known."""
+        """Number of training rows in each node, for explanations: n - 1. Empty if they are unknown."""
 
     @_builtins.property
     def category_bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Where each set of categories begins in `category_words`, and where the last one ends. Empty where
-        there is none.
+        """Start of each set of categories in `category_words`, and the end of the last set. Empty if there is
+        no set.
         """
 
     @_builtins.property
     def category_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Sets of categories that go left, 32 categories a word, the lowest bit first."""
+        """Sets of categories that go left: 32 categories a word, the lowest bit first."""
 
     def __init__(
         self,
@@ -655,12 +658,11 @@ Global___BoostedTree: _TypeAlias = BoostedTree  # noqa: Y015
 
 @_typing.final
 class Calibration(_message.Message):
-    """Calibration makes probabilities of what the estimator says, by a map of one variable for each output.
+    """Calibration maps each raw score of the estimator to a probability.
 
-    The variable s[k] is the output z[k] of a logistic regression, and the raw score of LightGBM, which
-    is the sum of its leaves: with two classes that of the second. With two classes, its probability is
-    the map's value. With more, the probability of class k is the value of map k over the sum of all, and
-    1 over the number of classes where the sum is 0.
+    The maps take s[k], the raw score k of the estimator. With two classes, the probability of the second
+    is the map's value. With more, the probability of class k is the value of map k divided by the sum of
+    all values. If that sum is 0, each probability is 1 / n_classes.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -668,7 +670,7 @@ class Calibration(_message.Message):
     MAPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationMap]:
-        """Maps: 1 for two classes, else the number of classes. All of one kind."""
+        """Maps, all of one kind: 1 for two classes, otherwise one for each class."""
 
     def __init__(
         self,
@@ -724,9 +726,9 @@ class SigmoidMap(_message.Message):
     SLOPE_FIELD_NUMBER: _builtins.int
     INTERCEPT_FIELD_NUMBER: _builtins.int
     slope: _builtins.float
-    """Factor of s; below 0 in a map that grows."""
+    """Factor of s; below 0 in an increasing map."""
     intercept: _builtins.float
-    """What is added."""
+    """Constant term."""
     def __init__(
         self,
         *,
@@ -751,11 +753,11 @@ class IsotonicMap(_message.Message):
     OUTPUTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Where the knots are, ascending. One or more."""
+        """Raw scores at the knots, ascending. One or more."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Values at the knots, [0, 1], none below the one before; as many as inputs."""
+        """Values at the knots, [0, 1], none below the one before: one for each input."""
 
     def __init__(
         self,
@@ -773,7 +775,7 @@ Global___IsotonicMap: _TypeAlias = IsotonicMap  # noqa: Y015
 
 @_typing.final
 class Provenance(_message.Message):
-    """Provenance says where a model comes from."""
+    """Provenance describes the origin of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -834,7 +836,7 @@ class Provenance(_message.Message):
     data_sha256: _builtins.str
     """SHA-256 of the data set's file in lower-case hexadecimal digits."""
     code_version: _builtins.str
-    """Version of the training code: a git commit, with "-dirty" if there were changes. May be empty."""
+    """Version of the training code: a git commit, with "-dirty" if the tree had changes. May be empty."""
     @_builtins.property
     def library_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of the libraries that fitted the model, by distribution, such as {"lightgbm": "4.7.0"}."""
@@ -869,7 +871,7 @@ Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
 
 @_typing.final
 class GoldenExample(_message.Message):
-    """GoldenExample is one row with the answer that every reader of the artifact has to give."""
+    """GoldenExample is one row with the answer that every reader of the artifact must give."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -885,13 +887,13 @@ class GoldenExample(_message.Message):
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probability of each class from the trainer's libraries. A reader agrees exactly for LightGBM, and
-        within 1e-12 for logistic regression and for what is calibrated.
+        """Probability of each class from the trainer's libraries. The largest difference that a reader may
+        show is in docs/probabilities.md, "How exact the server is".
         """
 
     @_builtins.property
     def record(self) -> _struct_pb2.Struct:
-        """Values by name as a caller sends them, null where missing. Set for models with a feature that is
+        """Values by name, as a caller sends them, null where missing. Set for models with a feature that is
         not numeric.
         """
 
