@@ -107,13 +107,18 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
             [
                 (
                     "values",
-                    "0 values came; one row or more of 2 is needed: f0, f1",
+                    "0 values came; one or more rows of 2 values are needed: f0, f1",
                 )
             ],
         ),
         (
             BatchPredictRequest(values=[1.0, 2.0, 3.0]),
-            [("values", "3 values came; one row or more of 2 is needed: f0, f1")],
+            [
+                (
+                    "values",
+                    "3 values came; one or more rows of 2 values are needed: f0, f1",
+                )
+            ],
         ),
         (
             BatchPredictRequest(values=[1.0, 2.0, nan, -inf]),
@@ -152,7 +157,7 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
                 columns=[doubles("f0", [1.0]), doubles("f0", [1.0]), doubles("x", [1])]
             ),
             [
-                ('columns["f0"]', "is there more than once"),
+                ('columns["f0"]', "occurs more than once"),
                 ('columns["x"]', "is not a feature of the model, which has: f0, f1"),
                 (
                     'columns["f1"]',
@@ -381,7 +386,8 @@ def test_more_rows_than_the_server_takes_are_refused(
         "BATCH_TOO_LARGE",
     )
     assert error.details() == (
-        "6 rows came, and the server takes 5 in a call; its flag --max-batch-rows allows more"
+        "6 rows came; at most 5 are allowed per call; send fewer, or raise the server's flag "
+        "--max-batch-rows"
     )
 
 

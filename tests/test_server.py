@@ -26,7 +26,6 @@ from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
 from grpc_server.model.source import ModelSource
-from grpc_server.rpc import pulse
 from grpc_server.rpc.calls import Call
 from grpc_server.rpc.desks import AtOnce
 from grpc_server.server import PredictionServer
@@ -439,7 +438,6 @@ def test_a_serving_thread_that_hangs_is_no_life(
     model_dir: Path, lane: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Liveness asks the path that it vouches for: a call from outside to the end."""
-    monkeypatch.setattr(pulse, "MAX_SILENCE_SECONDS", 3.0)
     let_go = Event()
 
     take = AtOnce.take
@@ -448,7 +446,7 @@ def test_a_serving_thread_that_hangs_is_no_life(
         let_go.wait(60)
         take(desk, call)
 
-    with running_server(model_dir, lane) as server:
+    with running_server(model_dir, lane, max_silence_seconds=3.0) as server:
         assert get(server, "/health/live") == (200, '{"status": "ok"}')
         # Where each message of a call is handled, which is on the serving thread.
         monkeypatch.setattr(AtOnce, "take", hang)
