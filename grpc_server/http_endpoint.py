@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CLIENT_SECONDS = 5.0
 MAX_CONNECTIONS = 512
-# Connections may take one of so many of the files that the process may open.
+# Connections may use one quarter of the files that the process may open.
 _SHARE_OF_FILES = 4
 # Pages that grow with the number of series.
 _SLOW_PATHS = ("/metrics",)

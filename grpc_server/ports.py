@@ -9,7 +9,7 @@ from grpc_server.errors import StartupError
 
 
 @contextmanager
-def telling_the_address(host: str, port: int) -> Iterator[None]:
+def explain_bind_errors(host: str, port: int) -> Iterator[None]:
     """Turn an error of binding a port into one that says what to change.
 
     Raises
@@ -62,7 +62,7 @@ def reserve(host: str, port: int) -> socket.socket:
     StartupError
         If the address is in use, or does not belong to this machine.
     """
-    with telling_the_address(host, port):
+    with explain_bind_errors(host, port):
         # SO_REUSEPORT alone would succeed on the port of another server with several processes.
         check_address(host, port)
         try:

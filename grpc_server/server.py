@@ -24,7 +24,7 @@ from grpc_server.metrics import (
     Uncounted,
 )
 from grpc_server.model import LoadedModel, ModelSlot
-from grpc_server.ports import check_address, telling_the_address
+from grpc_server.ports import check_address, explain_bind_errors
 from grpc_server.rpc.calls import Desk
 from grpc_server.rpc.channel_options import make_channel_options
 from grpc_server.rpc.desks import (
@@ -302,7 +302,7 @@ class GrpcEndpoint:
 
     def _bind(self, shares_port: bool) -> int:
         host, port = self._settings.host, self._settings.port
-        with telling_the_address(host, port):
+        with explain_bind_errors(host, port):
             if not shares_port:
                 check_address(host, port)
             return self._server.add_insecure_port(

@@ -151,7 +151,7 @@ class Settings:
     max_message_bytes: int = _setting(
         16 * 1024 * 1024,
         _integer(1024, 2**31 - 1),
-        "largest message to receive or to send",
+        "largest message to receive or to send, in bytes",
     )
     max_batch_rows: int = _setting(
         10_000,

@@ -112,7 +112,7 @@ class CalibratedEstimator:
         return self._calibrate(self._estimator.outputs(row))
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return the probabilities of each row; see `Estimator`."""
+        """Return the probabilities, shape (n_rows, n_classes); see `Estimator`."""
         import numpy as np
 
         outputs = self._estimator.batch_outputs(X).tolist()

@@ -78,7 +78,7 @@ class LightgbmBooster:
         return self._to_probabilities(predict(row))
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return the probabilities of each row by one call of the library; see `Estimator`."""
+        """Return the probabilities, shape (n_rows, n_classes); see `Estimator`."""
         import numpy as np
 
         outputs = self._predict_rows(X, _PREDICT_NORMAL)
@@ -122,7 +122,7 @@ class LightgbmBooster:
         return self._find_predictor(_PREDICT_RAW_SCORE, self._n_outputs)(row)
 
     def batch_outputs(self, X: Matrix) -> Matrix:
-        """Return the raw scores of each row by one call of the library; see `ScoringEstimator`."""
+        """Return the raw scores, shape (n_rows, n_outputs); see `ScoringEstimator`."""
         return self._predict_rows(X, _PREDICT_RAW_SCORE)
 
     def _find_predictor(self, predict_type: int, n_values: int) -> "_RowPredictor":

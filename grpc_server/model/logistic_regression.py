@@ -88,7 +88,7 @@ class LogisticRegression:
         return _expit(outputs[0]) if len(outputs) == 1 else _softmax(outputs)
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return the probabilities of each row; see `Estimator`."""
+        """Return the probabilities, shape (n_rows, n_classes); see `Estimator`."""
         import numpy as np
 
         outputs = self.batch_outputs(X)
@@ -118,7 +118,10 @@ class LogisticRegression:
         return outputs
 
     def batch_outputs(self, X: Matrix) -> Matrix:
-        """Return the raw scores of each row, by the same operations; see `ScoringEstimator`."""
+        """Return the raw scores, shape (n_rows, n_outputs); see `ScoringEstimator`.
+
+        The operations and their order are those of `outputs`.
+        """
         import numpy as np
 
         n_numeric = X.shape[1] - len(self.category_weights)

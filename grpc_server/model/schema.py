@@ -249,8 +249,8 @@ class InputSchema:
         if n_unknown:
             violations.extend(self._unknown_members(members))
         if violations:
-            n_untold = max(0, n_unknown - _MAX_UNKNOWN)
-            raise InvalidInstance(violations, n_untold)
+            n_unlisted = max(0, n_unknown - _MAX_UNKNOWN)
+            raise InvalidInstance(violations, n_unlisted)
         return row
 
     def check_positional(self, field: str, instead: str) -> None:

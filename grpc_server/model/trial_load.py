@@ -48,12 +48,12 @@ def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
             f"{-child.returncode}, or took longer than {TRIAL_SECONDS:g} s"
         )
     try:
-        told = json.loads(output)
+        answer = json.loads(output)
         if child.returncode == EXIT_UNTRIED:
-            raise ArtifactUntried(told["error"])
+            raise ArtifactUntried(answer["error"])
         if child.returncode == EXIT_REFUSED:
-            raise ArtifactCorrupt(told["error"])
-        return {name: str(told[name]) for name in _SOURCE_FIELDS}
+            raise ArtifactCorrupt(answer["error"])
+        return {name: str(answer[name]) for name in _SOURCE_FIELDS}
     except (ValueError, KeyError, TypeError):
         raise ArtifactUntried(
             f"{folder}: the process that tried to load it ended with exit code "

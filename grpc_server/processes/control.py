@@ -27,15 +27,15 @@ READY = "ready"
 _ERROR = "error "
 
 
-def tell(control: socket.socket, line: str) -> None:
+def send_line(control: socket.socket, line: str) -> None:
     """Send one line; ignore a closed stream, since this process ends then as well."""
     with suppress(ConnectionError):
         control.sendall(f"{line}\n".encode("ascii"))
 
 
-def tell_error(control: socket.socket, message: str) -> None:
+def send_error(control: socket.socket, message: str) -> None:
     """Send the reason why this process ends; the message may have any characters."""
-    tell(control, _ERROR + json.dumps(message))
+    send_line(control, _ERROR + json.dumps(message))
 
 
 def listen(control: socket.socket) -> Iterator[str]:

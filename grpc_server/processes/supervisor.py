@@ -41,7 +41,7 @@ from grpc_server.processes.control import (
     READY,
     listen,
     read_error,
-    tell,
+    send_line,
 )
 from grpc_server.processes.merged_metrics import MergedMetrics, forget_gauges
 from grpc_server.processes.metric_folder import enter_metric_folder
@@ -290,7 +290,7 @@ class Supervisor:
                 return
             for other in self._slots:
                 assert other.control is not None
-                tell(other.control, READY)
+                send_line(other.control, READY)
         fields = {"processes": len(self._slots)}
         _log.info("all processes are ready", extra={"fields": fields})
 

@@ -27,8 +27,8 @@ from grpc_server.processes.control import (
     LOADED,
     READY,
     listen,
-    tell,
-    tell_error,
+    send_error,
+    send_line,
 )
 from grpc_server.processes.metric_files import MetricFiles
 from grpc_server.rpc.health import Health
@@ -67,7 +67,7 @@ class Worker:
     ) -> None:
         self._control = control
         self._files = files
-        self._told_incomplete = False
+        self._was_incomplete = False
         self._signals = signals
         self._settings = settings
         self._health = Health()
@@ -101,16 +101,16 @@ class Worker:
 
     def _serve(self, model: LoadedModel) -> None:
         self._grpc.serve(model)
-        tell(self._control, LOADED)
+        send_line(self._control, LOADED)
 
     def _beat(self) -> None:
         self._files.retry()
         reason = self._files.why_incomplete()
         is_incomplete = reason is not None
-        if is_incomplete != self._told_incomplete:
-            self._told_incomplete = is_incomplete
+        if is_incomplete != self._was_incomplete:
+            self._was_incomplete = is_incomplete
             _log_metrics(reason)
-        tell(self._control, BEAT_UNCOUNTED if is_incomplete else BEAT)
+        send_line(self._control, BEAT_UNCOUNTED if is_incomplete else BEAT)
 
     def _listen(self) -> None:
         for line in listen(self._control):
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             Worker(replace(settings, port=port), control, signals, files).run()
         except StartupError as error:
             # The supervisor knows whether the error concerns the whole server.
-            tell_error(control, str(error))
+            send_error(control, str(error))
             return 1
     return 0
 

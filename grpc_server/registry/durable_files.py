@@ -23,6 +23,11 @@ def lock_file(path: Path, *, waits: bool = True) -> Iterator[None]:
     waits : bool
         Whether to wait for another holder.
 
+    Returns
+    -------
+    context manager
+        Holds the lock.
+
     Raises
     ------
     BlockingIOError

@@ -114,7 +114,7 @@ class _ColumnReader:
         self._violations = Violations()
 
     def read(self, columns: Sequence[pb.Column], max_rows: int) -> Matrix:
-        """Return the matrix; see `read_batch`."""
+        """Return the matrix, shape (n_rows, n_features); see `read_batch`."""
         import numpy as np
 
         column_by_name = self._match(columns)
@@ -217,10 +217,10 @@ def _add_each(
 ) -> None:
     """Add a violation per wrong position; those beyond the limit are counted, not described."""
     positions = wrong.nonzero()[0]
-    told = positions[:MAX_VIOLATIONS].tolist()
-    for position in told:
+    listed = positions[:MAX_VIOLATIONS].tolist()
+    for position in listed:
         violations.add(describe, position)
-    violations.count(len(positions) - len(told))
+    violations.count(len(positions) - len(listed))
 
 
 def _values(column: pb.Column) -> Sequence[Scalar]:

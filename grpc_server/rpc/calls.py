@@ -428,8 +428,8 @@ class StreamCall(Call):
 class Subscription(Protocol):
     """The source of a watch's replies: the current one, and another one whenever there is news."""
 
-    def open(self, tell: Callable[[], None]) -> None:
-        """Call `tell`, from any thread, whenever there may be news."""
+    def open(self, notify: Callable[[], None]) -> None:
+        """Call `notify`, from any thread, whenever there may be news."""
         ...
 
     def read(self) -> Any:
@@ -437,7 +437,7 @@ class Subscription(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop calling `tell`."""
+        """Stop calling `notify`."""
         ...
 
 
@@ -448,10 +448,10 @@ class WatchCall(Call):
     while a reply is being sent is sent after it.
     """
 
-    _is_telling = False
+    _is_sending_news = False
     _has_begun_to_end = False
     _subscription: Subscription | None = None
-    _told: Any = None
+    _sent_news: Any = None
 
     def begin(self) -> None:
         """Ask for the message, or refuse the watch."""
@@ -461,7 +461,7 @@ class WatchCall(Call):
 
     def on_sent(self) -> None:
         """Send what has changed meanwhile."""
-        self._is_telling = False
+        self._is_sending_news = False
         self.send()
 
     def on_cancelled(self) -> None:
@@ -474,7 +474,7 @@ class WatchCall(Call):
     def send(self) -> None:
         """Send the news, if any, or end the watch with its status."""
         if self._code is None:
-            self._tell()
+            self._send_news()
         if self._code is not None:
             self._end()
 
@@ -485,15 +485,19 @@ class WatchCall(Call):
         self._subscription = self._method.behavior(request, self)
         self._subscription.open(self.send)
 
-    def _tell(self) -> None:
+    def _send_news(self) -> None:
         assert self._subscription is not None
         if (news := self._subscription.read()) is None:
             self.fail(ServerStops("the server stops"))
             return
         with self._lock:
-            if self._is_telling or self._has_begun_to_end or news == self._told:
+            if (
+                self._is_sending_news
+                or self._has_begun_to_end
+                or news == self._sent_news
+            ):
                 return
-            self._is_telling, self._told = True, news
+            self._is_sending_news, self._sent_news = True, news
             self._sending_since = None
             self.send_message(self._method.encode(news))
 

@@ -51,7 +51,7 @@ class Health:
     def end_watches(self) -> None:
         """End all open and future watches: the server stops."""
         self.is_over = True
-        self._tell_all()
+        self._notify_all()
 
     def why_not_ready(self) -> str | None:
         """Return the reason, None if the server is ready."""
@@ -79,13 +79,13 @@ class Health:
         # One assignment, so that `list_all` never sees half of the change.
         names = dict.fromkeys(READINESS_NAMES, status)
         self._status_by_name = {**self._status_by_name, **names}
-        self._tell_all()
+        self._notify_all()
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         with self._lock:
             watches = list(self._watches)
         for watch in watches:
-            watch.tell()
+            watch.notify()
 
 
 class Watch:
@@ -94,11 +94,11 @@ class Watch:
     def __init__(self, health: Health, name: str) -> None:
         self._health = health
         self._name = name
-        self.tell: Callable[[], None] = lambda: None
+        self.notify: Callable[[], None] = lambda: None
 
-    def open(self, tell: Callable[[], None]) -> None:
-        """Call `tell`, from any thread, whenever there may be news."""
-        self.tell = tell
+    def open(self, notify: Callable[[], None]) -> None:
+        """Call `notify`, from any thread, whenever there may be news."""
+        self.notify = notify
         self._health.add(self)
 
     def read(self) -> pb.HealthCheckResponse | None:
@@ -111,7 +111,7 @@ class Watch:
         )
 
     def close(self) -> None:
-        """Stop calling `tell`."""
+        """Stop calling `notify`."""
         self._health.remove(self)
 
 

@@ -90,15 +90,15 @@ def internal_status() -> tuple[Status, str]:
     return _status(grpc.StatusCode.INTERNAL, message, [info]), error_id
 
 
-def _bad_request(error: InvalidInstance, n_told: int) -> BadRequest:
-    told = error.violations[:n_told]
+def _bad_request(error: InvalidInstance, n_listed: int) -> BadRequest:
+    listed = error.violations[:n_listed]
     request = BadRequest(
         field_violations=[
             BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in told
+            for v in listed
         ]
     )
-    n_more = error.n_more + len(error.violations) - n_told
+    n_more = error.n_more + len(error.violations) - n_listed
     if n_more:
         request.field_violations.add(
             field="*", description=f"{n_more} more fields do not fit"
@@ -108,11 +108,11 @@ def _bad_request(error: InvalidInstance, n_told: int) -> BadRequest:
 
 def _fit_bad_request(error: InvalidInstance) -> BadRequest:
     """Return the violations that fit: fewer ones rather than shorter ones."""
-    n_told = len(error.violations)
-    request = _bad_request(error, n_told)
-    while request.ByteSize() > _MAX_VIOLATION_BYTES and n_told > 1:
-        n_told -= 1
-        request = _bad_request(error, n_told)
+    n_listed = len(error.violations)
+    request = _bad_request(error, n_listed)
+    while request.ByteSize() > _MAX_VIOLATION_BYTES and n_listed > 1:
+        n_listed -= 1
+        request = _bad_request(error, n_listed)
     if request.ByteSize() > _MAX_VIOLATION_BYTES:
         _cut_violation(request.field_violations[0])
     return request
