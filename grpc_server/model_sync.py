@@ -263,9 +263,7 @@ def _fetch_once(given: argparse.Namespace, uri: ModelUri) -> ModelSource:
     try:
         attempt.wait(seconds, threading.Event())
     except AttemptOverdue:
-        raise RegistryError(
-            f"the registry took longer than {seconds:g} s; --attempt-seconds allows more"
-        ) from None
+        raise RegistryError(f"the registry took longer than {seconds:g} s") from None
     return attempt.result()
 
 

@@ -135,7 +135,7 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
         ),
         (
             BatchPredictRequest(values=[1.0], columns=[doubles("f0", [1.0])]),
-            [("columns", "is set beside values; send one of the two")],
+            [("columns", "cannot be sent with values; send one of the two")],
         ),
         (
             BatchPredictRequest(
@@ -212,7 +212,7 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
                 ),
                 (
                     'columns["f1"].missing_rows[0]',
-                    "1 is not a row; there are 1, from 0",
+                    "1 is not a row number; the rows are 0 to 0",
                 ),
             ],
         ),
@@ -256,7 +256,9 @@ def test_more_missing_rows_than_rows_are_counted_and_not_read(
 
     found = violations(lambda: stub.BatchPredict(BatchPredictRequest(columns=columns)))
 
-    assert found == [('columns["f1"].missing_rows', "50 came; there are 2 rows")]
+    assert found == [
+        ('columns["f1"].missing_rows', "50 came; at most 2 are allowed, one per row")
+    ]
 
 
 def calls_during(read: Callable[[], object]) -> int:

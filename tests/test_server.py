@@ -223,7 +223,9 @@ def test_features_and_record_at_once_are_refused(
     error = failure(lambda: stub.Predict(request))
 
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert error.details() == "record: is set beside features; send one of the two"
+    assert (
+        error.details() == "record: cannot be sent with features; send one of the two"
+    )
 
 
 def test_a_flood_of_violations_still_arrives_as_invalid_argument(serve: Serve) -> None:

@@ -47,7 +47,7 @@ def read_batch(
         return _read_values(schema, request.values, max_rows)
     if request.values:
         raise InvalidInstance(
-            [Violation("columns", "is set beside values; send one of the two")]
+            [Violation("columns", "cannot be sent with values; send one of the two")]
         )
     return _ColumnReader(schema).read(request.columns, max_rows)
 
@@ -280,13 +280,14 @@ def _row_path(feature: Feature, row: int) -> str:
 def _not_a_row(name: str, position: int, row: int, n_rows: int) -> Violation:
     return Violation(
         f"{_path(name)}.missing_rows[{position}]",
-        f"{row} is not a row; there are {n_rows}, from 0",
+        f"{row} is not a row number; the rows are 0 to {n_rows - 1}",
     )
 
 
 def _too_many_missing(name: str, count: int, n_rows: int) -> Violation:
     return Violation(
-        f"{_path(name)}.missing_rows", f"{count} came; there are {n_rows} rows"
+        f"{_path(name)}.missing_rows",
+        f"{count} came; at most {n_rows} are allowed, one per row",
     )
 
 

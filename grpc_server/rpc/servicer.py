@@ -136,7 +136,7 @@ def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:
         return model.input_schema.row_from_features(request.features)
     if request.features:
         raise InvalidInstance(
-            [Violation("record", "is set beside features; send one of the two")]
+            [Violation("record", "cannot be sent with features; send one of the two")]
         )
     return model.input_schema.row_from_record(request.record.fields)
 
