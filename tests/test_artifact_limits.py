@@ -112,7 +112,7 @@ def test_an_explanation_that_would_hold_up_all_calls_is_refused(tmp_path: Path) 
                 stub.Predict(request, timeout=30)
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "explain_top_k: must be 0" in str(caught.value.details())
+    assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
 
 
 def test_a_deep_tree_of_few_features_is_explained(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_an_explanation_that_would_take_all_memory_is_refused(tmp_path: Path) ->
                 stub.Predict(request, timeout=30)
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "explain_top_k: must be 0" in str(caught.value.details())
+    assert "explain_top_k: only 0 is allowed" in str(caught.value.details())
 
 
 def test_a_batch_of_many_classes_has_fewer_rows(tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ class LightgbmBooster:
             [
                 Violation(
                     "explain_top_k",
-                    f"must be 0 with this model: an explanation would take up to {n_steps} steps "
-                    f"and {n_values} numbers; {MAX_EXPLANATION_STEPS} and "
+                    "only 0 is allowed with this model: an explanation would take up to "
+                    f"{n_steps} steps and {n_values} numbers; {MAX_EXPLANATION_STEPS} and "
                     f"{MAX_EXPLANATION_VALUES} are allowed",
                 )
             ]

@@ -1,7 +1,7 @@
 """Checks boosted trees, and measures the cost of their explanations.
 
 LightGBM's C library trusts its input. A child index outside of the tree makes it read or write
-beyond a buffer, a cycle makes it hang, and other faults abort the process. So it gets only numbers
+beyond a buffer. A cycle makes it hang, and other faults abort the process. So it gets only numbers
 that this module has checked. Every check takes linear time.
 """
 

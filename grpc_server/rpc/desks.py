@@ -2,19 +2,17 @@
 
 The fast lane, on the serving thread::
 
-    call begins ── in flight: too many, or the line is slow ──> refused
+    call begins ── too many in flight, or a slow line ──> refused
        │
-    message arrives ── too many in flight ────────────────────> refused
+    message arrives ── too many in flight ──────────────> refused
        │
-    joins the line
-       │                ┌────────────────────────────────────────────┐
-       │                v                                            │
-       └───> take in: handle events, up to 1 ms (0.1 ms if the line is long)
-                        │                                            │
-                compute: calls from the head of the line, up to 1 ms │
-                        │                                            │
-                reply to every computed or refused call ─────────────┘
-                                                   while a call is in line or unanswered
+    joins the line; rounds begin, unless they run already:
+
+    ┌─> take in: handle pending events, for 1 ms, or 0.1 ms if the line is long
+    │      │
+    │   compute: calls from the head of the line, for 1 ms
+    │      │
+    └── reply to every computed or refused call; repeat until the line is empty
 """
 
 import logging

@@ -26,8 +26,8 @@ _BYTES_PER_ELEMENT = {_DOUBLES: 8, _BOOLEANS: 1}
 _MAX_OTHER_FIELDS = 64
 # Most bytes of an encoded row number.
 _MISSING_ROW_BYTES = 5
-# A column with at most this many bytes per row is not scanned, as long as all such columns together
-# have at most this many bytes. Full of empty strings, each would take 2 ms, and all 60 MiB.
+# A column with at most the first number of bytes per row is not scanned, up to the second number
+# of bytes in total. Full of empty strings, each column would take 2 ms, and all of them 60 MiB.
 _SMALL_COLUMN_BYTES_PER_ROW = 16
 _MAX_SMALL_COLUMN_BYTES = 3 * 1024 * 1024
 # A column up to this size with few strings is decoded in 10 ms, whatever it contains.
