@@ -199,7 +199,7 @@ class Settings:
         "time to report not ready and keep answering after SIGTERM; SIGINT skips it",
     )
     grace_seconds: float = _setting(
-        20.0, _seconds, "time for calls in flight to finish after that"
+        20.0, _seconds, "time for calls in flight to finish after the drain"
     )
     max_connection_age_seconds: float = _setting(
         0.0,
