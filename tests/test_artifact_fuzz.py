@@ -22,7 +22,7 @@ from grpc_server.model.lightgbm_text import parse_text, write_text
 from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource
 from grpc_server.model.tree_checks import check_ensemble
 from grpc_server.model.trees import read_trees
-from grpc_server.model.trial_load import try_to_load
+from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.boosted_trees import (

@@ -10,9 +10,9 @@ import pytest
 
 from grpc_server.errors import ArtifactMissing, OtherModel
 from grpc_server.model import LoadedModel, load_model
-from grpc_server.model.trial_load import try_to_load
 from grpc_server.model.watch import ModelWatcher
 from grpc_server.model_uri import ModelUri
+from grpc_server.trial_load import try_to_load
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import GetModelRequest, PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub

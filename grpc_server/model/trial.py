@@ -17,7 +17,7 @@ from grpc_server.errors import ArtifactUntried, StartupError
 from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
 from grpc_server.model.loading import load_model
 from grpc_server.model.memory_room import find_room
-from grpc_server.model.trial_load import EXIT_REFUSED, EXIT_UNTRIED, TRIAL_SECONDS
+from grpc_server.trial_load import EXIT_REFUSED, EXIT_UNTRIED, TRIAL_SECONDS
 
 # Memory for the largest allowed model, beyond what Python and the libraries take. The serving
 # process needs as much after the trial.

@@ -33,8 +33,8 @@ from grpc_server.errors import (
 )
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.source import ModelSource
-from grpc_server.model.trial_load import try_to_load
 from grpc_server.model_uri import ModelUri
+from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME
 
 _log = logging.getLogger(__name__)

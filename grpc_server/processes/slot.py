@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 
-from grpc_server.model.trial_load import TRIAL_SECONDS
+from grpc_server.trial_load import TRIAL_SECONDS
 
 # A process sends a beat about every second while its own server answers it. After the first silence
 # it no longer counts as ready; after the second it counts as hanging and is replaced.

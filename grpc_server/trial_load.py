@@ -1,4 +1,8 @@
-"""Runs a trial: another process loads a model before this one does. This module loads none."""
+"""Runs a trial: another process loads a model before this one does.
+
+This module is outside of `grpc_server.model`, whose import brings gRPC: the supervisor, which runs
+trials, saves that memory.
+"""
 
 import json
 import subprocess
