@@ -1,1 +1,1 @@
-"""Serve one registered model over gRPC; `python -m grpc_server --help` says how."""
+"""Serves one registered model over gRPC; see `python -m grpc_server --help`."""

@@ -1,4 +1,4 @@
-"""`python -m grpc_server`: reads the environment, and runs one process or a supervisor."""
+"""`python -m grpc_server`: reads the environment, then runs one server process or a supervisor."""
 
 import logging
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from grpc_server.errors import ArtifactError, StartupError
 from grpc_server.logs import configure_logging
-from grpc_server.model.trial_load import try_to_load
 from grpc_server.model_uri import ModelUri
 from grpc_server.processes.supervisor import Supervisor
 from grpc_server.registry.fetch import RegistryFetch
@@ -17,6 +16,7 @@ from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings, describe, parse_command_line
 from grpc_server.signals import Signals
 from grpc_server.stop_limit import end_at_last
+from grpc_server.trial_load import try_to_load
 
 _log = logging.getLogger("grpc_server")
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _run(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve in this process."""
-    # Imported here: they bring gRPC, which the supervisor has no use and no memory for.
+    # Imported here because they import gRPC, whose memory the supervisor saves.
     from grpc_server.model.watch import ModelWatcher
     from grpc_server.server import PredictionServer
     from grpc_server.serving import load_first, serve_until_stopped
@@ -69,8 +69,10 @@ def _run(settings: Settings, environ: Mapping[str, str]) -> None:
 def _supervise(
     settings: Settings, arguments: Sequence[str], environ: Mapping[str, str]
 ) -> None:
-    """Let processes of their own serve."""
-    folder = settings.model_folder  # else the error is each process's own
+    """Serve in several processes under a supervisor."""
+    folder = (
+        settings.model_folder
+    )  # read here, so that an error occurs once, not per process
     signals = Signals()
     fetch = RegistryFetch.from_settings(settings, environ, signals.stop)
     with Supervisor(settings, arguments, environ, signals) as supervisor:
@@ -87,7 +89,7 @@ def _supervise(
 
 
 def _can_be_served(folder: Path, uri: ModelUri, stop: threading.Event) -> bool:
-    """Tell whether a process could load what is in `folder`, and `uri` may mean it."""
+    """Return whether a process can load the model in `folder`, and `uri` may mean that model."""
     try:
         source = try_to_load(folder, stop.is_set)
     except ArtifactError:

@@ -1,7 +1,7 @@
-"""`python -m grpc_server.descriptor_set FILE`: what Envoy has to know to speak JSON for us.
+"""`python -m grpc_server.descriptor_set FILE`: writes the descriptors with which Envoy serves JSON.
 
-Written from the generated code that the server itself answers with, so that the two cannot differ.
-The serving process does not import this module.
+They come from the generated code that the server itself uses, so the two always agree. The serving
+process does not import this module.
 """
 
 import sys
@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from prediction.v1 import prediction_service_pb2
 
-# The details of errors are packed messages, which Envoy can only print if it knows their types.
+# Error details are packed messages; Envoy can only print them if it knows their types.
 _ROOTS = (
     prediction_service_pb2.DESCRIPTOR,
     status_pb2.DESCRIPTOR,

@@ -1,30 +1,30 @@
-"""What can go wrong, in the words of the domain; knows no gRPC and no HTTP.
+"""Domain errors, independent of gRPC and HTTP.
 
 DomainError
  ├─ CallError                 one call fails; the caller gets a status (`rpc.statuses`)
  │   ├─ InvalidInstance       the request does not fit the model's input schema
- │   ├─ BatchTooLarge         the batch has more rows than the server takes
+ │   ├─ BatchTooLarge         the batch has more rows than the server accepts
  │   ├─ ModelUnavailable      no model is loaded
  │   ├─ DeadlineExceeded      the caller's deadline passed before the prediction began
  │   ├─ CallCancelled         the caller hung up before the prediction began
- │   ├─ Overloaded            more calls are in flight than the server lets in
- │   ├─ MalformedMessage      the bytes are no message of the method's type
+ │   ├─ Overloaded            more calls are in flight than the server admits
+ │   ├─ MalformedMessage      the bytes are not a message of the method's type
  │   ├─ MessageMissing        the caller sent no message
- │   ├─ MessageOverdue        the message did not come in time
- │   ├─ MessageRefused        grpcio refused the message, and told the caller
+ │   ├─ MessageOverdue        the message did not arrive in time
+ │   ├─ MessageRefused        grpcio refused the message and ended the call
  │   ├─ UnknownMethod         the server has no such method
- │   ├─ UnknownService        health is asked of a service that the server does not have
- │   └─ ServerStops           a watch ends, since the server does
+ │   ├─ UnknownService        a health check names a service that the server does not have
+ │   └─ ServerStops           a watch ends because the server stops
  └─ StartupError           the process cannot do its work; the message says what to change
      ├─ SettingsError      a flag or an environment variable is unknown or has no valid value
-     ├─ RegistryError      the registry cannot give the model that was asked for
-     ├─ GrpcioUnusable     this grpcio lacks what the server rests on
+     ├─ RegistryError      the registry cannot provide the model
+     ├─ GrpcioUnusable     this grpcio lacks private parts that the server needs
      └─ ArtifactError      the model's file cannot be served
          ├─ ArtifactMissing   there is no such file
          ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
-         ├─ ArtifactUntried   the try ended early, took too long or had no memory left
-         ├─ OtherModel        the file is of another model than was asked for
-         └─ GoldenMismatch    the file is read, but does not answer as its trainer's libraries did
+         ├─ ArtifactUntried   the trial ended early, took too long or ran out of memory
+         ├─ OtherModel        the file is of another model than the settings name
+         └─ GoldenMismatch    the model does not predict what its trainer's libraries predicted
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ from typing import ParamSpec
 
 _P = ParamSpec("_P")
 
-# The most that a caller is told of; fewer where they would not fit into the headers of the answer.
+# Most violations that an error lists; fewer if they do not fit into the headers of the reply.
 MAX_VIOLATIONS = 12
 
 
@@ -47,9 +47,9 @@ class CallError(DomainError):
     Parameters
     ----------
     message : str
-        What happened and what is allowed, in words.
+        What happened and what is allowed, for people.
     **values : object
-        The values in the message, by name. They reach programs as text, in `metadata`.
+        The values in the message by name, for programs. `metadata` holds them as strings.
     """
 
     def __init__(  # noqa: B042  never pickled
@@ -67,9 +67,9 @@ class Violation:
     ----------
     field : str
         Path of the field in the request, such as ``features[3]`` or ``record["mean radius"]``.
-        A value in a row of a batch ends it: ``columns["mean radius"].doubles.values[17]``.
+        In a batch, the path ends with the row: ``columns["mean radius"].doubles.values[17]``.
     description : str
-        The value that came and what is allowed.
+        The value that was sent, and what is allowed.
     """
 
     field: str
@@ -84,7 +84,7 @@ class InvalidInstance(CallError):
     violations : iterable of Violation
         One or more, in the order of the schema; the first `MAX_VIOLATIONS` are kept.
     n_more : int
-        How many there are besides.
+        Number of further violations that are not in `violations`.
     """
 
     def __init__(  # noqa: B042  never pickled
@@ -96,7 +96,7 @@ class InvalidInstance(CallError):
         super().__init__(self._describe(), n_violations=n_more + len(found))
 
     def within(self, path: str) -> "InvalidInstance":
-        """Return the error with its fields below `path`."""
+        """Return a copy of the error whose fields are below `path`."""
         moved = [Violation(f"{path}.{v.field}", v.description) for v in self.violations]
         return InvalidInstance(moved, self.n_more)
 
@@ -107,7 +107,7 @@ class InvalidInstance(CallError):
 
 
 class Violations:
-    """Collects violations of which there may be millions: makes those that are told, counts all."""
+    """Collects violations, of which there may be millions: keeps the first, counts all."""
 
     def __init__(self) -> None:
         self._made: list[Violation] = []
@@ -116,37 +116,37 @@ class Violations:
     def add(
         self, make: Callable[_P, Violation], *args: _P.args, **kwargs: _P.kwargs
     ) -> None:
-        """Add what `make` returns for its arguments."""
+        """Add the violation that `make` returns for its arguments; beyond the limit, count it."""
         if len(self._made) < MAX_VIOLATIONS:
             self._made.append(make(*args, **kwargs))
         else:
             self._n_more += 1
 
     def count(self, n_more: int) -> None:
-        """Count so many besides those that were added."""
+        """Count further violations that are not described."""
         self._n_more += n_more
 
     def check(self) -> None:
-        """Do nothing if there are none.
+        """Raise the violations, if any.
 
         Raises
         ------
         InvalidInstance
-            If there are some.
+            If there is a violation.
         """
         if self._made:
             raise InvalidInstance(self._made, self._n_more)
 
 
 class BatchTooLarge(CallError):
-    """The batch has more rows than the server takes.
+    """The batch has more rows than the server accepts.
 
     Parameters
     ----------
     what : str
-        What came, such as "7 rows".
+        What was sent, such as "7 rows".
     max_rows : int
-        The most rows that the server takes in a call.
+        Most rows of one call.
     **values : object
         Further values by name, such as `n_rows`.
     """
@@ -156,8 +156,8 @@ class BatchTooLarge(CallError):
     ) -> None:
         flag = "--max-batch-rows"
         super().__init__(
-            f"{what} came, and the server takes {max_rows} in a call; its flag {flag} allows "
-            "more",
+            f"{what} came; at most {max_rows} are allowed per call; send fewer, or raise the "
+            f"server's flag {flag}",
             max_rows=max_rows,
             flag=flag,
             **values,
@@ -177,23 +177,23 @@ class CallCancelled(CallError):
 
 
 class Overloaded(CallError):
-    """More calls are in flight than the server lets in."""
+    """More calls are in flight than the server admits."""
 
 
 class MalformedMessage(CallError):
-    """The bytes are no message of the method's type."""
+    """The bytes are not a message of the method's type."""
 
 
 class MessageMissing(CallError):
-    """The caller sent no message where the method takes one."""
+    """The caller sent no message, but the method takes one."""
 
 
 class MessageOverdue(CallError):
-    """The message, or the next one of a stream, did not come in time."""
+    """The message, or the next one of a stream, did not arrive in time."""
 
 
 class MessageRefused(CallError):
-    """grpcio refused the message, and told the caller; this is for the counters alone."""
+    """grpcio refused the message and ended the call; only the metrics see this error."""
 
 
 class UnknownMethod(CallError):
@@ -201,11 +201,11 @@ class UnknownMethod(CallError):
 
 
 class UnknownService(CallError):
-    """Health is asked of a service that the server does not have."""
+    """A health check names a service that the server does not have."""
 
 
 class ServerStops(CallError):
-    """A watch ends, since the server does."""
+    """A watch ends because the server stops."""
 
 
 class StartupError(DomainError):
@@ -217,11 +217,11 @@ class SettingsError(StartupError):
 
 
 class GrpcioUnusable(StartupError):
-    """This grpcio lacks what the server rests on."""
+    """This grpcio lacks private parts that the server needs."""
 
 
 class RegistryError(StartupError):
-    """The registry cannot give the model that was asked for."""
+    """The registry cannot provide the model."""
 
 
 class ArtifactError(StartupError):
@@ -237,12 +237,12 @@ class ArtifactCorrupt(ArtifactError):
 
 
 class GoldenMismatch(ArtifactError):
-    """The file is read, but does not answer as its trainer's libraries did."""
+    """The model does not predict what its trainer's libraries predicted."""
 
 
 class ArtifactUntried(ArtifactError):
-    """The try ended early, took too long or had no memory left; another may succeed."""
+    """The trial ended early, took too long or ran out of memory; another one may succeed."""
 
 
 class OtherModel(ArtifactError):
-    """The file is of another model than was asked for."""
+    """The file is of another model than the settings name."""

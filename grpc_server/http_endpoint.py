@@ -1,7 +1,7 @@
-"""The HTTP port: /metrics for Prometheus, /health/live and /health/ready for people.
+"""The HTTP port: /metrics for Prometheus, /health/live and /health/ready for probes and people.
 
-One thread serves it, so idle and slow clients take no thread of others; each has 5 s in all.
-A second thread writes the pages that take time, so that health never waits for them.
+One thread serves all clients, so that idle and slow ones hold no thread; each has 5 s in total. A
+second thread writes slow pages, so that health checks never wait for them.
 """
 
 import asyncio
@@ -24,17 +24,16 @@ from grpc_server.errors import StartupError
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_CLIENT_SECONDS = 5.0
-# Connections at once, and the share of all files that the process may open. Beyond them, the oldest
-# without a request gives way.
-_MAX_CONNECTIONS = 512
+CLIENT_SECONDS = 5.0
+MAX_CONNECTIONS = 512
+# Connections may use one quarter of the files that the process may open.
 _SHARE_OF_FILES = 4
-# Pages that grow with the number of series, of which labels are the most.
+# Pages that grow with the number of series.
 _SLOW_PATHS = ("/metrics",)
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
-# Turns of the loop until a connection that is accepted is attended to, or one cut off is closed.
+# Turns of the event loop until an accepted connection has a task, or a cancelled one is closed.
 _N_TURNS = 5
 
 _log = logging.getLogger(__name__)
@@ -50,10 +49,15 @@ def make_app(
     Parameters
     ----------
     registry : CollectorRegistry
-        What /metrics shows.
+        Metrics that /metrics shows.
     why_not_ready, why_not_alive : callable
-        Return None if the server is ready or alive, else the reason, which /health/ready and
-        /health/live tell with 503.
+        Return None if the server is ready or alive, otherwise the reason. /health/ready and
+        /health/live show it with status 503.
+
+    Returns
+    -------
+    WSGIApplication
+        The application.
     """
     metrics: "WSGIApplication" = make_wsgi_app(registry)
     checks = {"/health/ready": why_not_ready, "/health/live": why_not_alive}
@@ -91,16 +95,39 @@ def _line(status: HTTPStatus) -> str:
 
 
 class HttpEndpoint:
-    """Serves an application on a port, in a thread of its own, from `start` to `stop`.
+    """Serves an application on a port, in its own thread, from `start` to `stop`.
+
+    Parameters
+    ----------
+    host : str
+        Address or name to listen on.
+    port : int
+        Port, [0, 65535]; 0 takes a free one.
+    app : WSGIApplication
+        The application.
+    client_seconds : float
+        Time of one client in total, > 0.
+    max_connections : int
+        Most connections, fewer if the process may open few files. Beyond them, the oldest
+        connection without a request is closed.
 
     Raises
     ------
     StartupError
-        If the port cannot be had.
+        If the port cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, app: "WSGIApplication") -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        app: "WSGIApplication",
+        *,
+        client_seconds: float = CLIENT_SECONDS,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         self._app = app
+        self._client_seconds = client_seconds
         try:
             self._socket = _listen(host, port)
         except OSError as error:
@@ -111,8 +138,8 @@ class HttpEndpoint:
             ) from None
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
-        self._max_connections = _count_connections()
-        # Both with the oldest first.
+        self._max_connections = _fit_to_files(max_connections)
+        # Both are ordered, the oldest first.
         self._clients: dict[asyncio.Task[None], None] = {}
         self._silent: dict[asyncio.Task[None], None] = {}
         self._slow_pages = ThreadPoolExecutor(1, "pages")
@@ -120,16 +147,16 @@ class HttpEndpoint:
 
     @property
     def port(self) -> int:
-        """Port that was bound."""
+        """Port that was bound, (0, 65535]."""
         port: int = self._socket.getsockname()[1]
         return port
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to answer."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer no more, and free the port."""
+        """Stop answering, and free the port."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()
@@ -147,7 +174,7 @@ class HttpEndpoint:
         )
         await self._is_over.wait()
         server.close()
-        # Those that have just been accepted begin, before all are cut off.
+        # Connections that were just accepted get their tasks before all are cancelled.
         await _let_others_run()
         clients = list(self._clients)
         for task in clients:
@@ -164,7 +191,7 @@ class HttpEndpoint:
             self._make_room()
         self._clients[task] = self._silent[task] = None
         try:
-            async with asyncio.timeout(_CLIENT_SECONDS):
+            async with asyncio.timeout(self._client_seconds):
                 head = await _read_head(reader)
                 self._silent.pop(task, None)
                 writer.write(await self._answer(head))
@@ -172,7 +199,7 @@ class HttpEndpoint:
                 writer.close()
                 await writer.wait_closed()
         except (OSError, asyncio.CancelledError):
-            writer.transport.abort()  # it has had its time, has gone, or gives way
+            writer.transport.abort()  # its time is over, it is gone, or it makes room
         finally:
             self._silent.pop(task, None)
             self._clients.pop(task, None)
@@ -180,7 +207,7 @@ class HttpEndpoint:
     def _make_room(self) -> None:
         victim = next(iter(self._silent or self._clients))
         victim.cancel()
-        # So that the next one finds another.
+        # So that the next call chooses another one.
         self._silent.pop(victim, None)
         self._clients.pop(victim)
 
@@ -210,12 +237,12 @@ async def _let_others_run() -> None:
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes | HTTPStatus:
-    """Return the head of a request, or the status that refuses what came.
+    """Return the head of a request, or the status that refuses it.
 
     Raises
     ------
     ConnectionResetError
-        If nothing came.
+        If the client sent nothing.
     """
     try:
         return await reader.readuntil(b"\r\n\r\n")
@@ -227,11 +254,12 @@ async def _read_head(reader: asyncio.StreamReader) -> bytes | HTTPStatus:
         return HTTPStatus.BAD_REQUEST
 
 
-def _count_connections() -> int:
+def _fit_to_files(max_connections: int) -> int:
+    """Return how many connections the process's limit of open files allows."""
     n_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if n_files == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(1, min(_MAX_CONNECTIONS, n_files // _SHARE_OF_FILES))
+        return max_connections
+    return max(1, min(max_connections, n_files // _SHARE_OF_FILES))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -240,7 +268,7 @@ def _listen(host: str, port: int) -> socket.socket:
     )[0]
     listener = socket.socket(family, kind)
     try:
-        # Else a restart has to wait a minute for the connections of the process before.
+        # A restart would otherwise wait a minute for the previous process's connections.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -251,12 +279,12 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _parse(head: bytes) -> tuple[str, str, Mapping[str, str]]:
-    """Return method, target and headers, by names in lower case.
+    """Return method, target, and header value by lower-case name.
 
     Raises
     ------
     ValueError
-        If it is no request of HTTP/1.
+        If the head is not a request of HTTP/1.
     """
     first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     method, target, version = first.split(" ")
@@ -274,10 +302,10 @@ def _parse(head: bytes) -> tuple[str, str, Mapping[str, str]]:
 def _call(
     app: "WSGIApplication", method: str, target: str, headers: Mapping[str, str]
 ) -> bytes:
-    """Return what the application answers, as it goes over the wire."""
+    """Return the application's response as bytes of HTTP/1."""
     path, _, query = target.partition("?")
     environ: "WSGIEnvironment" = {
-        "REQUEST_METHOD": "GET",  # what HEAD has the headers of
+        "REQUEST_METHOD": "GET",  # HEAD has the same headers
         "PATH_INFO": path,
         "QUERY_STRING": query,
         "HTTP_ACCEPT": headers.get("accept", ""),

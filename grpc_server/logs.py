@@ -1,4 +1,4 @@
-"""The log: one JSON object a line on stdout, message a constant, data in fields."""
+"""The log: one JSON object per line on stdout; messages are constant, data is in fields."""
 
 import io
 import json
@@ -17,9 +17,9 @@ class JsonFormatter(logging.Formatter):
     Parameters
     ----------
     fields : mapping of str to object
-        Data that every line has.
+        Data of every line.
     secrets : iterable of str
-        What no line may have.
+        Texts to remove from every line.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         self._secrets = tuple(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line, without a line end."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(
                 timespec="milliseconds"
@@ -46,7 +46,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(self._redact(line))
 
     def _redact(self, value: object) -> object:
-        """Return what JSON takes, without secrets: before it is written, which escapes quotes."""
+        """Return a JSON value without secrets; JSON's escapes would hide a secret from `redact`."""
         if isinstance(value, Mapping):
             return {str(key): self._redact(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -66,14 +66,14 @@ def configure_logging(
 
 
 class RedactedStream(io.TextIOBase):
-    """Passes lines on without secrets; for what libraries write to stderr.
+    """Forwards lines without secrets; for the stderr of libraries.
 
     Parameters
     ----------
     stream : text stream
-        Where the lines go.
+        Receives the lines.
     secrets : iterable of str
-        What no line may have.
+        Texts to remove from every line.
     """
 
     def __init__(self, stream: TextIO, secrets: Iterable[str]) -> None:
@@ -82,13 +82,13 @@ class RedactedStream(io.TextIOBase):
         self._begun = ""
 
     def write(self, text: str) -> int:
-        """Take a part of a line, or many lines; a line is passed on once it is whole."""
+        """Accept any text; forward a line once it is complete. Return the length of the text."""
         lines, end, self._begun = (self._begun + text).rpartition("\n")
         self._stream.write(redact(lines, self._secrets) + end)
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what is there, be it a whole line or not."""
+        """Forward the rest, even if it is not a complete line."""
         self._stream.write(redact(self._begun, self._secrets))
         self._begun = ""
         self._stream.flush()

@@ -1,4 +1,4 @@
-"""What Prometheus sees; the names of the RPC metrics are those that gRPC dashboards know."""
+"""Prometheus metrics; the names of the RPC metrics are those of common gRPC dashboards."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from grpc_server.model import LoadedModel
 
 # 50 us to 3.3 s, doubling: a prediction takes tens of microseconds.
 LATENCY_BUCKETS_SECONDS = tuple(50e-6 * 2**power for power in range(17))
-# 1 to 65,536 rows in steps of 4; --max-batch-rows has 10,000 for its default.
+# 1 to 65,536 rows, by factors of 4; the default of --max-batch-rows is 10,000.
 BATCH_BUCKETS_ROWS = tuple(4**power for power in range(9))
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC as metrics label it."""
+    """One RPC, as metrics label it."""
 
     service: str
     name: str
 
     @classmethod
     def from_path(cls, path: str) -> "Method":
-        """Split a path such as "/prediction.v1.PredictionService/Predict"."""
+        """Return the method of a path such as "/prediction.v1.PredictionService/Predict"."""
         service, _, name = path.lstrip("/").partition("/")
         return cls(service, name)
 
@@ -36,12 +36,20 @@ class CallCounter(Protocol):
         ...
 
     def record(self, code: str, seconds: float) -> None:
-        """Count one call that ended with `code`, such as "OK", after `seconds` of work."""
+        """Count one call that ended.
+
+        Parameters
+        ----------
+        code : str
+            Name of the status code, such as "OK".
+        seconds : float
+            Time that the server worked on the call, 0 or more.
+        """
         ...
 
 
 class Uncounted:
-    """Counts nothing: calls that the server makes to itself."""
+    """Counts nothing; for calls that the server makes to itself."""
 
     def count_started(self) -> None:
         """Do nothing."""
@@ -54,7 +62,7 @@ class Uncounted:
 
 
 class CallMetrics:
-    """The metrics of all calls, as other gRPC servers name them."""
+    """The metrics of all calls, under the names that other gRPC servers use."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         rpc = ("grpc_type", "grpc_service", "grpc_method")
@@ -69,7 +77,7 @@ class CallMetrics:
         )
         self.handling_seconds = Histogram(
             "grpc_server_handling_seconds",
-            "Time that a call was worked on, without what it waited for its turn.",
+            "Time that the server worked on a call, without waiting.",
             rpc,
             registry=registry,
             buckets=LATENCY_BUCKETS_SECONDS,
@@ -88,7 +96,7 @@ class MethodMetrics:
         self._handled_by_code: dict[str, Counter] = {}
         self._started = metrics.calls.started.labels(*labels)
         self._observe_seconds = metrics.calls.handling_seconds.labels(*labels).observe
-        self._counter("OK")  # so that a rate exists before the first call
+        self._counter("OK")  # the series exists before the first call
 
     def count_started(self) -> None:
         """Count one call that began."""
@@ -110,7 +118,7 @@ class MethodMetrics:
 
 
 class DeferredMethodMetrics(MethodMetrics):
-    """Notes each call and counts many at a time, which costs a quarter; for one thread only."""
+    """Collects calls and counts many at a time, at a quarter of the cost; for one thread only."""
 
     def __init__(self, metrics: "Metrics", method: Method) -> None:
         super().__init__(metrics, method)
@@ -118,15 +126,15 @@ class DeferredMethodMetrics(MethodMetrics):
         self._ended: list[tuple[str, float]] = []
 
     def count_started(self) -> None:
-        """Note one call that began."""
+        """Collect one call that began."""
         self._n_started += 1
 
     def record(self, code: str, seconds: float) -> None:
-        """Note one call that ended with `code`, such as "OK", after `seconds`."""
+        """Collect one call that ended with `code`, such as "OK", after `seconds`."""
         self._ended.append((code, seconds))
 
     def flush(self) -> None:
-        """Count the calls that are noted."""
+        """Count the collected calls."""
         if self._n_started:
             self._started.inc(self._n_started)
             self._n_started = 0
@@ -136,15 +144,15 @@ class DeferredMethodMetrics(MethodMetrics):
 
 
 class Metrics:
-    """The metrics of one server, on the registry that is handed in.
+    """The metrics of one server.
 
     Parameters
     ----------
     registry : CollectorRegistry
-        What the metrics are shown by.
+        Registers the metrics.
     is_merged : bool
-        Whether the values are kept in files that `MergedMetrics` reads, where no series can be
-        removed: what is over is 0.
+        Whether the values are kept in files that `MergedMetrics` reads. Their series cannot be
+        removed, so the series of a replaced model becomes 0.
     """
 
     def __init__(self, registry: CollectorRegistry, *, is_merged: bool = False) -> None:
@@ -152,7 +160,7 @@ class Metrics:
         self.calls = CallMetrics(registry)
         self._instances = Counter(
             "prediction_instances",
-            "Instances predicted, by the label that was predicted.",
+            "Instances predicted, by predicted label.",
             ("label",),
             registry=registry,
         )
@@ -160,7 +168,7 @@ class Metrics:
         self._count_by_label: dict[str, Callable[[], None]] = {}
         self._batch_rows = Histogram(
             "prediction_batch_rows",
-            "Instances of one batch, or chunk of a stream, that was answered.",
+            "Instances of each answered batch, or chunk of a stream.",
             registry=registry,
             buckets=BATCH_BUCKETS_ROWS,
         )
@@ -181,20 +189,20 @@ class Metrics:
 
         self._load_failures = Counter(
             "prediction_model_load_failures",
-            "Models that were refused; the one before went on answering.",
+            "Models that were refused; the previous one kept answering.",
             registry=registry,
         )
 
         self._lane_info = Gauge(
             "prediction_lane_info",
-            "1 for the lane that answers Predict, beside the one that was asked for.",
+            "1 for the lane that answers Predict, with the lane of the settings.",
             ("lane", "asked"),
             registry=registry,
             multiprocess_mode="livemax",
         )
 
     def show_lane(self, lane: str, asked: str) -> None:
-        """Let the gauge tell which lane answers, and which was asked for."""
+        """Show the lane that answers, and the lane of the settings."""
         self._lane_info.labels(lane, asked).set(1)
 
     def count_load_failure(self) -> None:
@@ -202,7 +210,7 @@ class Metrics:
         self._load_failures.inc()
 
     def count_prediction(self, label: str) -> None:
-        """Count one instance predicted as `label`; labels are as many as the model's classes."""
+        """Count one instance predicted as `label`; the model's classes bound the labels."""
         try:
             self._count_by_label[label]()
         except KeyError:
@@ -210,13 +218,13 @@ class Metrics:
             count()
 
     def count_batch(self, n_by_label: Mapping[str, int]) -> None:
-        """Count the instances of one batch by the label that each was predicted as."""
+        """Count the instances of one batch by predicted label."""
         self._batch_rows.observe(sum(n_by_label.values()))
         for label, n_rows in n_by_label.items():
             self._instances.labels(label).inc(n_rows)
 
     def show_model(self, model: LoadedModel) -> None:
-        """Let the gauges tell of `model`, and of no other."""
+        """Show `model` as the only one that answers."""
         source = model.source
         self._hide_model()
         self._shown_model = self._model_info.labels(

@@ -1,7 +1,12 @@
 """`python -m grpc_server.model_sync`: fetches a registered model's artifact from MLflow.
 
-A program of its own and the only one here that imports MLflow, so that the serving process never
-does. Everything it writes is complete before the link that the server reads is pointed at it.
+::
+
+    look up the version ──> download, unless it is there and undamaged ──> point the link at it
+      │                       │
+      └── RegistryError <─────┘    once: exit code 1;  with --interval-seconds: log, and try again
+
+It is a separate program, because only this module imports MLflow and the serving process must not.
 """
 
 import argparse
@@ -35,32 +40,37 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# No file that this program writes may be larger: a registry could name one that fills the disk.
+# Largest file that this program may write: a registry could send one that fills the disk.
 _MAX_FILE_BYTES = 1024**3
-# The program has 250 MiB with MLflow: a registry could answer without an end.
+# Most memory of this program, which takes 250 MiB with MLflow: a reply could be endless.
 _MAX_MEMORY_BYTES = 1024**3
 _MAX_ERROR_CHARACTERS = 1000
-# Of a text of somebody else, looked through for secrets before it is cut to the above.
+# Part of a foreign text that is searched for secrets, before the text is cut to the above.
 _MAX_READ_CHARACTERS = 50_000
 
 _log = logging.getLogger(__name__)
 
 
 def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
-    """Fetch the version that `uri` names now, and point `model_dir` at it.
+    """Fetch the version that `uri` currently means, and point `model_dir` at it.
 
     Parameters
     ----------
     uri : ModelUri
         Model to fetch.
     model_dir : Path
-        Link to point at the version's folder, which lies in ``versions`` beside the link.
+        Link to point at the version's folder, which is in ``versions`` beside the link.
+
+    Returns
+    -------
+    ModelSource
+        Origin of the version.
 
     Raises
     ------
     RegistryError
-        If the registry does not answer, or has no such model, alias or artifact, or if `model_dir`
-        is a folder that somebody else made, or cannot be written.
+        If the registry does not answer or has no such model, alias or artifact, or if `model_dir`
+        is a folder or cannot be written.
     """
     try:
         source = _look_up(uri)
@@ -71,14 +81,14 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
     except OSError as error:
         words = f"{model_dir} cannot be written: {error}"
     except Exception as error:
-        # Whatever it is, the next attempt may do better, and a start says it in one line.
+        # After any error, a follower tries again, and a start reports one line.
         words = f"{model_dir}: {type(error).__name__}: {error}"
     raise RegistryError(_one_line(words)) from None
 
 
 @contextmanager
 def _registry_errors() -> Iterator[None]:
-    """Turn what the registry, MLflow and the libraries below it raise into one error."""
+    """Turn errors of the registry, MLflow and the libraries below it into a RegistryError."""
     try:
         yield
     except RegistryError:
@@ -94,7 +104,7 @@ def _registry_errors() -> Iterator[None]:
 
 @_registry_errors()
 def _look_up(uri: ModelUri) -> ModelSource:
-    """Ask the registry for the version that `uri` names, and check what it says."""
+    """Ask the registry for the version that `uri` means, and check the answer."""
     from mlflow import MlflowClient
 
     _check_store_exists()
@@ -102,8 +112,8 @@ def _look_up(uri: ModelUri) -> ModelSource:
     digest = version.tags.get(SHA256_TAG)
     if digest is None:
         raise RegistryError(
-            f"version {version.version} of {version.name} has no tag {SHA256_TAG}: it was not "
-            "registered by the training flow"
+            f"version {version.version} of {version.name} has no tag {SHA256_TAG}; only versions "
+            "that the training flow registered can be served"
         )
     source = ModelSource(
         version.name, str(version.version), version.run_id or "", digest
@@ -123,9 +133,9 @@ def _download(source: ModelSource, folder: Path) -> Path:
 
 
 def _one_line(text: str) -> str:
-    """Return what an error says, in one line, of a bounded length and without secrets."""
+    """Return an error's text as one short line without secrets."""
     if len(text) > _MAX_READ_CHARACTERS:
-        # Without the last word, of which a secret may have been the end.
+        # Drop the last word, which may be a part of a secret.
         text = text[:_MAX_READ_CHARACTERS].rpartition(" ")[0]
     line = " ".join(redact(text, find_secrets(os.environ)).split())
     return (
@@ -143,10 +153,10 @@ def _tracking_uri() -> str:
 
 
 def _check_store_exists() -> None:
-    """Refuse a missing SQLite file: MLflow would make an empty one and say that it has no model."""
+    """Refuse a missing SQLite file: MLflow would create an empty one and report no model."""
     uri = _tracking_uri()
     path = uri.removeprefix("sqlite:///")
-    # MLflow writes its own default, the working folder's mlflow.db, with escapes.
+    # MLflow escapes the path of its default, mlflow.db in the working folder.
     if path != uri and not any(Path(name).exists() for name in (path, unquote(path))):
         raise RegistryError(
             f"there is no registry at {uri}; set MLFLOW_TRACKING_URI or train a model first"
@@ -166,12 +176,25 @@ def follow(
     stop: threading.Event,
     attempt_seconds: float = ATTEMPT_SECONDS,
 ) -> None:
-    """Synchronise again and again until `stop` is set; what fails is logged and tried again.
+    """Synchronise again and again until `stop` is set; log errors, and try again.
+
+    Parameters
+    ----------
+    uri : ModelUri
+        Model to fetch.
+    model_dir : Path
+        Link to point at the version's folder.
+    interval_seconds : float
+        Time between two attempts, > 0; each wait varies by a fifth.
+    stop : threading.Event
+        Ends the loop once it is set.
+    attempt_seconds : float
+        Longest time of one attempt, > 0.
 
     Raises
     ------
     AttemptOverdue
-        If one attempt hangs.
+        If one attempt takes longer.
     """
     served: ModelSource | None = None
     while not stop.is_set():
@@ -187,14 +210,14 @@ def follow(
             if source != served:
                 _log.info("fetched", extra={"fields": asdict(source)})
             served = source
-        # Spread, so that the replicas of a deployment do not ask the registry all at once.
+        # Random, so that the replicas of a deployment do not ask the registry at the same time.
         stop.wait(interval_seconds * random.uniform(0.8, 1.2))
 
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m grpc_server.model_sync",
-        description="Fetch a registered model for the server, from MLFLOW_TRACKING_URI.",
+        description="Fetch a registered model for the server from MLFLOW_TRACKING_URI.",
     )
     parser.add_argument("model_uri", help=FORMS)
     parser.add_argument(
@@ -203,20 +226,20 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--end-with-stdin",
         action="store_true",
-        help="end as soon as standard input does, which a server that starts this keeps open",
+        help="exit when standard input closes; a server that starts this program keeps it open",
     )
     parser.add_argument(
         "--interval-seconds",
         type=float,
         metavar="SECONDS",
-        help="go on, and look for another version this often; without it, fetch once",
+        help="keep running, and look for another version this often (default: fetch once)",
     )
     parser.add_argument(
         "--attempt-seconds",
         type=float,
         metavar="SECONDS",
         default=ATTEMPT_SECONDS,
-        help="time for one attempt, which is then given up (default: %(default)g)",
+        help="give up an attempt after this time (default: %(default)g)",
     )
     return parser
 
@@ -228,9 +251,9 @@ def _follow_until_signalled(given: argparse.Namespace, uri: ModelUri) -> None:
     try:
         follow(uri, given.model_dir, given.interval_seconds, stop, seconds)
     except AttemptOverdue:
-        fields = {"reason": f"no end within {seconds:g} s"}
+        fields = {"reason": f"the attempt took longer than {seconds:g} s"}
         _log.error("registry failed", extra={"fields": fields})
-        # A thread cannot be ended, a program can: it begins anew, with the same arguments.
+        # A thread cannot be ended, so the program restarts itself with the same arguments.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -240,14 +263,12 @@ def _fetch_once(given: argparse.Namespace, uri: ModelUri) -> ModelSource:
     try:
         attempt.wait(seconds, threading.Event())
     except AttemptOverdue:
-        raise RegistryError(
-            f"the registry did not come to an end within {seconds:g} s"
-        ) from None
+        raise RegistryError(f"the registry took longer than {seconds:g} s") from None
     return attempt.result()
 
 
 def _end_with_stdin() -> None:
-    # Not by `sys.stdin`, whose lock a thread that waits holds when the interpreter ends.
+    # `sys.stdin` has a lock, which this thread would still hold when the interpreter ends.
     while os.read(0, 1024):
         pass
     os._exit(1)
@@ -286,31 +307,31 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _limit(kind: int, n_bytes: int) -> None:
-    """Bound what this program takes, unless it is bounded more closely already."""
+    """Limit a resource of this program, unless it has a lower limit already."""
     soft, hard = resource.getrlimit(kind)
     if soft == resource.RLIM_INFINITY or soft > n_bytes:
         resource.setrlimit(kind, (n_bytes, hard))
 
 
 def _prepare_process() -> None:
-    """Settle what is the whole process's, before MLflow is imported."""
-    # Ctrl-C ends it at once, and without a traceback; following, it asks to stop.
+    """Set up the process before MLflow is imported."""
+    # Ctrl-C ends the program without a traceback; with --interval-seconds, it stops cleanly.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _limit(resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)
     _limit(resource.RLIMIT_DATA, _MAX_MEMORY_BYTES)
     for name, value in (
-        # MLflow's own default retries for minutes.
+        # By default, MLflow retries for minutes.
         ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
         ("MLFLOW_HTTP_REQUEST_TIMEOUT", "10"),
-        # The file comes through MLflow's server: it would send clients to S3, by an address that
-        # only it may reach.
+        # Download through MLflow's server. By default, it redirects clients to S3, at an address
+        # that only the server may reach.
         ("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false"),
         ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
-        # It would take memory for each processor; nothing is computed here.
+        # OpenBLAS would take memory for each processor; nothing is computed here.
         ("OPENBLAS_NUM_THREADS", "1"),
     ):
         os.environ.setdefault(name, value)
-    # What MLflow and the libraries below it write there is theirs, too.
+    # Includes the output of MLflow and the libraries below it.
     sys.stderr = RedactedStream(sys.stderr, find_secrets(os.environ))
 
 
@@ -318,9 +339,9 @@ if __name__ == "__main__":
     _prepare_process()
     try:
         code = main(sys.argv[1:])
-    except SystemExit as end:  # of the parser
+    except SystemExit as end:  # raised by the parser
         code = int(end.code or 0)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not by `sys.exit`, which waits for the threads of a download that was given up.
+    # `sys.exit` would wait for the threads of a download that was given up.
     os._exit(code)

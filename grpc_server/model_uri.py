@@ -1,4 +1,4 @@
-"""How the registry's models are named: ``models:/NAME@ALIAS`` and ``models:/NAME/VERSION``."""
+"""URIs of registered models: ``models:/NAME@ALIAS`` and ``models:/NAME/VERSION``."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ FORMS = "models:/NAME@ALIAS or models:/NAME/VERSION"
 
 @dataclass(frozen=True, slots=True)
 class ModelUri:
-    """A parsed URI; one of `alias` and `version` is set."""
+    """A parsed URI; either `alias` or `version` is set."""
 
     name: str
     alias: str | None
@@ -21,7 +21,7 @@ class ModelUri:
         Raises
         ------
         ValueError
-            If it has neither form; the message is the two forms.
+            If the text has neither form; the message names the two forms.
         """
         match = re.fullmatch(
             r"models:/([^/@\0-\x1f\x7f]+)(?:@([\w-]+)|/([1-9][0-9]{0,18}))", text
@@ -36,12 +36,24 @@ class ModelUri:
 
     @property
     def link_name(self) -> str:
-        """Name for a link that only this URI uses: servers of two models must not share one."""
+        """Name of a link for this URI alone: servers of two models must not share a link."""
         return str(self).removeprefix("models:/").replace("/", "-")
 
     def may_mean(self, registered_model: str, version: str) -> bool:
-        """Tell whether a model that was fetched before may be what the URI names.
+        """Return whether the URI may mean a model that was fetched before.
 
-        An alias may have meant any version of its model, a version only itself.
+        An alias may have meant any version of its model.
+
+        Parameters
+        ----------
+        registered_model : str
+            Name of the model.
+        version : str
+            Version of the model.
+
+        Returns
+        -------
+        bool
+            False if the name differs, or the URI names another version.
         """
         return registered_model == self.name and self.version in (None, version)

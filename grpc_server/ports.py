@@ -1,4 +1,4 @@
-"""The port of gRPC before grpcio has it: whether it is free, and how processes come to share it."""
+"""Checks the gRPC port before grpcio binds it, and reserves it for several processes."""
 
 import errno
 import socket
@@ -9,18 +9,18 @@ from grpc_server.errors import StartupError
 
 
 @contextmanager
-def telling_the_address(host: str, port: int) -> Iterator[None]:
-    """Turn the errors of listening into one that says what to change.
+def explain_bind_errors(host: str, port: int) -> Iterator[None]:
+    """Turn an error of binding a port into one that says what to change.
 
     Raises
     ------
     StartupError
-        If the address is in use, or is not one of this machine.
+        If the address is in use, or does not belong to this machine.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # grpcio's own says only that it failed.
+        # grpcio's own error gives no reason.
         reason = error.strerror if isinstance(error, OSError) else "it is in use"
         raise StartupError(
             f"cannot listen on {host}:{port}: {reason}; choose another with --port or --host"
@@ -28,37 +28,49 @@ def telling_the_address(host: str, port: int) -> Iterator[None]:
 
 
 def check_address(host: str, port: int) -> None:
-    """Bind and let go: grpcio itself says only that it failed, and writes to stderr besides.
+    """Bind the port and release it: grpcio's own error gives no reason and writes to stderr.
 
     Raises
     ------
     OSError
-        If the address is in use, or is not one of this machine.
+        If the address is in use, or does not belong to this machine.
     """
     with _bound(host, port, socket.SO_REUSEADDR):
         pass
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """Return a socket that holds the port, and on which nobody can connect.
+    """Reserve the port for processes of the same user.
 
-    As long as it is open, processes of the same user may listen on the port with SO_REUSEPORT, and
-    nobody can without. The kernel gives connections to those alone that listen.
+    While the socket is open, they can listen on the port with SO_REUSEPORT, and no other process
+    can. The socket does not listen, so the kernel gives it no connections.
+
+    Parameters
+    ----------
+    host : str
+        Address or name.
+    port : int
+        Port, [0, 65535]; 0 takes a free one.
+
+    Returns
+    -------
+    socket.socket
+        A bound socket.
 
     Raises
     ------
     StartupError
-        If the address is in use, or is not one of this machine.
+        If the address is in use, or does not belong to this machine.
     """
-    with telling_the_address(host, port):
-        # With SO_REUSEPORT alone, the port of another server of many processes is had as well.
+    with explain_bind_errors(host, port):
+        # SO_REUSEPORT alone would succeed on the port of another server with several processes.
         check_address(host, port)
         try:
             return _bound(host, port, socket.SO_REUSEPORT)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-        # Connections of a server of one process that has ended still linger there.
+        # Connections of a server that ended, in TIME_WAIT, need SO_REUSEADDR.
         return _bound(host, port, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
 
 

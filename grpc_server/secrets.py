@@ -1,7 +1,7 @@
-"""Removes passwords and keys from text that people or programs get to read.
+"""Removes passwords and keys from text before people or programs read it.
 
-Training and serving import nothing of each other, and what they share brings gRPC, which the
-supervisor has no memory for. So each has this module, and a test keeps the two the same.
+Training and serving never import each other, and their shared package imports gRPC, whose memory
+the supervisor saves. So each has a copy of this module, and a test keeps the copies equal.
 """
 
 import re
@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus, unquote
 
 _HIDDEN = "***"
-# What is shorter, or a number that might be a port, would be found in words that are no secret.
+# A shorter text, or a number that might be a port, would also match words that are not secret.
 _MIN_CHARACTERS = 4
 _MIN_DIGITS = 6
-# The part before the @ of an address without a colon is a user's name, unless it is so long.
+# The part of an address before the @, without a colon, is a user name unless it is this long.
 _MIN_TOKEN_CHARACTERS = 16
 
-# Every repetition that may fail afterwards is bounded. Else a text that somebody else has written
-# could keep the expression busy for hours.
+# Every repetition that may fail afterwards has a limit: a crafted text could otherwise keep the
+# expression busy for hours.
 _NAME = r"(?:passw(?:or)?d|pwd|secret|token(?!iz)|credential|api_?key|access_?key|authorization)"
 _MARKS = r"['\"\\]{0,4}"
 _VALUE = r"(?:\"[^\"]*|'[^']*|[^\s&;]+)"
@@ -28,20 +28,25 @@ _PAIR = re.compile(
 _SIGNATURE = re.compile(r"(?i)(\bsig(?:nature)?=)[^\s&;]+")
 _BEARER = re.compile(r"(?i)(\bbearer\s{1,4})[\w.~+/=-]+")
 _WORD = re.compile(r"[^\s'\"<>]+")
-# What ends a scheme, and what ends a user's name and password: plain, and within a query.
+# The ends of a scheme, and of a user name with its password: plain, and escaped within a query.
 _ADDRESS_SIGNS = ((re.compile("://"), "@"), (re.compile("(?i)%3a%2f%2f"), "%40"))
 _SECRET_VARIABLE = re.compile(rf"(?i){_NAME}(?!\w*_(?:FILE|PATH|DIR|URL|URI)$)")
 
 
 def redact(text: str, values: Iterable[str] = ()) -> str:
-    """Return `text` without the passwords and keys in it, in time proportional to its length.
+    """Replace the passwords and keys in a text by ``***``, in linear time.
 
     Parameters
     ----------
     text : str
-        Text of any kind: a URI, an error of a library, a line of a log.
+        Any text: a URI, an error of a library, a line of a log.
     values : iterable of str
-        Secrets that are known, wherever they stand; see `find_secrets`.
+        Known secrets, which are replaced everywhere; see `find_secrets`.
+
+    Returns
+    -------
+    str
+        The text without secrets.
     """
     for value in values:
         text = text.replace(value, _HIDDEN)
@@ -52,9 +57,20 @@ def redact(text: str, values: Iterable[str] = ()) -> str:
 
 
 def find_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the secrets of an environment in each of their spellings, longest first.
+    """Find the secrets of an environment.
 
-    They are the values of variables whose names say so, and the passwords in addresses.
+    They are the values of variables with names such as ``AWS_SECRET_ACCESS_KEY``, and the passwords
+    in addresses.
+
+    Parameters
+    ----------
+    environ : mapping of str to str
+        Environment.
+
+    Returns
+    -------
+    tuple of str
+        Each spelling of each secret, plain and escaped, longest first.
     """
     found = {
         spelling
@@ -67,9 +83,9 @@ def find_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _without_user(word: str) -> str:
-    """Return a word without the user and password of an address in it.
+    """Return a word without the user name and password of its address.
 
-    Up to the last @, since a password may hold one, or a slash, that is not escaped.
+    They end at the last @, since a password may contain @ or a slash without an escape.
     """
     for scheme, at in _ADDRESS_SIGNS:
         match, end = scheme.search(word), word.rfind(at)

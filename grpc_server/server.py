@@ -1,4 +1,4 @@
-"""Puts the parts of one server together, and takes it through its life."""
+"""Assembles one server process, and starts, drains and stops it."""
 
 import threading
 from collections.abc import Callable
@@ -24,14 +24,21 @@ from grpc_server.metrics import (
     Uncounted,
 )
 from grpc_server.model import LoadedModel, ModelSlot
-from grpc_server.ports import check_address, telling_the_address
+from grpc_server.ports import check_address, explain_bind_errors
 from grpc_server.rpc.calls import Desk
 from grpc_server.rpc.channel_options import make_channel_options
-from grpc_server.rpc.desks import AtOnce, FastLane, OpenCalls, Workers
+from grpc_server.rpc.desks import (
+    DEFAULT_LANE_POLICY,
+    AtOnce,
+    FastLane,
+    LanePolicy,
+    OpenCalls,
+    Workers,
+)
 from grpc_server.rpc.dispatcher import Dispatcher
 from grpc_server.rpc.health import HEALTH_NAME, SERVICE_NAME, Health, HealthServicer
 from grpc_server.rpc.patience import Patience
-from grpc_server.rpc.pulse import METHOD, Pulse, PulsePoint
+from grpc_server.rpc.pulse import MAX_SILENCE_SECONDS, METHOD, Pulse, PulsePoint
 from grpc_server.rpc.requests import RequestDecoder, decode_small
 from grpc_server.rpc.self_test import check_grpcio
 from grpc_server.rpc.servicer import PredictionServicer
@@ -40,32 +47,47 @@ from grpc_server.settings import Settings
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc
 
-# The oldest version that is allowed has no List.
+# The oldest allowed version of grpcio-health-checking has no List.
 _HEALTH_METHODS = health_pb2.DESCRIPTOR.services_by_name["Health"].methods_by_name
 PREDICT_PATH = f"/{SERVICE_NAME}/Predict"
-# Messages that wait for a worker may take the room of so many of the largest.
+# Memory for the messages that wait for a worker, in messages of the largest size.
 _N_WAITING_MESSAGES = 8
 
 
 class PredictionServer:
-    """One server process: the gRPC port, the HTTP port and the model that answers.
+    """One server process: the gRPC port, the HTTP port and the current model.
 
-    Both ports are bound here, so that a port in use fails before anything else is done.
+    The constructor binds both ports, so that a port in use fails before anything else happens.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the server.
+    lane_policy : LanePolicy
+        Limits of the fast lane's rounds.
+    max_silence_seconds : float
+        Time without a reply to its own calls after which the server reports not alive, > 0.
 
     Raises
     ------
     StartupError
-        If a port cannot be had.
+        If a port cannot be bound.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        lane_policy: LanePolicy = DEFAULT_LANE_POLICY,
+        max_silence_seconds: float = MAX_SILENCE_SECONDS,
+    ) -> None:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
         self._health = Health()
         point = PulsePoint()
-        self._pulse = Pulse(point)
+        self._pulse = Pulse(point, max_silence_seconds=max_silence_seconds)
         self._http = HttpEndpoint(
             settings.host,
             settings.http_port,
@@ -73,7 +95,9 @@ class PredictionServer:
         )
         try:
             metrics = Metrics(registry)
-            self._grpc = GrpcEndpoint(settings, metrics, self._health, point)
+            self._grpc = GrpcEndpoint(
+                settings, metrics, self._health, point, lane_policy=lane_policy
+            )
         except StartupError:
             self._http.stop()
             raise
@@ -81,17 +105,17 @@ class PredictionServer:
 
     @property
     def http_port(self) -> int:
-        """Port of HTTP that was bound."""
+        """HTTP port that was bound."""
         return self._http.port
 
     def start(self) -> None:
-        """Begin to answer: alive, and not ready until a model is served."""
+        """Start to answer: alive, and not ready until `serve`."""
         self._grpc.start()
         self._pulse.start()
         self._http.start()
 
     def serve(self, model: LoadedModel) -> None:
-        """Let `model` answer from now on, and be ready."""
+        """Serve `model` from now on, and report ready."""
         self._grpc.serve(model)
         self._health.set_ready()
 
@@ -100,39 +124,41 @@ class PredictionServer:
         self._grpc.count_load_failure()
 
     def drain(self, wake: threading.Event) -> None:
-        """Report not ready and go on answering, so that balancers stop sending new calls.
+        """Report not ready and keep answering, so that balancers stop sending new calls.
 
-        Lasts the drain time, or until `wake` is set.
+        This lasts for the drain time, or until `wake` is set.
         """
         self._grpc.drain(wake)
 
     def stop(self) -> None:
-        """Take no new calls, give those in flight the grace time, and free both ports."""
+        """Accept no new calls, finish those in flight in the grace time, and free both ports."""
         self._pulse.stop()
         self._grpc.stop()
         self._http.stop()
 
 
 class GrpcEndpoint:
-    """The gRPC port and the model that answers there.
+    """The gRPC port and the current model.
 
     Parameters
     ----------
     settings : Settings
         Settings of the server.
     metrics : Metrics
-        What counts the calls.
+        Counts the calls.
     health : Health
-        What health checks are told; whoever made it says when it is ready.
+        State of the health checks; the caller sets it ready.
     point : PulsePoint
-        Where to listen besides, for this process's own pulse.
+        Second address to listen on, for this process's own pulse.
     shares_port : bool
-        Whether further processes listen on the port; the caller has reserved it for them.
+        Whether other processes listen on the port too; the caller has reserved it then.
+    lane_policy : LanePolicy
+        Limits of the fast lane's rounds.
 
     Raises
     ------
     StartupError
-        If the port cannot be had.
+        If the port cannot be bound.
     """
 
     def __init__(
@@ -143,8 +169,10 @@ class GrpcEndpoint:
         point: PulsePoint,
         *,
         shares_port: bool = False,
+        lane_policy: LanePolicy = DEFAULT_LANE_POLICY,
     ) -> None:
         self._settings = settings
+        self._lane_policy = lane_policy
         self._metrics = metrics
         self._health = health
         self._point = point
@@ -168,11 +196,11 @@ class GrpcEndpoint:
         self._server.add_insecure_port(point.address)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to answer."""
         self._dispatcher.start()
 
     def serve(self, model: LoadedModel) -> None:
-        """Let `model` answer from now on."""
+        """Serve `model` from now on."""
         self._slot.put(model)
         self._metrics.show_model(model)
 
@@ -181,12 +209,12 @@ class GrpcEndpoint:
         self._metrics.count_load_failure()
 
     def drain(self, wake: threading.Event) -> None:
-        """Report not ready and go on answering, for the drain time or until `wake` is set."""
+        """Report not ready and keep answering, for the drain time or until `wake` is set."""
         self._health.set_not_ready("draining before the server stops")
         wake.wait(self._settings.drain_seconds)
 
     def stop(self) -> None:
-        """Take no new calls, give those in flight the grace time, and free the port."""
+        """Accept no new calls, finish those in flight in the grace time, and free the port."""
         self._health.set_not_ready("stopping")
         self._health.end_watches()
         self._dispatcher.stop(self._settings.grace_seconds)
@@ -196,7 +224,7 @@ class GrpcEndpoint:
         settings = self._settings
         unknown = MethodMetrics(self._metrics, UNKNOWN, "unknown")
         server = grpc.server(
-            ServingThread(),  # type: ignore[arg-type]  # any executor does
+            ServingThread(),  # type: ignore[arg-type]  # grpcio accepts any executor
             interceptors=[UnknownMethods(unknown)],
             options=make_channel_options(settings, shares_port),
         )
@@ -235,7 +263,12 @@ class GrpcEndpoint:
             self._serve(SERVICE_NAME, "Predict", self._workers, decoder.predict)
             return
         metrics = DeferredMethodMetrics(self._metrics, Method.from_path(PREDICT_PATH))
-        lane = FastLane(dispatcher.queue, settings.max_calls_in_flight, metrics.flush)
+        lane = FastLane(
+            dispatcher.queue,
+            settings.max_calls_in_flight,
+            metrics.flush,
+            self._lane_policy,
+        )
         dispatcher.serve(PREDICT_PATH, lane, metrics, decoder.predict)
 
     def _serve_health(self) -> None:
@@ -247,7 +280,7 @@ class GrpcEndpoint:
             list_all = decode_small(health_pb2.HealthListRequest)
             self._serve(HEALTH_NAME, "List", at_once, list_all)
         self._serve(HEALTH_NAME, "Watch", watches, check, "server_stream")
-        # Beside the methods that are counted: only this process itself calls it.
+        # Not counted, because only this process itself calls it.
         self._dispatcher.serve(self._point.path, at_once, Uncounted(), bytes)
 
     def _serve_reflection(self) -> None:
@@ -269,7 +302,7 @@ class GrpcEndpoint:
 
     def _bind(self, shares_port: bool) -> int:
         host, port = self._settings.host, self._settings.port
-        with telling_the_address(host, port):
+        with explain_bind_errors(host, port):
             if not shares_port:
                 check_address(host, port)
             return self._server.add_insecure_port(

@@ -1,4 +1,15 @@
-"""The life of a process that answers calls: from its first model to the end of its last call."""
+"""The life of a serving process.
+
+::
+
+    first model: load it ── none ──> fetch it from the registry ── none ──> error, or wait
+       │                                                           (--wait-for-model)
+    serve; watch for newer models
+       │ SIGTERM, or SIGINT, which skips the drain
+    drain: not ready, still answering
+       │
+    stop: no new calls, finish those in flight
+"""
 
 import logging
 import threading
@@ -15,13 +26,13 @@ _log = logging.getLogger("grpc_server")
 
 
 class Server(Protocol):
-    """What answers."""
+    """A server that can be stopped."""
 
     def drain(self, wake: threading.Event) -> None:
-        """Go on answering, not ready, for a while or until `wake` is set."""
+        """Report not ready and keep answering, for a while or until `wake` is set."""
 
     def stop(self) -> None:
-        """Take no new calls and finish those in flight."""
+        """Accept no new calls, and finish those in flight."""
 
 
 def serve_until_stopped(
@@ -31,12 +42,25 @@ def serve_until_stopped(
     signals: Signals,
     drain_seconds: float,
 ) -> None:
-    """Begin, let the newest model answer until a signal comes, and end well.
+    """Serve the newest model until a signal arrives, then stop cleanly.
+
+    Parameters
+    ----------
+    server : Server
+        Server, which is stopped at the end.
+    watcher : ModelWatcher
+        Looks for newer models, from `begin` to the stop.
+    begin : callable
+        Loads the first model and starts the server.
+    signals : Signals
+        When to stop, and whether to hurry.
+    drain_seconds : float
+        Drain time of the server, for the log.
 
     Raises
     ------
     StartupError
-        If `begin` does, after all has been stopped.
+        If `begin` raises it; the server is stopped first.
     """
     try:
         begin()
@@ -56,15 +80,26 @@ def load_first(
     fetch: RegistryFetch | None,
     stop: threading.Event,
 ) -> None:
-    """Load the first model; without one there is nothing to do but, if told, wait.
+    """Load the first model, or wait for one if the settings allow it.
 
-    A model that an earlier start has fetched serves at once, and the registry is asked behind it: a
-    start does not depend on the network.
+    A model from an earlier start serves immediately, and a thread asks the registry. So a start
+    does not depend on the network.
+
+    Parameters
+    ----------
+    watcher : ModelWatcher
+        Loads the model.
+    settings : Settings
+        Settings of the server.
+    fetch : RegistryFetch or None
+        Fetches the model; None without a registry.
+    stop : threading.Event
+        Ends the attempt to load once it is set.
 
     Raises
     ------
     StartupError
-        If there is none that can be served: why, or what the registry failed with.
+        If no model can be served: the registry's error if there is one, otherwise the model's.
     """
     try:
         watcher.load_now()

@@ -1,7 +1,7 @@
-"""The server's settings: every name, type, default and help text, and where a value comes from.
+"""The server's settings: the name, type, default and help text of each, and how they are read.
 
-A value comes from its flag, else from the environment variable ``PREDICTION_<FIELD>``, else from
-its default. This module refuses to read the environment itself: it is handed in.
+A flag takes precedence over the environment variable ``PREDICTION_<FIELD>``, which takes precedence
+over the default. This module never reads the environment itself: the caller passes it in.
 """
 
 import argparse
@@ -82,14 +82,14 @@ def _path(text: str) -> Path:
 
 
 def _host(text: str) -> str:
-    """Return an address or name as sockets take it: without the brackets that URIs need."""
+    """Return an address or a name for a socket, without the brackets of URIs."""
     host = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     is_address_6 = re.fullmatch(
         r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?", host
     )
     if not is_address_6 and not re.fullmatch(_HOST_NAME, host, re.ASCII):
         raise ValueError(
-            "an address or a name, such as 0.0.0.0, ::1 or localhost; the port is --port's"
+            "an address or a name, such as 0.0.0.0, ::1 or localhost; --port sets the port"
         )
     return host
 
@@ -100,22 +100,24 @@ def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one server; the help of a field is in its metadata."""
+    """Settings of one server; the metadata of each field has its help text."""
 
     model_dir: Path | None = _setting(
         None,
         _path,
-        "folder that holds model.binpb; with --model-uri, the link that is pointed at it, by "
-        f"default {STORE}/NAME@ALIAS",
+        "folder that holds model.binpb; with --model-uri, a link to create (default: "
+        f"{STORE}/NAME@ALIAS)",
     )
     model_uri: ModelUri | None = _setting(
         None,
         ModelUri.parse,
-        f"registered model to fetch into --model-dir at start: {FORMS}; MLFLOW_TRACKING_URI says "
-        "from where",
+        f"registered model to fetch into --model-dir at start: {FORMS}; MLFLOW_TRACKING_URI names "
+        "the registry",
     )
     wait_for_model: bool = _setting(
-        False, _boolean, "start without a model, not ready until --model-dir holds one"
+        False,
+        _boolean,
+        "start without a model, and report not ready until --model-dir holds one",
     )
     host: str = _setting(
         "0.0.0.0", _host, "address to listen on, such as 127.0.0.1 or ::1"
@@ -127,114 +129,114 @@ class Settings:
     lane: str = _setting(
         "fast",
         _lane,
-        "what answers Predict: fast, the thread that receives the calls, or pool, the workers, for "
-        "models that take milliseconds; fast falls back to pool if grpcio does not carry it",
+        "threads that answer Predict: fast is the thread that receives calls; pool is the worker "
+        "threads, for models that take milliseconds",
     )
     max_calls_in_flight: int = _setting(
         512,
         _integer(1, 100_000),
-        "calls that wait or run at once in a lane; more get RESOURCE_EXHAUSTED, health never does",
+        "most calls that wait or run in a lane; more get RESOURCE_EXHAUSTED; health checks are not "
+        "limited",
     )
-    workers: int = _setting(
-        4, _integer(1, 64), "threads that answer calls; 2 to 4 are best"
-    )
+    workers: int = _setting(4, _integer(1, 64), "worker threads; 2 to 4 are best")
     processes: int = _setting(
         1,
         _integer(1, 64),
-        "processes that share the port, each with its own model; a connection stays with one",
+        "processes that share the port, each with its own copy of the model; a connection stays "
+        "with one process",
     )
     reflection: bool = _setting(
-        True, _boolean, "serve gRPC reflection, which grpcurl uses"
+        True, _boolean, "serve gRPC reflection, which grpcurl needs"
     )
     max_message_bytes: int = _setting(
         16 * 1024 * 1024,
         _integer(1024, 2**31 - 1),
-        "largest message to receive or send, in bytes",
+        "largest message to receive or to send, in bytes",
     )
     max_batch_rows: int = _setting(
         10_000,
         _integer(1, 1_000_000),
-        "most instances of one batch, or chunk of a stream; its message is bounded by "
-        "max-message-bytes, which by default holds 10,000 instances of 200 numbers",
+        "most instances of one batch, or of one chunk of a stream; --max-message-bytes also limits "
+        "them, by default to 10,000 instances of 200 numbers",
     )
     max_streams: int = _setting(
         1024,
         _integer(1, 100_000),
-        "most open streams; more get RESOURCE_EXHAUSTED; one that waits for its caller holds no "
-        "thread",
+        "most open streams; more get RESOURCE_EXHAUSTED; a stream that waits for its caller holds "
+        "no thread",
     )
     max_watches: int = _setting(
         10_000,
         _integer(1, 1_000_000),
-        "most open calls of Health/Watch, some 10 KiB each; clients that check health have one for "
-        "each connection; more get RESOURCE_EXHAUSTED",
+        "most open calls of Health/Watch, of about 10 KiB each; more get RESOURCE_EXHAUSTED; a "
+        "client that checks health has one per connection",
     )
     max_calls_per_connection: int = _setting(
         1024,
         _integer(1, 100_000),
-        "calls that one connection may have open, so that none takes all the memory; clients hold "
-        "further ones back, once they know",
+        "most open calls of one connection, which limits its memory; clients hold further calls "
+        "back once they know the limit",
     )
     message_seconds: float = _setting(
         10.0,
         _positive_seconds,
-        "seconds that a call may wait for its message; then it gets DEADLINE_EXCEEDED",
+        "longest time that a call waits for its message before it gets DEADLINE_EXCEEDED",
     )
     stream_idle_seconds: float = _setting(
         300.0,
         _positive_seconds,
-        "seconds that a stream may wait for its next message; then it gets DEADLINE_EXCEEDED",
+        "longest time that a stream waits for its next message before it gets DEADLINE_EXCEEDED",
     )
     answer_seconds: float = _setting(
         60.0,
         _positive_seconds,
-        "seconds that a caller may take to receive an answer; then the call is cut off, since the "
-        "answer is kept in memory until then",
+        "longest time that a caller may take to receive a reply before the call is cut off; the "
+        "reply stays in memory meanwhile",
     )
     drain_seconds: float = _setting(
         5.0,
         _seconds,
-        "seconds to go on answering while reporting not ready after SIGTERM; SIGINT skips them",
+        "time to report not ready and keep answering after SIGTERM; SIGINT skips it",
     )
     grace_seconds: float = _setting(
-        20.0, _seconds, "seconds that calls in flight then have to finish"
+        20.0, _seconds, "time for calls in flight to finish after the drain"
     )
     max_connection_age_seconds: float = _setting(
         0.0,
         _seconds,
-        "seconds, give or take a tenth, after which a connection is ended once its calls are "
-        "answered; below drain-seconds, a stop meets no open connection; 0 never ends one",
+        "age, give or take a tenth, at which a connection is closed once its calls are answered; "
+        "if it is below --drain-seconds, no connection is open at a stop; 0 never closes one",
     )
     max_connection_idle_seconds: float = _setting(
         900.0,
         _seconds,
-        "seconds without a call after which a connection is ended; the next call makes another; 0 "
-        "never ends one",
+        "time without a call after which a connection is closed; the next call opens another; 0 "
+        "never closes one",
     )
     keepalive_seconds: float = _setting(
         60.0,
         _positive_seconds,
-        "seconds of silence after which a client is asked for a sign of life; without one within "
-        "20 s, its connection and calls are dropped",
+        "time of silence after which the server pings a client; without a reply within 20 s, its "
+        "connection and calls are dropped",
     )
     min_ping_seconds: float = _setting(
         5.0,
         _seconds,
-        "least seconds between two pings of a client on a quiet connection; one that pings more "
-        "often is disconnected; Go clients and balancers ping every 10 s or more",
+        "shortest time between two pings of a client on a quiet connection; a client that pings "
+        "more often is disconnected; Go clients and balancers ping every 10 s or more",
     )
     log_level: str = _setting(
-        "INFO", _log_level, "least level to log: " + ", ".join(LOG_LEVELS)
+        "INFO", _log_level, "lowest level to log: " + ", ".join(LOG_LEVELS)
     )
 
     @property
     def model_folder(self) -> Path:
-        """Where the model is looked for.
+        """Folder of the model, or link to it.
 
         Raises
         ------
         SettingsError
-            If no model is named.
+            If the settings name no model.
         """
         if self.model_dir is not None:
             return self.model_dir
@@ -247,16 +249,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """What a start of the program asks for.
+    """A parsed command line.
 
     Parameters
     ----------
     settings : Settings
         Effective settings.
     origins : mapping of str to str
-        Where each value comes from, by the setting's name: a flag, a variable or "default".
+        Origin of each value by the setting's name: a flag, a variable or "default".
     print_settings : bool
-        Whether to print them and exit.
+        Whether to print the settings and exit.
     """
 
     settings: Settings
@@ -265,7 +267,7 @@ class CommandLine:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are ours: one line, told apart from faults."""
+    """A parser that raises a SettingsError of one line."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; see --help")
@@ -300,7 +302,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--print-settings",
         action="store_true",
-        help="print every setting, its value and where it comes from, and exit",
+        help="print the value and the origin of every setting, and exit",
     )
     return parser
 
@@ -312,7 +314,7 @@ def _check_names(environ: Mapping[str, str]) -> None:
     )
     if unknown:
         raise SettingsError(
-            f"environment variable {unknown[0]} is not a setting; known are {', '.join(known)}"
+            f"environment variable {unknown[0]!r} is not a setting; known are {', '.join(known)}"
         )
 
 
@@ -334,6 +336,11 @@ def parse_command_line(
         Command line without the program's name.
     environ : mapping of str to str
         Environment; names with the prefix ``PREDICTION_`` are settings.
+
+    Returns
+    -------
+    CommandLine
+        The settings and their origins.
 
     Raises
     ------
@@ -363,7 +370,20 @@ def parse_command_line(
 
 
 def describe(settings: Settings, origins: Mapping[str, str]) -> str:
-    """Return one line per setting: its name, value and origin."""
+    """Format the settings for people.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the server.
+    origins : mapping of str to str
+        Origin of each value by the setting's name.
+
+    Returns
+    -------
+    str
+        One line per setting: its name, value and origin.
+    """
     rows = [
         (f.name, str(getattr(settings, f.name)), origins[f.name])
         for f in fields(settings)

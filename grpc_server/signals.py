@@ -1,9 +1,14 @@
-"""SIGTERM and SIGINT as events, for the programs that serve and those that fetch.
+"""SIGTERM and SIGINT as events, for the programs that serve and the program that fetches.
 
-A handler runs in the main thread between any two of its steps, so it must not wait for anything:
-the thread may be holding the very lock that `Event.set` needs. With that, two signals within 0.2 ms
-kept one of four servers from ever ending. The handler here does nothing. The interpreter itself
-writes the number of each signal into a socket, and a thread that reads it sets the events.
+::
+
+    signal ──> the interpreter writes its number to a socket ──> a thread reads it, sets the events
+
+    first SIGTERM: stop          any further one: stop and hurry          SIGINT: stop and hurry
+
+A signal handler runs in the main thread between any two of its steps. So it must not call
+`Event.set`, whose lock that thread may hold: two signals within 0.2 ms kept one of four servers
+from ever ending. The handler here does nothing.
 """
 
 import signal
@@ -15,9 +20,14 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Turns SIGTERM and SIGINT into events: the first asks to stop, any further one to hurry.
+    """Turns SIGTERM and SIGINT into events; to be created once, by the main thread.
 
-    To be made once, by the main thread.
+    Attributes
+    ----------
+    stop : threading.Event
+        Set by the first signal.
+    hurry : threading.Event
+        Set by SIGINT, and by any signal after the first.
     """
 
     def __init__(self) -> None:
@@ -26,7 +36,7 @@ class Signals:
         self._receiver, sender = socket.socketpair()
         sender.setblocking(False)
         self._sender = sender  # kept open
-        # Where thousands come, the first ones have said it all.
+        # If thousands of signals arrive, the first ones suffice.
         signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         for number in _NUMBERS:
             signal.signal(number, _do_nothing)
@@ -39,7 +49,7 @@ class Signals:
                     self._receive(number)
 
     def _receive(self, number: int) -> None:
-        # A person at a terminal does not want to wait for balancers.
+        # SIGINT comes from a terminal, where nobody waits for balancers.
         if self.stop.is_set() or number == signal.SIGINT:
             self.hurry.set()
         self.stop.set()

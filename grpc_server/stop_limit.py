@@ -1,4 +1,4 @@
-"""Ends a process that does not end itself when it is told to."""
+"""Ends a process that does not stop in time."""
 
 import logging
 import os
@@ -7,17 +7,16 @@ import time
 
 from grpc_server.signals import Signals
 
-# What a process may need to end, beyond the drain and grace times.
+# Time for a process to end, beyond the drain and grace times.
 STOP_MARGIN_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 def end_at_last(signals: Signals, drain_seconds: float, grace_seconds: float) -> None:
-    """Watch, in a thread of its own, that the process ends in time once a signal has come.
+    """Start a thread that ends the process if it does not stop in time after a signal.
 
-    A model that hangs while it is loaded, or a serving thread that stands still, keeps the main
-    thread from ever coming to its end.
+    The main thread never ends if a load hangs or the serving thread blocks.
     """
 
     def watch() -> None:

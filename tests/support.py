@@ -17,6 +17,8 @@ from sklearn.datasets import make_classification
 
 from grpc_server.model import load_model
 from grpc_server.model.source import ModelSource
+from grpc_server.rpc.desks import DEFAULT_LANE_POLICY, LanePolicy
+from grpc_server.rpc.pulse import MAX_SILENCE_SECONDS
 from grpc_server.server import PredictionServer
 from grpc_server.settings import Settings
 from prediction.artifact import FILE_NAME, seal
@@ -116,10 +118,19 @@ def settings_of(lane: str, **changes: Any) -> Settings:
 
 @contextmanager
 def running_server(
-    model_dir: Path | None, lane: str = "fast", **changes: Any
+    model_dir: Path | None,
+    lane: str = "fast",
+    *,
+    lane_policy: LanePolicy = DEFAULT_LANE_POLICY,
+    max_silence_seconds: float = MAX_SILENCE_SECONDS,
+    **changes: Any,
 ) -> Iterator[PredictionServer]:
     """Run a server on free ports of the loopback address, with the model in `model_dir` if any."""
-    server = PredictionServer(settings_of(lane, **changes))
+    server = PredictionServer(
+        settings_of(lane, **changes),
+        lane_policy=lane_policy,
+        max_silence_seconds=max_silence_seconds,
+    )
     server.start()
     try:
         if model_dir is not None:

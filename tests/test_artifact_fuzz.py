@@ -22,7 +22,7 @@ from grpc_server.model.lightgbm_text import parse_text, write_text
 from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource
 from grpc_server.model.tree_checks import check_ensemble
 from grpc_server.model.trees import read_trees
-from grpc_server.model.trial_load import try_to_load
+from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME, seal
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.artifact.boosted_trees import encode_booster
@@ -232,7 +232,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     circle = tmp_path / "circle"
     circle.symlink_to(circle)
 
-    with pytest.raises(ArtifactCorrupt, match="no regular file"):
+    with pytest.raises(ArtifactCorrupt, match="not a regular file"):
         load_model(tmp_path)
     with pytest.raises(ArtifactError):
         load_model(circle)
@@ -275,7 +275,7 @@ def test_a_trial_loads_what_can_be_served(tmp_path: Path) -> None:
 def test_a_trial_ends_with_its_reason_or_within_its_limits(tmp_path: Path) -> None:
     """The last one takes more memory than there is: 128 MiB of features without a name."""
     broken = write_artifact(tmp_path / "a", edit_trees(HOSTILE_TREES["a circle"]))
-    with pytest.raises(ArtifactCorrupt, match="has node 0 for a child"):
+    with pytest.raises(ArtifactCorrupt, match="has node 0 as a child"):
         try_to_load(broken, lambda: False)
 
     bomb = tmp_path / "b"

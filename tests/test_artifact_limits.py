@@ -96,7 +96,7 @@ def test_a_set_of_categories_that_is_not_there_is_refused(
     artifact = artifact_of([bush(3)], 1)
     artifact.boosted_trees.trees[0].thresholds[1] = threshold
 
-    with pytest.raises(ArtifactCorrupt, match="of categories, of 3"):
+    with pytest.raises(ArtifactCorrupt, match="of categories; there are 3"):
         load_model(write_artifact(tmp_path, artifact))
 
 
@@ -161,7 +161,7 @@ def test_a_batch_of_many_classes_has_fewer_rows(tmp_path: Path) -> None:
 
     assert len(answer.probabilities) == 100_000
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "the server takes 100 in a call" in error.details()
+    assert "at most 100 are allowed per call" in error.details()
 
 
 def add_categories(artifact: pb.ModelArtifact) -> None:
@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     ),
     "a long family": (
         lambda a: setattr(a.provenance, "family", "f" * 20_000),
-        "longest name: 20000; at most 10000",
+        "longest name: 20000; the limit is 10000",
     ),
     "a large provenance": (
         lambda a: a.provenance.library_versions.update({"l" * 300_000: ""}),
@@ -193,7 +193,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "a schema that no client could receive": (add_categories, "bytes of input_schema"),
     "more coefficients than a row has time for": (
         lambda a: a.logistic_regression.coefficients.extend([0.0] * 1_000_001),
-        "coefficients: 1000001; at most 1000000",
+        "coefficients: 1000001; the limit is 1000000",
     ),
 }
 

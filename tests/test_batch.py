@@ -91,13 +91,18 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
             [
                 (
                     "values",
-                    "0 values came; one row or more of 2 is needed: f0, f1",
+                    "0 values came; one or more rows of 2 values are needed: f0, f1",
                 )
             ],
         ),
         (
             BatchPredictRequest(values=[1.0, 2.0, 3.0]),
-            [("values", "3 values came; one row or more of 2 is needed: f0, f1")],
+            [
+                (
+                    "values",
+                    "3 values came; one or more rows of 2 values are needed: f0, f1",
+                )
+            ],
         ),
         (
             BatchPredictRequest(values=[1.0, 2.0, nan, -inf]),
@@ -114,7 +119,7 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
         ),
         (
             BatchPredictRequest(values=[1.0], columns=[doubles("f0", [1.0])]),
-            [("columns", "is set beside values; send one of the two")],
+            [("columns", "cannot be sent with values; send one of the two")],
         ),
         (
             BatchPredictRequest(
@@ -136,7 +141,7 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
                 columns=[doubles("f0", [1.0]), doubles("f0", [1.0]), doubles("x", [1])]
             ),
             [
-                ('columns["f0"]', "is there more than once"),
+                ('columns["f0"]', "occurs more than once"),
                 ('columns["x"]', "is not a feature of the model, which has: f0, f1"),
                 (
                     'columns["f1"]',
@@ -191,7 +196,7 @@ def test_a_batch_is_bit_by_bit_what_each_row_is_alone(
                 ),
                 (
                     'columns["f1"].missing_rows[0]',
-                    "1 is not a row; there are 1, from 0",
+                    "1 is not a row number; the rows are 0 to 0",
                 ),
             ],
         ),
@@ -235,7 +240,9 @@ def test_more_missing_rows_than_rows_are_counted_and_not_read(
 
     found = violations(lambda: stub.BatchPredict(BatchPredictRequest(columns=columns)))
 
-    assert found == [('columns["f1"].missing_rows', "50 came; there are 2 rows")]
+    assert found == [
+        ('columns["f1"].missing_rows', "50 came; at most 2 are allowed, one per row")
+    ]
 
 
 def calls_during(read: Callable[[], object]) -> int:
@@ -359,7 +366,8 @@ def test_more_rows_than_the_server_takes_are_refused(
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert reason(error) == "BATCH_TOO_LARGE"
     assert error.details() == (
-        "6 rows came, and the server takes 5 in a call; its flag --max-batch-rows allows more"
+        "6 rows came; at most 5 are allowed per call; send fewer, or raise the server's flag "
+        "--max-batch-rows"
     )
 
 

@@ -86,8 +86,7 @@ def test_silent_callers_keep_nobody_waiting(
     name: str, model_dir: Path, lane: str
 ) -> None:
     """They outnumber the workers, and the calls and streams that may be in flight."""
-    bounds = {"workers": 1, "max_calls_in_flight": 8}
-    with running_server(model_dir, lane, **bounds) as server:
+    with running_server(model_dir, lane, workers=1, max_calls_in_flight=8) as server:
         with channel_to(server) as channel:
             with silent_calls(channel, SILENT_PATHS[name], 50):
                 time.sleep(ARRIVAL_SECONDS)
@@ -108,7 +107,7 @@ def test_a_message_that_does_not_come_ends_the_call(
         wait_for(lambda: handled(server, method) == {"DEADLINE_EXCEEDED": 1})
 
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert error.details() == "no message came within 0.2 s"
+    assert error.details() == "no message arrived within 0.2 s"
     assert reason(error) == "MESSAGE_OVERDUE"
 
 
@@ -129,7 +128,7 @@ def test_a_stream_may_pause_for_a_while_and_not_for_ever(
             is_over.set()
 
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert error.details() == "no further message came within 0.2 s"
+    assert error.details() == "no further message arrived within 0.2 s"
 
 
 def test_an_answer_that_is_not_taken_is_not_kept(model_dir: Path, lane: str) -> None:

@@ -795,7 +795,7 @@ def test_a_server_that_takes_fewer_rows_says_so(tmp_path: Path) -> None:
         error = refusal(client, frame)
         answer = client.predict_frame(frame, rows_per_call=5)
 
-    assert "12 rows came, and the server takes 5 in a call" in error
+    assert "12 rows came; at most 5 are allowed per call" in error
     assert len(answer) == 12
 
 

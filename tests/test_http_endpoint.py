@@ -17,9 +17,13 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from grpc_server import http_endpoint
 from grpc_server.errors import StartupError
-from grpc_server.http_endpoint import HttpEndpoint, make_app
+from grpc_server.http_endpoint import (
+    CLIENT_SECONDS,
+    MAX_CONNECTIONS,
+    HttpEndpoint,
+    make_app,
+)
 
 from support import read_page
 from wire import dial, exchange, silent_connections
@@ -38,11 +42,16 @@ def reasons() -> Reasons:
 
 
 @pytest.fixture
-def endpoint(reasons: Reasons) -> Iterator[HttpEndpoint]:
+def client_seconds() -> float:
+    return CLIENT_SECONDS
+
+
+@pytest.fixture
+def endpoint(reasons: Reasons, client_seconds: float) -> Iterator[HttpEndpoint]:
     registry = CollectorRegistry()
     Gauge("answer", "A number.", registry=registry).set(42)
     app = make_app(registry, lambda: reasons.ready, lambda: reasons.alive)
-    endpoint = HttpEndpoint("127.0.0.1", 0, app)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app, client_seconds=client_seconds)
     endpoint.start()
     yield endpoint
     endpoint.stop()
@@ -135,11 +144,9 @@ def test_a_request_without_end_is_refused(send: Callable[[bytes], bytes]) -> Non
     assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""
 
 
-def test_slow_clients_have_a_time_in_all(
-    endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("client_seconds", [0.5])
+def test_slow_clients_have_a_time_in_all(endpoint: HttpEndpoint) -> None:
     """Sending a byte now and then gives them no more time."""
-    monkeypatch.setattr(http_endpoint, "_CLIENT_SECONDS", 0.5)
     with dial(endpoint) as client:
         begin = time.monotonic()
         with pytest.raises(OSError):
@@ -169,11 +176,13 @@ class SlowPage(Collector):
 
 
 @contextmanager
-def slow_endpoint(page: SlowPage) -> Iterator[HttpEndpoint]:
+def slow_endpoint(
+    page: SlowPage, max_connections: int = MAX_CONNECTIONS
+) -> Iterator[HttpEndpoint]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(page)
     app = make_app(registry, lambda: None, lambda: None)
-    endpoint = HttpEndpoint("127.0.0.1", 0, app)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app, max_connections=max_connections)
     endpoint.start()
     try:
         yield endpoint
@@ -199,13 +208,10 @@ def test_health_does_not_wait_for_a_page_that_takes_time() -> None:
         scrape.result(20)
 
 
-def test_the_silent_give_way_before_those_that_have_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(http_endpoint, "_MAX_CONNECTIONS", 5)
+def test_the_silent_give_way_before_those_that_have_asked() -> None:
     page = SlowPage()
     page.may_go_on.set()
-    with slow_endpoint(page) as endpoint, ThreadPoolExecutor(1) as pool:
+    with slow_endpoint(page, 5) as endpoint, ThreadPoolExecutor(1) as pool:
         page.may_go_on.clear()
         page.is_asked.clear()
         scrape = pool.submit(read_page, f"http://127.0.0.1:{endpoint.port}/metrics")

@@ -237,7 +237,10 @@ def test_columns_of_another_kind_are_named(serve: Serve) -> None:
             'columns["smoker"]',
             "doubles came; it takes booleans, each true or false",
         ),
-        ('columns["age"].missing_rows[0]', "7 is not a row; there are 3, from 0"),
+        (
+            'columns["age"].missing_rows[0]',
+            "7 is not a row number; the rows are 0 to 2",
+        ),
         (
             'columns["grade"].doubles.values[1]',
             f"0.5 is not allowed; it takes {GRADE}",

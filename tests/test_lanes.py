@@ -21,7 +21,7 @@ from grpc_server.errors import GrpcioUnusable
 from grpc_server.model import load_model
 from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
-from grpc_server.rpc import desks
+from grpc_server.rpc.desks import LanePolicy
 from grpc_server.rpc.self_test import check_grpcio, echo_server
 from grpc_server.server import PREDICT_PATH, PredictionServer
 from grpc_server.settings import LANES
@@ -48,6 +48,8 @@ from wire import (
 )
 
 AT_CENTER = PredictRequest(features=[1.0, 3.0])
+# Calls may wait in line as long as they have to: a busy machine is no reason to refuse one.
+PATIENT = LanePolicy(max_wait_seconds=60.0)
 
 
 class Gate:
@@ -74,12 +76,6 @@ class Gate:
 def channel(server: PredictionServer) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         yield channel
-
-
-@pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls wait in line without a limit, so that a busy machine refuses none."""
-    monkeypatch.setattr(desks, "MAX_WAIT_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -285,29 +281,32 @@ def test_a_storm_on_the_fast_lane_is_cut_at_the_bound(model_dir: Path) -> None:
     assert_overloaded(refused[:5])
 
 
-@pytest.mark.usefixtures("patience")
 def test_calls_that_come_together_are_all_answered_and_counted(
-    server: PredictionServer, channel: grpc.Channel
+    model_dir: Path, lane: str
 ) -> None:
-    stub = PredictionServiceStub(channel)
-    good = [stub.Predict.future(AT_CENTER) for _ in range(300)]
-    bad = [stub.Predict.future(PredictRequest()) for _ in range(200)]
+    with (
+        running_server(model_dir, lane, lane_policy=PATIENT) as server,
+        connect(server) as stub,
+    ):
+        good = [stub.Predict.future(AT_CENTER) for _ in range(300)]
+        bad = [stub.Predict.future(PredictRequest()) for _ in range(200)]
 
-    assert {call.result().label for call in good} == {"1"}
-    assert {call.code() for call in bad} == {grpc.StatusCode.INVALID_ARGUMENT}
-    # The last of them may be counted a moment after its answer.
-    wait_for(lambda: handled(server, "OK") == 300)
-    wait_for(lambda: handled(server, "INVALID_ARGUMENT") == 200)
+        assert {call.result().label for call in good} == {"1"}
+        assert {call.code() for call in bad} == {grpc.StatusCode.INVALID_ARGUMENT}
+        # The last of them may be counted a moment after its answer.
+        wait_for(lambda: handled(server, "OK") == 300)
+        wait_for(lambda: handled(server, "INVALID_ARGUMENT") == 200)
 
 
 def test_calls_are_refused_once_the_first_in_line_has_waited_long(
-    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+    model_dir: Path,
 ) -> None:
-    monkeypatch.setattr(desks, "MIN_LINE", 1)
-    monkeypatch.setattr(desks, "MAX_WAIT_SECONDS", 0.0)
+    policy = LanePolicy(min_long_line=1, max_wait_seconds=0.0)
     gate = Gate()
-    # The bound of calls in flight is so high that only the wait is a reason to refuse.
-    with running_server(model_dir, "fast", max_calls_in_flight=100_000) as server:
+    # So many may be in flight that only the wait is a reason to refuse.
+    with running_server(
+        model_dir, "fast", lane_policy=policy, max_calls_in_flight=100_000
+    ) as server:
         server.serve(replace(load_model(model_dir), estimator=gate))
         with connect(server) as stub:
             calls = [stub.Predict.future(AT_CENTER) for _ in range(1000)]
@@ -324,12 +323,14 @@ def test_calls_are_refused_once_the_first_in_line_has_waited_long(
     assert_overloaded(refused[:5])
 
 
-@pytest.mark.usefixtures("patience")
 def test_calls_are_answered_however_little_time_there_is_to_take_them_in(
-    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+    model_dir: Path,
 ) -> None:
-    monkeypatch.setattr(desks, "MAX_INTAKE_SECONDS", 0.0)
-    with running_server(model_dir, "fast") as server, connect(server) as stub:
+    policy = replace(PATIENT, intake_seconds=0.0)
+    with (
+        running_server(model_dir, "fast", lane_policy=policy) as server,
+        connect(server) as stub,
+    ):
         calls = [stub.Predict.future(AT_CENTER) for _ in range(100)]
 
         assert {call.result().label for call in calls} == {"1"}
@@ -351,10 +352,9 @@ def test_calls_in_flight_at_the_stop_are_answered(
     stopping.join()
 
 
-@pytest.mark.usefixtures("patience")
 def test_a_stop_between_any_two_calls_of_a_storm_comes_to_its_end() -> None:
     for number in range(40):
-        dispatcher, port, path = echo_server()
+        dispatcher, port, path = echo_server(PATIENT)
         dispatcher.start()
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             echo: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)

@@ -171,23 +171,23 @@ CORRUPTIONS: dict[str, tuple[Callable[[ModelArtifact], object], str]] = {
     ),
     "unknown kind": (
         lambda a: a.input_schema.features[1].ClearField("numeric"),
-        'feature "f1" is of a kind that this server does not know',
+        'feature "f1" is of an unknown kind',
     ),
     "no classes": (
         lambda a: a.class_labels.Clear(),
-        "class_labels has to be two or more",
+        "class_labels must have two or more",
     ),
     "one label twice": (
         lambda a: a.class_labels.integers.values.__setitem__(1, 0),
-        "class_labels has to be two or more different",
+        "class_labels must have two or more different",
     ),
     "threshold of three classes": (
         _set_threshold_of_three,
-        "threshold is to be set for two",
+        "threshold must be set for two",
     ),
     "no estimator": (
         lambda a: a.ClearField("estimator"),
-        "no estimator that this server knows",
+        "estimator is missing or unknown",
     ),
     "too few coefficients": (
         lambda a: a.logistic_regression.coefficients.pop(),
@@ -211,7 +211,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[ModelArtifact], object], str]] = {
     ),
     "other label": (
         lambda a: setattr(a.golden_examples[0], "label", "0"),
-        'golden example 0 predicts "1", its trainer got "0"',
+        'golden example 0 predicts "1"; its trainer got "0"',
     ),
     "other order of classes": (
         lambda a: a.golden_examples[0].probabilities.reverse(),
@@ -255,15 +255,15 @@ def test_lightgbm_has_to_agree_to_the_last_bit(tmp_path: Path) -> None:
     golden = artifact.golden_examples[0].probabilities
     golden[1] = np.nextafter(golden[1], 1)
 
-    with pytest.raises(GoldenMismatch, match="allowed difference 0.0"):
+    with pytest.raises(GoldenMismatch, match="allowed difference is 0.0"):
         load_model(write_artifact(tmp_path, artifact))
 
 
 @pytest.mark.parametrize(
     ("n_features", "n_classes", "message"),
     [
-        (7, 2, "max_feature_idx is '5'; the artifact says '6'"),
-        (6, 3, "num_class is '1'; the artifact says '3'"),
+        (7, 2, "max_feature_idx is '5'; the artifact has '6'"),
+        (6, 3, "num_class is '1'; the artifact has '3'"),
     ],
 )
 def test_a_booster_of_another_shape_is_refused(

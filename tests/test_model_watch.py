@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -10,9 +10,9 @@ import pytest
 
 from grpc_server.errors import ArtifactMissing, OtherModel
 from grpc_server.model import LoadedModel, load_model
-from grpc_server.model import watch as model_watch
 from grpc_server.model.watch import ModelWatcher
 from grpc_server.model_uri import ModelUri
+from grpc_server.trial_load import try_to_load
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2 import GetModelRequest, PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
@@ -68,11 +68,7 @@ def watcher(tmp_path: Path, log: Log) -> Iterator[ModelWatcher]:
 
 
 def test_a_stop_does_not_wait_for_a_load(
-    watcher: ModelWatcher,
-    log: Log,
-    logistic_artifact: ModelArtifact,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
 ) -> None:
     """A model that it loads does not serve after the stop."""
     is_loading, may_end = threading.Event(), threading.Event()
@@ -82,8 +78,15 @@ def test_a_stop_does_not_wait_for_a_load(
         assert may_end.wait(60)
         return {"sha256": load_model(folder).source.sha256}
 
-    monkeypatch.setattr(model_watch, "try_to_load", hang)
     point(tmp_path / "current", write_version(tmp_path, logistic_artifact, "1"))
+    watcher = ModelWatcher(
+        tmp_path / "current",
+        None,
+        log.serve,
+        log.count_failure,
+        INTERVAL_SECONDS,
+        try_load=hang,
+    )
     watcher.start()
     assert is_loading.wait(30)
 
@@ -97,24 +100,31 @@ def test_a_stop_does_not_wait_for_a_load(
 @pytest.mark.parametrize("failure", [MemoryError, RecursionError, OSError, KeyError])
 def test_the_watcher_goes_on_whatever_a_file_does(
     failure: type[Exception],
-    watcher: ModelWatcher,
     log: Log,
     logistic_artifact: ModelArtifact,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*arguments: object) -> None:
-        raise failure("odd")
+    def fail_at_first(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
+        if log.failures == 0:
+            raise failure("odd")
+        return try_to_load(folder, give_up)
 
     folders = [write_version(tmp_path, logistic_artifact, version) for version in "12"]
-    with monkeypatch.context() as patch:
-        patch.setattr(model_watch, "try_to_load", fail)
-        point(tmp_path / "current", folders[0])
-        watcher.start()
-        wait_for(lambda: log.failures == 1)
+    point(tmp_path / "current", folders[0])
+    watcher = ModelWatcher(
+        tmp_path / "current",
+        None,
+        log.serve,
+        log.count_failure,
+        INTERVAL_SECONDS,
+        try_load=fail_at_first,
+    )
+    watcher.start()
+    wait_for(lambda: log.failures == 1)
     point(tmp_path / "current", folders[1])
 
     wait_for(lambda: log.versions == ["2"])
+    watcher.stop()
 
 
 def test_a_moved_link_brings_the_new_model_and_a_moved_back_one_the_old(

@@ -291,7 +291,7 @@ def test_small_requests_are_bounded() -> None:
     decode = decode_small(pb.GetModelRequest)
 
     assert decode(b"") == pb.GetModelRequest()
-    with pytest.raises(MalformedMessage, match="5000 bytes; 4096 are allowed"):
+    with pytest.raises(MalformedMessage, match="5000 bytes; at most 4096 are allowed"):
         decode(bytes(5000))
 
 

@@ -22,7 +22,6 @@ from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.arrays import Matrix
 from grpc_server.model.estimator import Explanation
 from grpc_server.model.source import ModelSource
-from grpc_server.rpc import pulse
 from grpc_server.rpc.calls import Call
 from grpc_server.rpc.desks import AtOnce
 from grpc_server.server import PredictionServer
@@ -215,7 +214,9 @@ def test_features_and_record_at_once_are_refused(
     error = failure(lambda: stub.Predict(request))
 
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert error.details() == "record: is set beside features; send one of the two"
+    assert (
+        error.details() == "record: cannot be sent with features; send one of the two"
+    )
 
 
 def test_a_flood_of_violations_still_arrives_as_invalid_argument(serve: Serve) -> None:
@@ -426,7 +427,6 @@ def test_a_serving_thread_that_hangs_is_no_life(
     model_dir: Path, lane: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Liveness checks the whole path of a call from outside."""
-    monkeypatch.setattr(pulse, "MAX_SILENCE_SECONDS", 3.0)
     let_go = Event()
 
     take = AtOnce.take
@@ -435,7 +435,7 @@ def test_a_serving_thread_that_hangs_is_no_life(
         let_go.wait(60)
         take(desk, call)
 
-    with running_server(model_dir, lane) as server:
+    with running_server(model_dir, lane, max_silence_seconds=3.0) as server:
         assert get(server, "/health/live") == (200, '{"status": "ok"}')
         # Where each message of a call is handled, which is on the serving thread.
         monkeypatch.setattr(AtOnce, "take", hang)

@@ -139,12 +139,11 @@ def test_a_pause_of_the_whole_server_costs_no_process(model_dir: Path) -> None:
         assert list_workers(process) == workers
 
 
-def test_a_process_that_hangs_while_it_ends_is_killed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(slot, "_LEAVE_SECONDS", 0.1)
+def test_a_process_that_hangs_while_it_ends_is_killed() -> None:
     with subprocess.Popen(["sleep", "600"]) as process:
-        assert slot.wait_for_end(process) == "a kill: it hung while it ended"
+        end = slot.wait_for_end(process, leave_seconds=0.1)
+
+    assert end == "a kill: it hung while it ended"
 
     assert process.returncode == -signal.SIGKILL
 

@@ -226,11 +226,11 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[ModelArtifact], object], str]] = {
         lambda a: a.calibration.ClearField("maps"),
         "calibration.maps has 0 maps, not 3",
     ),
-    "kinds mixed": ("sigmoid", _mix_kinds, "not all of one kind"),
+    "kinds mixed": ("sigmoid", _mix_kinds, "different or unknown kinds"),
     "kind unknown": (
         "sigmoid",
         _unset_kinds,
-        "not all of one kind",
+        "different or unknown kinds",
     ),
     "infinite slope": (
         "sigmoid",
@@ -240,7 +240,7 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[ModelArtifact], object], str]] = {
     "lengths differ": (
         "isotonic",
         lambda a: a.calibration.maps[1].isotonic.outputs.pop(),
-        "as many are needed",
+        "both need the same number",
     ),
     "inputs do not ascend": (
         "isotonic",
@@ -261,7 +261,7 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[ModelArtifact], object], str]] = {
     "weights of one feature only": (
         "sigmoid",
         lambda a: a.logistic_regression.category_weights.pop(),
-        "category_weights has 1 messages, not 2",
+        "category_weights has 1 messages; the 2",
     ),
     "too few weights": (
         "sigmoid",
@@ -281,24 +281,24 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[ModelArtifact], object], str]] = {
     "category twice": (
         "sigmoid",
         lambda a: a.input_schema.features[3].categorical.strings.values.append("Oslo"),
-        'feature "city" has no categories, or one twice',
+        'feature "city" has no categories, or a category twice',
     ),
     "no categories": (
         "sigmoid",
         lambda a: a.input_schema.features[3].categorical.strings.ClearField("values"),
-        'feature "city" has no categories, or one twice',
+        'feature "city" has no categories, or a category twice',
     ),
     "categories of no type": (
         "sigmoid",
         lambda a: a.input_schema.features[3].categorical.Clear(),
-        'feature "city" is of a kind that this server does not know',
+        'feature "city" is of an unknown kind',
     ),
     "category without a digit": (
         "sigmoid",
         lambda a: a.input_schema.features[4].categorical.integers.values.append(
             2**53 + 1
         ),
-        'feature "grade" has a category beyond 2^53',
+        'feature "grade" has a category outside of [-2^53, 2^53]',
     ),
     "golden record of an unfit value": (
         "sigmoid",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from grpc_server.model.memory_room import find_room
-from grpc_server.model.trial_load import TRIAL_SECONDS
+from grpc_server.trial_load import TRIAL_SECONDS
 
 from support import lightgbm_artifact, wait_for, write_artifact
 
@@ -42,7 +42,7 @@ def test_a_trial_ends_with_the_process_that_asked(tmp_path: Path) -> None:
     write_artifact(tmp_path, artifact)
     program = f"""
 from pathlib import Path
-from grpc_server.model.trial_load import try_to_load
+from grpc_server.trial_load import try_to_load
 try_to_load(Path({str(tmp_path)!r}), lambda: False)
 """
     asking = subprocess.Popen([sys.executable, "-c", program])

@@ -163,7 +163,7 @@ def test_a_download_that_is_no_file_is_refused(tmp_path: Path) -> None:
         (folder / "downloaded").mkdir()
         return folder / "downloaded"
 
-    with pytest.raises(RegistryError, match="is no regular file"):
+    with pytest.raises(RegistryError, match="is not a regular file"):
         VersionStore(tmp_path / "link").serve(source_of("1"), download)
 
 
@@ -285,13 +285,16 @@ def test_any_name_has_a_folder_of_its_own(name: str, tmp_path: Path) -> None:
     ("source", "words"),
     [
         (ModelSource("iris", "1", "", "/../../evil"), "has the digest '/../../evil'"),
-        (ModelSource("iris", "1", "", "A" * 64), "64 hexadecimal digits"),
-        (ModelSource("iris", "1", "", "a" * 10**6), "64 hexadecimal digits"),
+        (ModelSource("iris", "1", "", "A" * 64), "64 lower-case hexadecimal digits"),
+        (ModelSource("iris", "1", "", "a" * 10**6), "64 lower-case hexadecimal digits"),
         (ModelSource("iris", "../1", "", "a" * 64), "version '../1'"),
-        (ModelSource("iris", "١", "", "a" * 64), "is no number"),
-        (ModelSource("iris", "1", "r" * 10**5, "a" * 64), "no run's ID"),
-        (ModelSource("iris", "1", "a/../b", "a" * 64), "of the run 'a/../b'"),
-        (ModelSource("wine", "1", "", "a" * 64), "another name than 'iris'"),
+        (ModelSource("iris", "١", "", "a" * 64), "is not a number"),
+        (
+            ModelSource("iris", "1", "r" * 10**5, "a" * 64),
+            "a run ID is at most 64 letters",
+        ),
+        (ModelSource("iris", "1", "a/../b", "a" * 64), "has the run ID 'a/../b'"),
+        (ModelSource("wine", "1", "", "a" * 64), "another model than 'iris'"),
     ],
 )
 def test_what_a_registry_says_is_checked(source: ModelSource, words: str) -> None:

@@ -1,7 +1,7 @@
-"""The loaded model: read from its artifact, checked, and asked for probabilities.
+"""The model: reads an artifact, checks it, and computes probabilities.
 
-Uses no scikit-learn, pandas, MLflow or LightGBM package, and NumPy from the first batch on: the
-process is up in well under a second and holds little memory.
+This package imports no scikit-learn, pandas, MLflow or LightGBM, and imports NumPy only when the
+first batch arrives. So the process starts in well under a second and needs little memory.
 """
 
 from grpc_server.model.loaded import LoadedModel

@@ -1,6 +1,6 @@
-"""Names for the arrays of batches, and what has to be the same bits for a row and for many.
+"""Types of arrays, and operations that give the same bits for one row and for a batch.
 
-Functions import NumPy themselves: a server that never gets a batch does without its 0.1 s and
+The functions import NumPy when they are called. A server without batches saves its 0.1 s and
 20 MiB.
 """
 
@@ -27,16 +27,37 @@ _SUM_COMPENSATES = sys.version_info >= (3, 12)
 
 
 def add_up(terms: Iterable[Any]) -> Any:
-    """Add numbers, or columns of them, from the first to the last.
+    """Add numbers, or columns of numbers, from first to last.
 
-    So every Python, a row alone and a batch come to the same bits: `sum`, the fastest, compensates
-    for rounding from Python 3.12 on, and NumPy's adds in pairs.
+    The fixed order gives the same bits for every Python, for one row and for a batch. `sum` is
+    fastest, but compensates for rounding from Python 3.12 on. NumPy's `sum` adds in pairs.
+
+    Parameters
+    ----------
+    terms : iterable of float, or of ndarray of float64, shape (n_rows,)
+        The terms.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (n_rows,)
+        The sum; 0 without terms.
     """
     return reduce(add, terms, 0.0) if _SUM_COMPENSATES else sum(terms, 0.0)
 
 
 def exp_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `math.exp` of each value, from which `numpy.exp` differs in the last bit."""
+    """Return `math.exp` of each value; `numpy.exp` differs in the last bit.
+
+    Parameters
+    ----------
+    values : ndarray of float64, any shape
+        The exponents.
+
+    Returns
+    -------
+    ndarray of float64, shape of `values`
+        The results.
+    """
     import numpy as np
 
     flat = map(exp, values.ravel().tolist())
@@ -44,14 +65,19 @@ def exp_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def find_unlike_one(probabilities: Matrix, max_excess: float) -> int | None:
-    """Return the first row whose probabilities do not sum to 1, None if all do.
+    """Find the first row whose probabilities do not sum to 1.
 
     Parameters
     ----------
-    probabilities : array of double, shape (n_rows, n_classes)
-        NaN sums to nothing.
+    probabilities : ndarray of float64, shape (n_rows, n_classes)
+        Probabilities. A row with NaN does not sum to 1.
     max_excess : float
-        By how much a sum may miss 1.
+        Largest allowed difference between a sum and 1.
+
+    Returns
+    -------
+    int or None
+        Number of the row, from 0; None if all rows sum to 1.
     """
     import numpy as np
 

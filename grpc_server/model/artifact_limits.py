@@ -1,6 +1,6 @@
-"""How large an artifact, and what it says, may be: a server whose model is larger would be slow.
+"""Limits on the size of an artifact and its parts: beyond them a server would be slow.
 
-`tree_checks` has the limits of trees.
+The limits of trees are in `tree_checks`.
 """
 
 from collections.abc import Iterator
@@ -13,30 +13,33 @@ MAX_FEATURES = 100_000
 MAX_CLASSES = 10_000
 MAX_GOLDEN_EXAMPLES = 10_000
 MAX_NAME_CHARACTERS = 10_000
-# GetModel answers with the schema and the metrics.
+# The reply to GetModel holds the schema and the metrics.
 MAX_SCHEMA_BYTES = 16 * 1024 * 1024
 MAX_PROVENANCE_BYTES = 256 * 1024
-# A row takes about 50 ns for each, on the thread that answers all calls.
+# Each costs about 50 ns per row, on the thread that answers all calls.
 MAX_COEFFICIENTS = 1_000_000
 
 
 def check_sizes(artifact: model_artifact_pb2.ModelArtifact) -> None:
-    """Check the sizes of an artifact, before anything is made of it.
+    """Check the sizes of an artifact before it is converted.
 
     Raises
     ------
     ArtifactCorrupt
-        If one is beyond its limit.
+        If a size is beyond its limit.
     """
     for what, size, limit in _measure(artifact):
         if size > limit:
-            raise ArtifactCorrupt(f"{what}: {size}; at most {limit} are allowed")
+            raise ArtifactCorrupt(f"{what}: {size}; the limit is {limit}")
 
 
 def _measure(
     artifact: model_artifact_pb2.ModelArtifact,
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield names of sizes, with the sizes and their limits; first those that others rest on."""
+    """Yield the name, the value and the limit of each size.
+
+    The sizes of messages come first, so that later ones are cheap to measure.
+    """
     schema, labels = artifact.input_schema, artifact.class_labels
     yield "bytes of input_schema", schema.ByteSize(), MAX_SCHEMA_BYTES
     yield "bytes of class_labels", labels.ByteSize(), MAX_SCHEMA_BYTES

@@ -1,6 +1,6 @@
-"""Calibration: makes probabilities of what an estimator says, as scikit-learn does.
+"""Calibration: turns the raw scores of an estimator into probabilities, as scikit-learn does.
 
-The numbers are those of ``_CalibratedClassifier.predict_proba`` in scikit-learn's
+The results equal those of ``_CalibratedClassifier.predict_proba`` in scikit-learn's
 ``sklearn/calibration.py``.
 """
 
@@ -16,7 +16,7 @@ from grpc_server.model.arrays import Matrix, add_up
 from grpc_server.model.estimator import Explanation, ScoringEstimator
 from prediction.artifact.v1 import model_artifact_pb2
 
-# What scikit-learn takes for the rounding of a probability that is 1.
+# scikit-learn treats an excess up to this as the rounding of a probability of 1.
 _ROUNDING_OF_ONE = 1e-5
 
 
@@ -25,11 +25,11 @@ class CalibrationMap(Protocol):
 
     @property
     def steepest(self) -> float:
-        """By how much more an input's error shows in the value, at most."""
+        """Largest slope: the most that the map magnifies an error of its input."""
         ...
 
     def __call__(self, score: float) -> float:
-        """Return the value at `score`."""
+        """Return the value at `score`, [0, 1]."""
         ...
 
 
@@ -42,7 +42,7 @@ class SigmoidMap:
 
     @property
     def steepest(self) -> float:
-        """Slope where the value is one half."""
+        """Slope where the value is one half; no slope is larger."""
         return abs(self.slope) / 4
 
     def __call__(self, score: float) -> float:
@@ -56,14 +56,14 @@ class SigmoidMap:
 
 @dataclass(frozen=True, slots=True)
 class IsotonicMap:
-    """Linear between its knots, and constant outside of them.
+    """A function that is linear between its knots and constant outside of them.
 
     Parameters
     ----------
     inputs : tuple of float, shape (n_knots,)
-        Ascending, no two alike.
+        Strictly ascending.
     outputs : tuple of float, shape (n_knots,)
-        Values at the knots, [0, 1], none below the one before.
+        Values at the knots, [0, 1], ascending.
     """
 
     inputs: tuple[float, ...]
@@ -76,8 +76,8 @@ class IsotonicMap:
         return max(((b - a) / (x - w) for (w, a), (x, b) in pairwise(knots)), default=0)
 
     def __call__(self, score: float) -> float:
-        """Return the value at `score`, by the steps of ``numpy.interp``: NaN at NaN."""
-        # Not a number would be looked for behind the last knot. Only NaN differs from itself.
+        """Return the value at `score` by the steps of ``numpy.interp``; NaN gives NaN."""
+        # Only NaN differs from itself. `bisect_right` would place it behind the last knot.
         if score != score:
             return score
         right = bisect_right(self.inputs, score)
@@ -91,14 +91,14 @@ class IsotonicMap:
 
 
 class CalibratedEstimator:
-    """An estimator whose probabilities are made by calibration maps.
+    """An estimator whose raw scores become probabilities by calibration maps.
 
     Parameters
     ----------
     estimator : ScoringEstimator
-        What gives the scores.
+        Computes the raw scores.
     maps : sequence of CalibrationMap
-        One for two classes, else one per class.
+        One map for two classes, otherwise one per class.
     """
 
     def __init__(
@@ -108,18 +108,18 @@ class CalibratedEstimator:
         self._maps = maps
 
     def predict_probabilities(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the probability of each class, as `Estimator` says."""
+        """Return the probability of each class; see `Estimator`."""
         return self._calibrate(self._estimator.outputs(row))
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return the probabilities of each row, as `Estimator` says."""
+        """Return the probabilities, shape (n_rows, n_classes); see `Estimator`."""
         import numpy as np
 
         outputs = self._estimator.batch_outputs(X).tolist()
         return np.array(list(map(self._calibrate, outputs)))
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
-        """Take the score apart, as `Estimator` says; calibration comes after it."""
+        """Explain the raw score, before calibration; see `Estimator`."""
         return self._estimator.explain(row, position)
 
     def _calibrate(self, outputs: Sequence[float]) -> Sequence[float]:
@@ -139,13 +139,25 @@ class CalibratedEstimator:
 def read_maps(
     message: model_artifact_pb2.Calibration, n_classes: int
 ) -> tuple[CalibrationMap, ...]:
-    """Read the artifact's message.
+    """Read the calibration message of an artifact.
+
+    Parameters
+    ----------
+    message : model_artifact_pb2.Calibration
+        The message.
+    n_classes : int
+        Number of classes of the model, 2 or more.
+
+    Returns
+    -------
+    tuple of CalibrationMap
+        One map for two classes, otherwise one per class.
 
     Raises
     ------
     ArtifactCorrupt
-        If there are not as many maps as the classes ask for, they are not of one kind that this
-        server knows, or one is no monotone function to [0, 1].
+        If the number of maps is wrong, the maps are of different or unknown kinds, or one is not a
+        monotone function to [0, 1].
     """
     n_maps = 1 if n_classes == 2 else n_classes
     if len(message.maps) != n_maps:
@@ -158,7 +170,7 @@ def read_maps(
     if kinds == {"isotonic"}:
         return tuple(_read_isotonic(m.isotonic) for m in message.maps)
     raise ArtifactCorrupt(
-        "calibration.maps are not all of one kind that this server knows; a newer server may"
+        "calibration.maps has maps of different or unknown kinds; a newer server may know them"
     )
 
 
@@ -172,10 +184,10 @@ def _read_isotonic(message: model_artifact_pb2.IsotonicMap) -> IsotonicMap:
     inputs, outputs = tuple(message.inputs), tuple(message.outputs)
     if not inputs or len(inputs) != len(outputs):
         raise ArtifactCorrupt(
-            f"calibration.maps has an isotonic map of {len(inputs)} inputs and {len(outputs)} "
-            "outputs; as many are needed, one or more"
+            f"calibration.maps has an isotonic map with {len(inputs)} inputs and {len(outputs)} "
+            "outputs; both need the same number, 1 or more"
         )
-    # NaN is in no order.
+    # Comparisons with NaN are false.
     if not all(map(isfinite, inputs)) or not all(a < b for a, b in pairwise(inputs)):
         raise ArtifactCorrupt("calibration.maps has inputs that do not ascend")
     if not all(0 <= y <= 1 for y in outputs) or list(outputs) != sorted(outputs):

@@ -1,4 +1,4 @@
-"""What every fitted estimator offers to the server."""
+"""The interface of fitted estimators."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from grpc_server.model.arrays import Matrix
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each feature contributed to the score of one class.
+    """What each feature contributed to the raw score of one class.
 
     Parameters
     ----------
     score : float
-        The number before the map to probabilities: `base` and all contributions added up.
+        The raw score: the sum of `base` and all contributions.
     base : float
-        The score without any feature.
+        The raw score without any feature.
     contributions : sequence of float
         n_features values, in the order of the schema.
     """
@@ -45,40 +45,67 @@ class Estimator(Protocol):
         ...
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return what `predict_probabilities` returns for each row.
+        """Return the probabilities of each row.
 
         Parameters
         ----------
-        X : array of double, shape (n_rows, n_features)
+        X : ndarray of float64, shape (n_rows, n_features), C-order
             One row or more, NaN where missing.
 
         Returns
         -------
-        array of double, shape (n_rows, n_classes)
-            Probabilities, bit by bit those of each row alone.
+        ndarray of float64, shape (n_rows, n_classes)
+            Probabilities, bit for bit equal to those of `predict_probabilities`.
         """
         ...
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
-        """Take the score of one class apart.
+        """Explain the raw score of one class.
 
         Parameters
         ----------
         row : sequence of float
             n_features values, NaN where missing.
         position : int
-            Position of the class. With two classes the score is that of the second in any case.
+            Position of the class. With two classes, the second one is always explained.
+
+        Returns
+        -------
+        Explanation
+            The raw score and its parts.
         """
         ...
 
 
 class ScoringEstimator(Estimator, Protocol):
-    """An estimator that can be calibrated: it says what its probabilities are to be made of."""
+    """An estimator that can be calibrated: it returns raw scores."""
 
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the variables of the calibration: one for two classes, else one per class."""
+        """Return the raw scores of a row.
+
+        Parameters
+        ----------
+        row : sequence of float
+            n_features values, NaN where missing.
+
+        Returns
+        -------
+        sequence of float
+            One raw score for two classes, that of the second; otherwise one per class.
+        """
         ...
 
     def batch_outputs(self, X: Matrix) -> Matrix:
-        """Return what `outputs` returns for each row."""
+        """Return the raw scores of each row.
+
+        Parameters
+        ----------
+        X : ndarray of float64, shape (n_rows, n_features), C-order
+            One row or more, NaN where missing.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows, n_outputs)
+            Raw scores; n_outputs is 1 for two classes, otherwise n_classes.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Reads a file that somebody else may have put there."""
+"""Reads a file that is not trusted."""
 
 import os
 import stat
@@ -10,24 +10,36 @@ from grpc_server.errors import ArtifactCorrupt, ArtifactMissing
 def read_file(path: Path, max_bytes: int) -> bytes:
     """Read a regular file.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+    max_bytes : int
+        Largest size to accept.
+
+    Returns
+    -------
+    bytes
+        The content.
+
     Raises
     ------
     ArtifactMissing
-        If there is none, or it cannot be read.
+        If there is no file, or it cannot be read.
     ArtifactCorrupt
         If it is no regular file, or larger than `max_bytes`.
     """
     try:
-        # A pipe would be waited for, for ever.
+        # O_NONBLOCK: opening a named pipe would otherwise block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactMissing(f"no model at {path}: {reason}") from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        # Looked at before Python's own `open`, which refuses a folder in its own words.
+        # Checked before `open`, which would raise its own error for a folder.
         os.close(descriptor)
-        raise ArtifactCorrupt(f"{path} is no regular file")
+        raise ArtifactCorrupt(f"{path} is not a regular file")
     with open(descriptor, "rb") as file:
         if status.st_size > max_bytes:
             raise ArtifactCorrupt(

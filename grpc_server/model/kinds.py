@@ -1,4 +1,4 @@
-"""The kinds of features: which values each takes, and the number that stands for one in a row."""
+"""The kinds of features: the values that each allows, and the number that encodes a value."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from grpc_server.errors import ArtifactCorrupt
 from prediction.artifact.v1 import model_artifact_pb2
 
-# Beyond it a double has no digit for every whole number.
+# A double holds every integer up to this magnitude.
 _MAX_INTEGER = 2**53
 MAX_SHOWN_CHARACTERS = 80
 
@@ -18,64 +18,67 @@ _T = TypeVar("_T", str, int)
 
 
 class Kind(Protocol):
-    """What every kind of feature offers; the value that it encodes is of the type it asks for."""
+    """A kind of feature: how its values are sent and encoded."""
 
     @property
     def member(self) -> str:
-        """The field of a google.protobuf.Value in which a value comes."""
+        """The field of a google.protobuf.Value that carries a value."""
         ...
 
     @property
     def column_field(self) -> str:
-        """The field of a Column in which the values of a batch come."""
+        """The field of a Column that carries the values of a batch."""
         ...
 
     @property
     def allowed(self) -> str:
-        """What a caller may send, in words."""
+        """The allowed values, in words."""
         ...
 
     def encode(self, value: Scalar) -> float | None:
-        """Return the number that stands for a value that is not missing, None if not allowed."""
+        """Return the number that encodes a value, None if the value is not allowed.
+
+        The value is not missing.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Numeric:
-    """Finite numbers, which stand for themselves."""
+    """Finite numbers, encoded as themselves."""
 
     member = "number_value"
     column_field = "doubles"
     allowed = "a finite number"
 
     def encode(self, value: Scalar) -> float | None:
-        """Return the number, as `Kind` says."""
+        """Return the number itself; see `Kind`."""
         return value if isinstance(value, float) and isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """Truth values: 1 for true, 0 for false."""
+    """Booleans, encoded as 1 and 0."""
 
     member = "bool_value"
     column_field = "booleans"
     allowed = "true or false"
 
     def encode(self, value: Scalar) -> float | None:
-        """Return 1 or 0, as `Kind` says."""
+        """Return 1 or 0; see `Kind`."""
         return float(value) if isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Categories(Generic[_T]):
-    """One of a few values; its position among them stands for it.
+    """One of several categories, encoded as its position.
 
     Parameters
     ----------
     codes : mapping of str or int to float
-        Position of each category, in their order.
+        Position of each category, from 0.
     refuse_unknown : bool
-        Whether another value is not allowed; otherwise NaN stands for it.
+        Whether a value that is no category is refused; otherwise it is encoded as NaN.
     """
 
     codes: Mapping[_T, float]
@@ -92,7 +95,7 @@ class _Categories(Generic[_T]):
 
 
 class TextCategories(_Categories[str]):
-    """Categories that are texts."""
+    """Categories that are strings."""
 
     __slots__ = ()
     member = "string_value"
@@ -100,12 +103,12 @@ class TextCategories(_Categories[str]):
 
     @property
     def allowed(self) -> str:
-        """What a caller may send, in words."""
+        """The allowed values, in words."""
         known = list_first(map(quote, self.codes))
         return f"one of {known}" if self.refuse_unknown else f"a text such as {known}"
 
     def encode(self, value: Scalar) -> float | None:
-        """Return the position, as `Kind` says."""
+        """Return the position; see `Kind`."""
         if not isinstance(value, str):
             return None
         return self.codes.get(value, self._otherwise)
@@ -120,26 +123,26 @@ class IntegerCategories(_Categories[int]):
 
     @property
     def allowed(self) -> str:
-        """What a caller may send, in words."""
+        """The allowed values, in words."""
         known = list_first(map(str, self.codes))
         if self.refuse_unknown:
             return f"one of {known}"
         return f"a whole number such as {known}"
 
     def encode(self, value: Scalar) -> float | None:
-        """Return the position, as `Kind` says."""
+        """Return the position; see `Kind`."""
         if not isinstance(value, float) or not value.is_integer():
             return None
         return self.codes.get(int(value), self._otherwise)
 
 
 def read_kind(message: model_artifact_pb2.Feature) -> Kind:
-    """Read the kind of a feature of the artifact.
+    """Read the kind of a feature from the artifact.
 
     Raises
     ------
     ArtifactCorrupt
-        If this server does not know it, or its categories are none, not unique or out of range.
+        If the kind is unknown, or its categories are missing, not unique or out of range.
     """
     name, categorical = quote(message.name), message.categorical
     match message.WhichOneof("kind"), categorical.WhichOneof("categories"):
@@ -154,18 +157,17 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
             integers = categorical.integers.values
             if any(abs(value) > _MAX_INTEGER for value in integers):
                 raise ArtifactCorrupt(
-                    f"feature {name} has a category beyond 2^53 in magnitude"
+                    f"feature {name} has a category outside of [-2^53, 2^53]"
                 )
             return IntegerCategories(_codes(name, integers), categorical.refuse_unknown)
         case _:
             raise ArtifactCorrupt(
-                f"feature {name} is of a kind that this server does not know; "
-                "a newer server may"
+                f"feature {name} is of an unknown kind; a newer server may know it"
             )
 
 
 def show(value: Scalar) -> str:
-    """Return a value as an error repeats it."""
+    """Return a value as an error message shows it."""
     if isinstance(value, str):
         return f"the text {quote(value)}"
     if isinstance(value, bool):
@@ -174,28 +176,28 @@ def show(value: Scalar) -> str:
 
 
 def quote(text: str) -> str:
-    """Return a text as an error repeats it: quoted, and with what cannot be seen written out.
+    """Return a text as an error message shows it: quoted, escaped, and shortened.
 
-    An error is a line of a header or a log, and its size is bounded there.
+    An error message has to fit into one line of a header or a log.
     """
-    # No more of it is looked at than is shown.
+    # The rest is not shown, so it is not escaped either.
     written = "".join(map(_write_out, text[: MAX_SHOWN_CHARACTERS + 1]))
     return f'"{shorten(written)}"'
 
 
 def list_names(names: Iterable[str]) -> str:
-    """Return names as an error lists them: quoted where one could not tell where they end."""
+    """Return a list of names for an error message; names that would be ambiguous are quoted."""
     return list_first(name if _is_plain(name) else quote(name) for name in names)
 
 
 def list_first(shown: Iterable[str]) -> str:
-    """Return as many items of a list as an error has room for, however long the list is."""
-    # Each takes one character or more.
+    """Return a comma-separated list, shortened to `MAX_SHOWN_CHARACTERS`."""
+    # Each item takes one character or more.
     return shorten(", ".join(islice(shown, MAX_SHOWN_CHARACTERS)))
 
 
 def shorten(text: str) -> str:
-    """Bound what an error repeats, since its size is bounded on the wire."""
+    """Shorten a text to `MAX_SHOWN_CHARACTERS`: the size of an error is limited on the wire."""
     if len(text) <= MAX_SHOWN_CHARACTERS:
         return text
     return text[: MAX_SHOWN_CHARACTERS - 1] + "…"
@@ -218,5 +220,5 @@ def _codes(name: str, values: Iterable[_T]) -> Mapping[_T, float]:
     categories = list(values)
     codes = {category: float(code) for code, category in enumerate(categories)}
     if not codes or len(codes) != len(categories):
-        raise ArtifactCorrupt(f"feature {name} has no categories, or one twice")
+        raise ArtifactCorrupt(f"feature {name} has no categories, or a category twice")
     return codes

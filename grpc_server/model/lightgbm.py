@@ -1,6 +1,6 @@
 """LightGBM through its C library, found by path: `import lightgbm` would cost seconds and memory.
 
-Functions and constants are those of LightGBM's ``include/LightGBM/c_api.h``.
+LightGBM's ``include/LightGBM/c_api.h`` declares the functions and constants.
 """
 
 import ctypes
@@ -24,13 +24,13 @@ from grpc_server.model.estimator import Explanation
 from grpc_server.model.lightgbm_text import write_text
 from grpc_server.model.tree_checks import CheckedEnsemble
 
-# What one explanation may take of the thread that answers all calls: about 1.5 s, and 8 MB.
+# Limits of one explanation, which runs on the thread that answers all calls: 1.5 s and 8 MB.
 MAX_EXPLANATION_STEPS = 200_000_000
 MAX_EXPLANATION_VALUES = 1_000_000
 
 _PREDICT_NORMAL = 0  # C_API_PREDICT_NORMAL: probabilities
 _PREDICT_RAW_SCORE = 1  # C_API_PREDICT_RAW_SCORE: sums of leaves
-_PREDICT_CONTRIB = 3  # C_API_PREDICT_CONTRIB: SHAP values, and the expected score
+_PREDICT_CONTRIB = 3  # C_API_PREDICT_CONTRIB: SHAP values and the expected raw score
 _NAMES = {
     _PREDICT_NORMAL: "normal",
     _PREDICT_RAW_SCORE: "raw_score",
@@ -39,26 +39,26 @@ _NAMES = {
 _DTYPE_FLOAT64 = 1  # C_API_DTYPE_FLOAT64
 _ROW_MAJOR = 1
 _ALL_ITERATIONS = -1
-# One thread a call: OpenMP's own default made the 99th percentile of one row 5 ms to 0.9 s.
+# One thread per call. With OpenMP's default, the 99th percentile of one row was 5 ms to 0.9 s.
 _PARAMETERS = b"num_threads=1 verbose=-1"
 
 _log = logging.getLogger(__name__)
 
 
 class LightgbmBooster:
-    """A booster of LightGBM; each thread that asks it gets buffers of its own.
+    """A booster of LightGBM; each thread has its own buffers.
 
     Parameters
     ----------
     checked : CheckedEnsemble
-        The trees; the library, which trusts its input, reads text that is written from them.
+        Checked trees, which are written as text for the library.
 
     Raises
     ------
     ArtifactCorrupt
-        If the library cannot read the text, or finds another shape in it.
+        If the library cannot read the text, or reads another shape.
     StartupError
-        If the library is not there or lacks a library of the system.
+        If the library is not installed, or lacks a system library.
     """
 
     def __init__(self, checked: CheckedEnsemble) -> None:
@@ -73,12 +73,12 @@ class LightgbmBooster:
         self._of_thread = threading.local()
 
     def predict_probabilities(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the probability of each class, as `Estimator` says; exactly LightGBM's own."""
+        """Return the probability of each class, bit for bit LightGBM's; see `Estimator`."""
         predict = self._find_predictor(_PREDICT_NORMAL, self._n_outputs)
         return self._to_probabilities(predict(row))
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return the probabilities of each row, as `Estimator` says; one call of the library."""
+        """Return the probabilities, shape (n_rows, n_classes); see `Estimator`."""
         import numpy as np
 
         outputs = self._predict_rows(X, _PREDICT_NORMAL)
@@ -87,12 +87,13 @@ class LightgbmBooster:
         return np.hstack([1.0 - outputs, outputs])
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
-        """Take the score of one class apart by SHAP values, as `Estimator` says.
+        """Explain the raw score of one class by SHAP values; see `Estimator`.
 
         Raises
         ------
         InvalidInstance
-            If it would hold up all other calls: the work grows with the cube of a tree's depth.
+            If the explanation would delay all other calls: the work grows with the cube of a tree's
+            depth.
         """
         n_values = self._n_outputs * (self._n_features + 1)
         self._check_explainable(n_values)
@@ -109,23 +110,23 @@ class LightgbmBooster:
             [
                 Violation(
                     "explain_top_k",
-                    f"only 0 is allowed with this model: it takes up to {n_steps} steps and "
-                    f"{n_values} numbers to explain an answer, and {MAX_EXPLANATION_STEPS} "
-                    f"and {MAX_EXPLANATION_VALUES} are allowed",
+                    "only 0 is allowed with this model: an explanation would take up to "
+                    f"{n_steps} steps and {n_values} numbers; {MAX_EXPLANATION_STEPS} and "
+                    f"{MAX_EXPLANATION_VALUES} are allowed",
                 )
             ]
         )
 
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the raw score of each class, with two classes that of the second alone."""
+        """Return the raw scores of a row; see `ScoringEstimator`."""
         return self._find_predictor(_PREDICT_RAW_SCORE, self._n_outputs)(row)
 
     def batch_outputs(self, X: Matrix) -> Matrix:
-        """Return the outputs of each row, by one call of the library."""
+        """Return the raw scores, shape (n_rows, n_outputs); see `ScoringEstimator`."""
         return self._predict_rows(X, _PREDICT_RAW_SCORE)
 
     def _find_predictor(self, predict_type: int, n_values: int) -> "_RowPredictor":
-        """Return the predictor of this kind that is this thread's own."""
+        """Return this thread's predictor of this type."""
         try:
             predictor: _RowPredictor = getattr(self._of_thread, _NAMES[predict_type])
         except AttributeError:
@@ -179,12 +180,12 @@ class LightgbmBooster:
         getattr(self._library, function)(self._handle, ctypes.byref(actual))
         if actual.value != expected:
             raise ArtifactCorrupt(
-                f"lightgbm has {actual.value} {what}, the artifact says {expected}"
+                f"lightgbm reads {actual.value} {what}; the artifact has {expected}"
             )
 
 
 class _RowPredictor:
-    """Scores one row at a time; for one thread only, since it owns the buffers."""
+    """Scores one row at a time, in its own buffers; for one thread only."""
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class _RowPredictor:
 
 @functools.cache
 def _load_library() -> ctypes.CDLL:
-    """Load the C library once a process, as the dynamic linker would anyway."""
+    """Load the C library, once per process."""
     package = importlib.util.find_spec("lightgbm")
     if package is None or package.origin is None:
         raise StartupError("the model needs lightgbm: pip install 'lightgbm>=4.7,<4.8'")
@@ -243,14 +244,14 @@ def _load_library() -> ctypes.CDLL:
             "(Debian and Ubuntu: apt-get install libgomp1)"
         ) from None
     library.LGBM_GetLastError.restype = ctypes.c_char_p
-    # Without a callback the library writes to stdout, among the log's JSON lines.
+    # Without a callback, the library writes to stdout, between the JSON lines of the log.
     library.LGBM_RegisterLogCallback(_log_callback())
     return library
 
 
 @functools.cache
 def _log_callback() -> Callable[[bytes], None]:
-    """Make the callback once and keep it: the library holds its address, not the object."""
+    """Return the callback, which must stay alive: the library holds only its address."""
     return ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_forward_log)
 
 

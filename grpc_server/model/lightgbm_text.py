@@ -1,9 +1,9 @@
-"""LightGBM's own text of a model: written for its C library, read from artifacts of old trainers.
+"""LightGBM's text format of a model: written for its C library, read from old artifacts.
 
-What is written comes from numbers that `tree_checks` has checked, so the library never sees text
-that came with a model. What is read is what ``Booster.model_to_string()`` writes, and nothing else.
+The text is written from numbers that passed `tree_checks`. So the library never reads text that
+came with a model. The parser accepts only text that ``Booster.model_to_string()`` writes.
 
-The format is that of ``Tree::ToString`` and ``GBDT::SaveModelToString`` in LightGBM's
+LightGBM defines the format in ``Tree::ToString`` and ``GBDT::SaveModelToString``, in
 ``src/io/tree.cpp`` and ``src/boosting/gbdt_model_text.cpp``.
 """
 
@@ -21,7 +21,7 @@ _HEADER_KEYS = frozenset(
     "version num_class num_tree_per_iteration label_index max_feature_idx objective "
     "feature_names feature_infos tree_sizes monotone_constraints".split()
 )
-# What is not in here, such as the leaves of a linear tree, changes what a tree answers.
+# Other keys, such as those of linear leaves, would change the predictions.
 _TREE_KEYS = frozenset(
     "num_leaves num_cat split_feature split_gain threshold decision_type left_child right_child "
     "leaf_value leaf_weight leaf_count internal_value internal_weight internal_count "
@@ -31,7 +31,7 @@ _END = "\nend of trees\n"
 
 
 def write_text(checked: CheckedEnsemble) -> bytes:
-    """Return the text that the library reads; each number gives it back to the last bit."""
+    """Return the text for the library; every number survives bit for bit."""
     ensemble, n_features, n_outputs = (
         checked.ensemble,
         checked.n_features,
@@ -57,19 +57,24 @@ def write_text(checked: CheckedEnsemble) -> bytes:
 
 
 def parse_text(text: str, n_features: int, n_outputs: int) -> Ensemble:
-    """Parse a text of LightGBM; what it says is not checked.
+    """Parse LightGBM's text, without checking the trees.
 
     Parameters
     ----------
     text : str
         Text of ``Booster.model_to_string()``.
     n_features, n_outputs : int
-        What the artifact says; the text has to agree.
+        Shape of the artifact, which the text has to match.
+
+    Returns
+    -------
+    Ensemble
+        The trees, unchecked.
 
     Raises
     ------
     ArtifactCorrupt
-        If the text is of another format or shape.
+        If the text has another format or shape.
     """
     try:
         return _parse(text, n_features, n_outputs)
@@ -94,7 +99,7 @@ def _parse(text: str, n_features: int, n_outputs: int) -> Ensemble:
 def _read_lines(
     block: str, keys: frozenset[str], flags: set[str]
 ) -> tuple[Mapping[str, str], set[str]]:
-    """Return the values by key, and the lines that are flags."""
+    """Return value by key, and the lines that are flags."""
     values: dict[str, str] = {}
     found: set[str] = set()
     for line in block.split("\n"):
@@ -106,7 +111,7 @@ def _read_lines(
         elif equals and key in keys and key not in values:
             values[key] = value
         else:
-            raise ValueError(f"the line {line[:60]!r} is not known, or there twice")
+            raise ValueError(f"the line {line[:60]!r} is unknown, or occurs twice")
     return values, found
 
 
@@ -122,19 +127,19 @@ def _check_header(
     for key, value in expected.items():
         if values.get(key) != value:
             raise ValueError(
-                f"{key} is {str(values.get(key))[:60]!r}; the artifact says {value!r}"
+                f"{key} is {str(values.get(key))[:60]!r}; the artifact has {value!r}"
             )
     if "tree" not in flags or "objective" not in values:
-        raise ValueError("it has no line 'tree', or no objective")
+        raise ValueError("the line 'tree' or 'objective' is missing")
 
 
 def _parse_objective(text: str, n_outputs: int) -> Objective:
     name, *parts = text.split(" ")
     parameters = dict(part.split(":", 1) for part in parts if ":" in part)
     if len(parameters) != len(parts) or not set(parameters) <= {"num_class", "sigmoid"}:
-        raise ValueError(f"the objective {text[:60]!r} is not known")
+        raise ValueError(f"the objective {text[:60]!r} is unknown")
     if parameters.get("num_class", str(n_outputs)) != str(n_outputs):
-        raise ValueError(f"the objective {text[:60]!r} is of another number of classes")
+        raise ValueError(f"the objective {text[:60]!r} has another number of classes")
     return Objective(name, float(parameters.get("sigmoid", "1")))
 
 
@@ -150,7 +155,7 @@ def _parse_block(number: int, block: str) -> Tree:
 
 def _parse_tree(values: Mapping[str, str]) -> Tree:
     if values.get("is_linear", "0") != "0":
-        raise ValueError("its leaves are linear, which this server does not know")
+        raise ValueError("its leaves are linear; this server does not support them")
     tree = Tree(
         leaf_values=_numbers(values, "leaf_value", float),
         leaf_counts=_numbers(values, "leaf_count", int),
@@ -174,9 +179,9 @@ def _numbers(
     values: Mapping[str, str], key: str, convert: Callable[[str], _T]
 ) -> list[_T]:
     text = values.get(key, "")
-    # Python takes more than LightGBM writes: underscores, white space and digits of any script.
+    # Python would also accept underscores and digits of any script, which LightGBM never writes.
     if not text.isascii() or "_" in text:
-        raise ValueError(f"{key} has a value that is no number")
+        raise ValueError(f"{key} has a value that is not a number")
     return [convert(part) for part in text.split(" ")] if text else []
 
 

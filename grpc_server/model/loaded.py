@@ -1,4 +1,4 @@
-"""A model that passed its checks and answers."""
+"""A model that passed its checks, and its classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,11 @@ class Classes:
     labels : tuple of str
         Labels as text.
     predictions : tuple of int
-        What the wire's `prediction` says for each class: integer labels, else positions.
+        Value of the reply's `prediction` for each class: the label if labels are integers,
+        otherwise the position.
     threshold : float or None
-        For two classes: the second is predicted where its probability is above it. [0, 1]
+        [0, 1]. With two classes, the second is predicted if its probability is above the threshold.
+        None with more classes.
     """
 
     labels: tuple[str, ...]
@@ -30,13 +32,35 @@ class Classes:
     threshold: float | None
 
     def decide(self, probabilities: Sequence[float]) -> int:
-        """Return the position of the predicted class."""
+        """Choose a class.
+
+        Parameters
+        ----------
+        probabilities : sequence of float
+            n_classes values in [0, 1].
+
+        Returns
+        -------
+        int
+            Position of the predicted class, [0, n_classes).
+        """
         if self.threshold is not None:
             return int(probabilities[1] > self.threshold)
         return max(range(len(probabilities)), key=probabilities.__getitem__)
 
     def decide_batch(self, probabilities: Matrix) -> list[int]:
-        """Return the position of the predicted class of each row."""
+        """Choose a class for each row.
+
+        Parameters
+        ----------
+        probabilities : ndarray of float64, shape (n_rows, n_classes)
+            Probabilities, [0, 1].
+
+        Returns
+        -------
+        list of int
+            Position of the predicted class of each row, [0, n_classes).
+        """
         if self.threshold is not None:
             positions: list[int] = (probabilities[:, 1] > self.threshold).tolist()
             return list(map(int, positions))
@@ -45,9 +69,24 @@ class Classes:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that passed its checks, and where it comes from.
+    """A model that passed its checks, and its origin.
 
-    The calibration is the kind of its maps, such as "sigmoid", or None.
+    Parameters
+    ----------
+    input_schema : InputSchema
+        Features that the model takes.
+    classes : Classes
+        Classes that it predicts.
+    estimator : Estimator
+        Computes the probabilities.
+    provenance : Provenance
+        Data about the training, as in the artifact.
+    source : ModelSource
+        Origin of the file.
+    load_time : datetime
+        When the file was loaded, UTC.
+    calibration : str or None
+        Kind of the calibration maps, such as "sigmoid"; None without calibration.
     """
 
     input_schema: InputSchema
@@ -60,5 +99,5 @@ class LoadedModel:
 
     @property
     def display_name(self) -> str:
-        """Name of the family for people."""
+        """Readable name of the model family."""
         return self.provenance.display_name

@@ -1,4 +1,4 @@
-"""Reads a model artifact, and serves nothing that does not answer as its trainer did."""
+"""Reads a model artifact, and checks that the model predicts what its trainer predicted."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,21 +29,26 @@ from grpc_server.model.trees import read_trees
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1 import model_artifact_pb2
 
-# Largest difference to the trainer's probabilities by kind of estimator: trees add up the same
-# leaves in the same order, a dot product may be summed in another order.
+# Largest allowed difference from the trainer's probabilities. Trees add the same leaves in the same
+# order; the terms of a dot product may be added in another order.
 _TOLERANCES = {"boosted_trees": 0.0, "lightgbm": 0.0, "logistic_regression": 1e-12}
 _TOLERANCE_OF_CALIBRATION = 1e-12
 _MAX_ERROR_CHARACTERS = 200
 
 
 def load_model(folder: Path) -> LoadedModel:
-    """Load the model in `folder` and score its golden examples.
+    """Load the model in `folder`, and check its golden examples.
 
     Parameters
     ----------
     folder : Path
-        Holds model.binpb and, if it comes from a registry, source.json. May be a link: it is
-        followed once, so that both files are of the same version.
+        Holds model.binpb and, if it comes from a registry, source.json. A link is followed once, so
+        that both files are of the same version.
+
+    Returns
+    -------
+    LoadedModel
+        The model.
 
     Raises
     ------
@@ -52,9 +57,9 @@ def load_model(folder: Path) -> LoadedModel:
     ArtifactCorrupt
         If the file is truncated, altered, or of a kind that this server cannot read.
     ArtifactUntried
-        If there is not enough memory.
+        If memory runs out.
     GoldenMismatch
-        If an answer differs from the trainer's.
+        If a prediction differs from the trainer's.
     """
     folder = _resolve(folder)
     path = folder / FILE_NAME
@@ -62,7 +67,7 @@ def load_model(folder: Path) -> LoadedModel:
         content = read_file(path, MAX_ARTIFACT_BYTES)
         return _load(path, content, read_source(folder, content))
     except MemoryError:
-        raise ArtifactUntried(f"{path}: there is no memory left to load it") from None
+        raise ArtifactUntried(f"{path}: not enough memory to load it") from None
     except (
         ArithmeticError,
         LookupError,
@@ -70,7 +75,7 @@ def load_model(folder: Path) -> LoadedModel:
         RuntimeError,
         ValueError,
     ) as error:
-        # The checks name what they know; a file that was made to break them names itself.
+        # The checks foresee common faults. A crafted file may raise other errors.
         raise ArtifactCorrupt(f"{path}: cannot be read: {_name(error)}") from None
 
 
@@ -81,7 +86,7 @@ def _name(error: Exception) -> str:
 def _resolve(folder: Path) -> Path:
     try:
         return folder.resolve()
-    except (OSError, RuntimeError) as error:  # links that go round in a circle
+    except (OSError, RuntimeError) as error:  # such as a loop of links
         raise ArtifactMissing(f"no model at {folder}: {error}") from None
 
 
@@ -116,7 +121,7 @@ def _check_provenance(provenance: model_artifact_pb2.Provenance) -> None:
     try:
         provenance.create_time.ToDatetime()
     except (OverflowError, ValueError) as error:
-        # The REST endpoint could not describe the model.
+        # Such a time has no JSON form, so the REST endpoint could not describe the model.
         raise ArtifactCorrupt(f"provenance.create_time: {error}") from None
 
 
@@ -125,7 +130,7 @@ def _parse(content: bytes) -> model_artifact_pb2.ModelArtifact:
         return model_artifact_pb2.ModelArtifact.FromString(content)
     except DecodeError:
         raise ArtifactCorrupt(
-            "is no ModelArtifact; it was altered or only partly written"
+            "it is not a ModelArtifact; it was altered or only partly written"
         ) from None
 
 
@@ -134,13 +139,13 @@ def _read_classes(artifact: model_artifact_pb2.ModelArtifact) -> Classes:
     labels = tuple(map(str, integers)) or tuple(artifact.class_labels.strings.values)
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ArtifactCorrupt(
-            "class_labels has to be two or more different labels, not "
+            "class_labels must have two or more different labels; it has "
             f"{len(labels)}: {list_names(labels)}"
         )
     has_threshold = artifact.HasField("threshold")
     if has_threshold != (len(labels) == 2):
-        raise ArtifactCorrupt("threshold is to be set for two classes, and for no more")
-    # Not a number is in no range.
+        raise ArtifactCorrupt("threshold must be set for two classes, and only then")
+    # Written so that NaN fails.
     if not 0 <= artifact.threshold <= 1:
         raise ArtifactCorrupt(f"threshold is {artifact.threshold}; [0, 1] is allowed")
     return Classes(
@@ -178,7 +183,7 @@ def _read_scoring_estimator(
             return LightgbmBooster(check_ensemble(trees, n_features, n_classes))
         case _:
             raise ArtifactCorrupt(
-                "has no estimator that this server knows; a newer server may"
+                "its estimator is missing or unknown; a newer server may know it"
             )
 
 
@@ -189,7 +194,7 @@ def _read_calibration(artifact: model_artifact_pb2.ModelArtifact) -> str | None:
 
 
 def _tolerance(artifact: model_artifact_pb2.ModelArtifact, n_classes: int) -> float:
-    """Return the largest difference to the trainer's probabilities that is rounding."""
+    """Return the largest allowed difference from the trainer's probabilities."""
     if not artifact.HasField("calibration"):
         return _TOLERANCES[artifact.WhichOneof("estimator") or ""]
     if artifact.WhichOneof("estimator") != "logistic_regression":
@@ -202,11 +207,11 @@ def _tolerance(artifact: model_artifact_pb2.ModelArtifact, n_classes: int) -> fl
 def _check_golden_examples(
     artifact: model_artifact_pb2.ModelArtifact, model: LoadedModel
 ) -> None:
-    """Score what the trainer scored; warms the estimator up besides."""
+    """Compare the golden examples with the trainer's results; this also warms the estimator up."""
     tolerance = _tolerance(artifact, len(model.classes.labels))
     if not artifact.golden_examples:
         raise ArtifactCorrupt(
-            "has no golden examples, so nothing shows that it is read correctly"
+            "it has no golden examples, so its predictions cannot be checked"
         )
     for number, example in enumerate(artifact.golden_examples):
         try:
@@ -231,11 +236,11 @@ def _check_golden_example(
     )
     if not agrees:
         raise GoldenMismatch(
-            f"gives [{list_first(map(repr, probabilities))}], its trainer got "
-            f"[{list_first(map(repr, expected))}]; allowed difference {tolerance}"
+            f"gives [{list_first(map(repr, probabilities))}]; its trainer got "
+            f"[{list_first(map(repr, expected))}]; the allowed difference is {tolerance}"
         )
     label = model.classes.labels[model.classes.decide(probabilities)]
     if label != example.label:
         raise GoldenMismatch(
-            f"predicts {quote(label)}, its trainer got {quote(example.label)}"
+            f"predicts {quote(label)}; its trainer got {quote(example.label)}"
         )

@@ -1,4 +1,4 @@
-"""Logistic regression: a row in plain Python, faster than any array library; a batch by columns."""
+"""Logistic regression: one row in plain Python, which is faster than NumPy; a batch by columns."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from prediction.artifact.v1 import model_artifact_pb2
 
 @dataclass(frozen=True, slots=True)
 class LogisticRegression:
-    """A linear model of the log-odds; the formula is with the artifact's message of this name.
+    """A linear model of the raw scores; the artifact's message of this name has the formula.
 
     Parameters
     ----------
     coefficients : tuple of tuple of float, shape (n_outputs, n_numeric)
         Coefficients in units of the raw columns.
     intercepts : tuple of float, shape (n_outputs,)
-        Intercepts at the centre.
+        Raw scores at the centre.
     centers : tuple of float, shape (n_numeric,), or empty
-        Subtracted from the row.
+        Centre, which is subtracted from the row.
     imputed_values : tuple of float, shape (n_numeric,), or empty
-        Stand in for missing values.
+        Replace missing values.
     category_weights : tuple of tuple of tuple of float
-        For each categorical feature, in their order, its weights: shape (n_outputs, n_categories).
+        Weights of each categorical feature, each of shape (n_outputs, n_categories).
     """
 
     coefficients: tuple[tuple[float, ...], ...]
@@ -44,12 +44,27 @@ class LogisticRegression:
         schema: InputSchema,
         n_classes: int,
     ) -> "LogisticRegression":
-        """Read the artifact's message.
+        """Read the message of an artifact.
+
+        Parameters
+        ----------
+        message : model_artifact_pb2.LogisticRegression
+            The message.
+        schema : InputSchema
+            Features of the model.
+        n_classes : int
+            Number of classes, 2 or more.
+
+        Returns
+        -------
+        LogisticRegression
+            The estimator.
 
         Raises
         ------
         ArtifactCorrupt
-            If a list has not the length that the schema and the classes ask for, or is not finite.
+            If the length of a list does not fit the schema and the classes, or a value is not
+            finite.
         """
         n_outputs = 1 if n_classes == 2 else n_classes
         n_numeric = len(schema.features) - len(schema.n_categories)
@@ -68,16 +83,16 @@ class LogisticRegression:
         )
 
     def predict_probabilities(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the probability of each class, as `Estimator` says."""
+        """Return the probability of each class; see `Estimator`."""
         outputs = self.outputs(row)
         return _expit(outputs[0]) if len(outputs) == 1 else _softmax(outputs)
 
     def predict_batch(self, X: Matrix) -> Matrix:
-        """Return the probabilities of each row, as `Estimator` says."""
+        """Return the probabilities, shape (n_rows, n_classes); see `Estimator`."""
         import numpy as np
 
         outputs = self.batch_outputs(X)
-        # Numbers too large give infinity and NaN, as they do for a row alone.
+        # An overflow gives infinity or NaN, as it does for a single row.
         with np.errstate(over="ignore", invalid="ignore"):
             if outputs.shape[1] == 1:
                 return _expit_of(outputs[:, 0])
@@ -85,7 +100,7 @@ class LogisticRegression:
             return np.asarray(weights / add_up(weights.T)[:, np.newaxis])
 
     def explain(self, row: Sequence[float], position: int) -> Explanation:
-        """Take the score of one class apart, as `Estimator` says."""
+        """Explain the raw score of one class; see `Estimator`."""
         output = position if len(self.intercepts) > 1 else 0
         contributions = list(map(mul, self.coefficients[output], self._center(row)))
         if self.category_weights:
@@ -94,7 +109,7 @@ class LogisticRegression:
         return Explanation(self.outputs(row)[output], base, contributions)
 
     def outputs(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the log-odds of the second of two classes, or a number per class."""
+        """Return the raw scores of a row: the log-odds with two classes; see `ScoringEstimator`."""
         numbers = self._center(row)
         outputs = [self._combine(p, numbers) for p in range(len(self.intercepts))]
         if self.category_weights:
@@ -103,7 +118,10 @@ class LogisticRegression:
         return outputs
 
     def batch_outputs(self, X: Matrix) -> Matrix:
-        """Return the outputs of each row, shape (n_rows, n_outputs), by the same operations."""
+        """Return the raw scores, shape (n_rows, n_outputs); see `ScoringEstimator`.
+
+        The operations and their order are those of `outputs`.
+        """
         import numpy as np
 
         n_numeric = X.shape[1] - len(self.category_weights)
@@ -111,7 +129,7 @@ class LogisticRegression:
         if self.imputed_values:
             numbers = np.where(np.isnan(numbers), self.imputed_values, numbers)
         with np.errstate(over="ignore", invalid="ignore"):
-            # Each column in one piece: they are read once for each output.
+            # Contiguous columns: each is read once per output.
             columns = list(numbers.T.copy())
             if self.centers:
                 columns = list(map(sub, columns, self.centers))
@@ -124,12 +142,12 @@ class LogisticRegression:
         return outputs
 
     def _combine(self, position: int, numbers: Sequence[Any]) -> Any:
-        """Return one output of the values, or of columns of them."""
+        """Return one raw score of a row, or of each row given by columns."""
         terms = map(mul, self.coefficients[position], numbers)
         return self.intercepts[position] + add_up(terms)
 
     def _center(self, row: Sequence[float]) -> Sequence[float]:
-        """Return the values that are not categorical, none missing, as distances to the centre."""
+        """Return the numeric values of a row, imputed, relative to the centre."""
         if self.category_weights:
             row = row[: -len(self.category_weights)]
         if self.imputed_values:
@@ -143,23 +161,23 @@ class LogisticRegression:
         return row
 
     def _weights(self, row: Sequence[float], position: int) -> Iterator[float]:
-        """Return what the category of each categorical feature adds to one output."""
+        """Yield what each categorical feature adds to one raw score; a missing category adds 0."""
         codes = row[-len(self.category_weights) :]
         for weights, code in zip(self.category_weights, codes, strict=True):
             yield weights[position][int(code)] if code == code else 0.0
 
     def _batch_weights(self, codes: Matrix, position: int) -> Iterator[Vector]:
-        """Return what `_weights` returns, for columns of codes."""
+        """Yield what `_weights` yields, for columns of codes."""
         import numpy as np
 
         for weights, column in zip(self.category_weights, codes.T, strict=True):
-            # The last, which -1 stands for, is that of a missing category.
+            # Index -1, the last weight, stands for a missing category.
             table = np.array([*weights[position], 0.0])
             yield table[np.where(np.isnan(column), -1, column).astype(np.intp)]
 
 
 def _expit(z: float) -> tuple[float, float]:
-    """Return the probabilities of two classes without overflow for either sign of `z`."""
+    """Return the probabilities of two classes; neither sign of `z` overflows."""
     if z >= 0:
         p = 1 / (1 + exp(-z))
     else:
@@ -201,8 +219,8 @@ def _read_weights(
 ) -> Iterator[tuple[tuple[float, ...], ...]]:
     if len(message.category_weights) != len(n_categories):
         raise ArtifactCorrupt(
-            f"logistic_regression.category_weights has {len(message.category_weights)} messages, "
-            f"not {len(n_categories)}, one for each categorical feature"
+            f"logistic_regression.category_weights has {len(message.category_weights)} messages; "
+            f"the {len(n_categories)} categorical features need one each"
         )
     for position, length in enumerate(n_categories):
         values = message.category_weights[position].values

@@ -1,4 +1,4 @@
-"""How much memory is left to this process, by its container's limit and by the machine."""
+"""How much more memory this process can take, by the limit of its container and the machine."""
 
 from pathlib import Path
 
@@ -8,13 +8,22 @@ _KIB = 1024
 
 
 def find_room(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
-    """Return the bytes that this process can still take.
+    """Return how many more bytes this process can take.
+
+    A control group limits the memory of a container. Beyond the limit, the kernel may end all
+    processes of the container.
 
     Parameters
     ----------
-    proc, cgroups : Path
-        Where Linux tells of processes, and of control groups of version 2. A control group bounds
-        what a container takes; beyond it, the kernel may end all processes of the container.
+    proc : Path
+        Where Linux shows its processes.
+    cgroups : Path
+        Where Linux shows control groups of version 2.
+
+    Returns
+    -------
+    int
+        Bytes, 0 or more.
     """
     folder = cgroups / _find_group(proc)
     try:
@@ -22,14 +31,14 @@ def find_room(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int:
         used = int((folder / "memory.current").read_text())
     except (OSError, ValueError):  # version 1, no limit ("max"), or the root
         return _find_available(proc)
-    # The kernel takes cached files back before it ends anybody.
+    # The kernel drops cached files before it ends a process.
     cached = _read_counts(folder / "memory.stat")
     used -= cached.get("inactive_file", 0) + cached.get("active_file", 0)
     return max(0, min(limit - used, _find_available(proc)))
 
 
 def _find_group(proc: Path) -> str:
-    """Return the path of the control group of this process, relative to the root of all."""
+    """Return the path of this process's control group, relative to the root group."""
     lines = (proc / "self" / "cgroup").read_text().splitlines()
     paths = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
     return paths[0] if paths else ""
@@ -40,6 +49,6 @@ def _find_available(proc: Path) -> int:
 
 
 def _read_counts(path: Path) -> dict[str, int]:
-    """Return the numbers of a file that has a name and a number in each line."""
+    """Return number by name, for a file with a name and a number in each line."""
     words = (line.split() for line in path.read_text().splitlines())
     return {word[0]: int(word[1]) for word in words if len(word) > 1}

@@ -1,4 +1,4 @@
-"""The input schema: turns what a caller sent into one row, or says what does not fit."""
+"""The input schema: encodes the values of an instance as a row, or reports the invalid ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,13 +27,23 @@ from grpc_server.model.kinds import (
 )
 from prediction.artifact.v1 import model_artifact_pb2
 
-# Names that are not the model's, of which as many are told.
+# Unknown names that an error lists, at most.
 _MAX_UNKNOWN = MAX_VIOLATIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column of the input: its name, whether a value may be missing (NaN), and its kind."""
+    """One feature of the model.
+
+    Parameters
+    ----------
+    name : str
+        Name of the feature.
+    nullable : bool
+        Whether a value may be missing.
+    kind : Kind
+        Kind of its values.
+    """
 
     name: str
     nullable: bool
@@ -41,38 +51,51 @@ class Feature:
 
     @property
     def allowed(self) -> str:
-        """What a caller may send, in words."""
+        """The allowed values, in words."""
         return f"{self.kind.allowed} or null" if self.nullable else self.kind.allowed
 
     @property
     def n_categories(self) -> int:
-        """Number of categories, 0 for a feature that is not categorical."""
+        """Number of categories; 0 if the feature is not categorical."""
         if isinstance(self.kind, TextCategories | IntegerCategories):
             return len(self.kind.codes)
         return 0
 
     def encode(self, value: Scalar) -> float | None:
-        """Return the number of a row for a value, None for what is not allowed."""
-        # Only NaN, which stands for a missing value, differs from itself.
+        """Return the number that encodes a value, None if the value is not allowed."""
+        # Only NaN differs from itself; it stands for a missing value.
         if value != value:
             return nan if self.nullable else None
         return self.kind.encode(value)
 
     def encode_member(self, value: Value) -> float | None:
-        """Return the number of a row for a member of a record, None for what is not allowed."""
+        """Return the number that encodes a member of a record, None if it is not allowed."""
         came = value.WhichOneof("kind")
         if came == "null_value":
             return nan if self.nullable else None
         return self.encode(getattr(value, came)) if came == self.kind.member else None
 
     def encode_column(self, values: Sequence[Scalar]) -> tuple[Vector, Mask]:
-        """Return the number of a row for each value, and which of them are not allowed."""
+        """Encode the values of a column.
+
+        Parameters
+        ----------
+        values : sequence of float, str or bool, shape (n_rows,)
+            Values, NaN where missing.
+
+        Returns
+        -------
+        numbers : ndarray of float64, shape (n_rows,)
+            The encoded values.
+        wrong : ndarray of bool, shape (n_rows,)
+            True where a value is not allowed.
+        """
         import numpy as np
 
         if isinstance(self.kind, Numeric):
             numbers = np.array(values, np.float64)
             return numbers, self.find_wrong(numbers)
-        # Once for each category: they are few.
+        # Each distinct value is encoded once: there are few.
         values = list(values)
         codes = {value: self.encode(value) for value in set(values)}
         encoded = [codes[value] for value in values]
@@ -80,7 +103,18 @@ class Feature:
         return np.array(encoded, np.float64), wrong  # None becomes NaN
 
     def find_wrong(self, numbers: Vector) -> Mask:
-        """Return which values are not allowed, of a feature that is numeric."""
+        """Find the values that this numeric feature does not allow.
+
+        Parameters
+        ----------
+        numbers : ndarray of float64, shape (n_rows,)
+            Values, NaN where missing.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_rows,)
+            True where a value is not allowed.
+        """
         import numpy as np
 
         wrong = ~np.isfinite(numbers)
@@ -93,25 +127,36 @@ class InputSchema:
     Parameters
     ----------
     features : tuple of Feature
-        One or more; those that are categorical come last.
+        One or more; categorical features come last.
     """
 
     __slots__ = ("_n_positions", "features")
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self.features = features
-        # How many values by position fit: no number does where a name is needed for the kind.
+        # Number of values that an instance by position has. -1, which no instance has, if a
+        # feature is not numeric: such a feature needs a record.
         self._n_positions = -1 if self._not_numeric else len(features)
 
     @classmethod
     def from_message(cls, message: model_artifact_pb2.InputSchema) -> "InputSchema":
-        """Read the artifact's message.
+        """Read the schema message of an artifact.
+
+        Parameters
+        ----------
+        message : model_artifact_pb2.InputSchema
+            The message.
+
+        Returns
+        -------
+        InputSchema
+            The schema.
 
         Raises
         ------
         ArtifactCorrupt
-            If there is no feature, a name is there twice, a kind is not known, or a feature that is
-            not categorical comes after one that is.
+            If there is no feature, a name occurs twice, a kind is unknown, or a categorical feature
+            comes before one that is not.
         """
         features = tuple(
             Feature(feature.name, feature.nullable, read_kind(feature))
@@ -133,11 +178,11 @@ class InputSchema:
 
     @property
     def names(self) -> str:
-        """Names of the features as an error lists them."""
+        """Names of the features, as an error message lists them."""
         return list_names(feature.name for feature in self.features)
 
     def row_from_features(self, values: Sequence[float]) -> Sequence[float]:
-        """Check features sent by position.
+        """Check an instance sent by position.
 
         Parameters
         ----------
@@ -147,21 +192,21 @@ class InputSchema:
         Returns
         -------
         sequence of float
-            A copy of the values: n_features, finite, or NaN where the feature is nullable.
+            A copy of the n_features values, each finite, or NaN if the feature is nullable.
 
         Raises
         ------
         InvalidInstance
-            If the count is wrong, a value is infinite or missing where it may not be, or a feature
-            is not numeric.
+            If the number of values is wrong, a value is infinite, a value is missing and its
+            feature is not nullable, or a feature is not numeric.
         """
         if len(values) != self._n_positions:
             self.check_positional("features", "record")
             raise InvalidInstance([self._wrong_count(len(values))])
-        # A list of Python's costs less to go through than protobuf's.
+        # A Python list is faster to iterate than protobuf's container.
         row = values[:]
-        # One addition per value instead of one test: a sum is finite only if all values are. A sum
-        # that overflows is looked at again, value by value.
+        # An addition is cheaper than a test, and a sum is finite only if all its values are. If the
+        # sum overflows, each value is tested.
         if not isfinite(sum(row)):
             violations = list(self._unfit_positions(row))
             if violations:
@@ -169,7 +214,7 @@ class InputSchema:
         return row
 
     def row_from_record(self, members: Mapping[str, Value]) -> Sequence[float]:
-        """Check features sent by name.
+        """Check and encode an instance sent by name.
 
         Parameters
         ----------
@@ -179,14 +224,14 @@ class InputSchema:
         Returns
         -------
         sequence of float
-            The numbers of the row in the order of the schema: finite, or NaN where the value is
-            missing or its category is not known.
+            n_features numbers in the order of the schema, each finite, or NaN if the value is
+            missing or its category is unknown.
 
         Raises
         ------
         InvalidInstance
-            If a name is unknown or absent, or a value is not of the feature's kind and no allowed
-            null.
+            If a name is unknown or absent, a value is of another kind than its feature, or a value
+            is null and its feature is not nullable.
         """
         row: list[float] = []
         violations: list[Violation] = []
@@ -204,22 +249,24 @@ class InputSchema:
         if n_unknown:
             violations.extend(self._unknown_members(members))
         if violations:
-            n_untold = max(0, n_unknown - _MAX_UNKNOWN)
-            raise InvalidInstance(violations, n_untold)
+            n_unlisted = max(0, n_unknown - _MAX_UNKNOWN)
+            raise InvalidInstance(violations, n_unlisted)
         return row
 
     def check_positional(self, field: str, instead: str) -> None:
-        """Refuse values by position where a feature is not numeric.
+        """Refuse values by position if a feature is not numeric.
 
         Parameters
         ----------
-        field, instead : str
-            The field that came, and the one to send.
+        field : str
+            The field that was sent.
+        instead : str
+            The field to send instead.
 
         Raises
         ------
         InvalidInstance
-            If there is such a feature.
+            If a feature is not numeric.
         """
         if self._not_numeric:
             names = list_names(feature.name for feature in self._not_numeric)
@@ -256,7 +303,7 @@ class InputSchema:
 
     def _unknown_members(self, members: Mapping[str, Value]) -> Iterator[Violation]:
         known = {feature.name for feature in self.features}
-        # No more of them are looked at than are told: a caller may send any number.
+        # The rest is only counted: a caller may send any number of names.
         unknown = islice((name for name in members if name not in known), _MAX_UNKNOWN)
         for name in sorted(unknown):
             yield Violation(

@@ -1,13 +1,20 @@
-"""The place that holds the model which answers."""
+"""Holds the model that answers.
+
+::
+
+    empty ── put ──> model 1 ── put ──> model 2 ...
+      │                 │
+     get: error        get: the newest model; a call keeps the model that it began with
+"""
 
 from grpc_server.errors import ModelUnavailable
 from grpc_server.model.loaded import LoadedModel
 
 
 class ModelSlot:
-    """Holds the model that answers, or why there is none.
+    """Holds the model that answers, if any.
 
-    Needs no lock: one attribute is read, and it is replaced as a whole.
+    No lock is needed: the one attribute is replaced in one step.
     """
 
     def __init__(self) -> None:
@@ -23,7 +30,7 @@ class ModelSlot:
         Raises
         ------
         ModelUnavailable
-            If none is loaded yet.
+            If no model is loaded yet.
         """
         model = self._model
         if model is None:

@@ -1,4 +1,4 @@
-"""Where a model's file comes from: what `model_sync` writes beside it and the server reads."""
+"""The origin of a model's file: `model_sync` writes it beside the file, the server reads it."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ class ModelSource:
     Parameters
     ----------
     registered_model : str
-        Name in the registry; empty if the file does not come from one.
+        Name in the registry; empty if the file does not come from a registry.
     version : str
-        Version in the registry, else derived from the digest.
+        Version in the registry; without a registry, derived from the digest.
     run_id : str
-        Tracking run that registered it; may be empty.
+        Tracking run that registered the version; may be empty.
     sha256 : str
-        Digest of model.binpb in lower-case hexadecimal digits.
+        Digest of model.binpb, 64 lower-case hexadecimal digits.
     """
 
     registered_model: str
@@ -43,21 +43,33 @@ class ModelSource:
 
 
 def read_source(folder: Path, artifact: bytes) -> ModelSource:
-    """Read where `artifact` comes from, and check its digest.
+    """Read the origin of `artifact`, and check its digest.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that may hold a source file.
+    artifact : bytes
+        Content of the model's file.
+
+    Returns
+    -------
+    ModelSource
+        The origin.
 
     Raises
     ------
     ArtifactCorrupt
-        If the source file is unreadable, or the artifact is not the one it was written for.
-        Without a source file, if the artifact does not end with its own digest.
+        If the source file is unreadable, or names another digest than the artifact's. Without a
+        source file, if the artifact does not end with its own digest.
     """
     actual = hashlib.sha256(artifact).hexdigest()
     path = folder / SOURCE_FILE_NAME
     if not path.exists():
         if not is_sealed(artifact):
             raise ArtifactCorrupt(
-                f"{folder} holds a model without its digest, or with another: it was altered, "
-                "only partly written, or made by an older trainer, whose models need a "
+                f"{folder} holds a model whose digest is missing or wrong: it was altered, only "
+                "partly written, or made by an older trainer, whose models need a "
                 f"{SOURCE_FILE_NAME}"
             )
         return ModelSource("", f"sha256:{actual[:_SHOWN_DIGITS]}", "", actual)
@@ -78,5 +90,5 @@ def _parse_source(path: Path) -> ModelSource:
     except (ValueError, TypeError, RecursionError) as error:
         raise ArtifactCorrupt(f"{path} cannot be read: {str(error)[:200]}") from None
     if not all(isinstance(value, str) for value in asdict(source).values()):
-        raise ArtifactCorrupt(f"{path} cannot be read: its values have to be texts")
+        raise ArtifactCorrupt(f"{path} cannot be read: every value must be a string")
     return source

@@ -1,8 +1,8 @@
-"""Checks boosted trees, and measures what their explanations cost.
+"""Checks boosted trees, and measures the cost of their explanations.
 
-LightGBM's C library trusts its input: a child that points outside of the tree makes it read or
-write beyond a buffer, a circle makes it hang, and other slips abort the process. So it gets nothing
-but numbers that this module has checked. Every check takes time in proportion to the numbers.
+LightGBM's C library trusts its input. A child index outside of the tree makes it read or write
+beyond a buffer. A cycle makes it hang, and other faults abort the process. So it gets only numbers
+that this module has checked. Every check takes linear time.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from grpc_server.model.trees import Ensemble, Tree
 MAX_TREES = 100_000
 # LightGBM's own bound of num_leaves.
 MAX_LEAVES = 131_072
-# An explanation goes down a tree by recursion: a chain of 100,000 nodes would overflow the stack.
+# An explanation descends a tree by recursion: a chain of 100,000 nodes would overflow the stack.
 MAX_DEPTH = 1_000
 MAX_CATEGORY_WORDS = 1_000_000
 
-# Bits of a decision: kCategoricalMask, kDefaultLeftMask and two bits of the kind of missing value,
-# of which 3 is none, in LightGBM's ``include/LightGBM/tree.h``.
+# Bits of a decision in LightGBM's ``include/LightGBM/tree.h``: kCategoricalMask, kDefaultLeftMask
+# and two bits for the kind of missing value, for which 3 is undefined.
 _CATEGORICAL = 1
 _DECISIONS = frozenset(range(12))
 _MAX_INT32 = 2**31 - 1
@@ -29,16 +29,18 @@ _MAX_UINT32 = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class CheckedEnsemble:
-    """An ensemble that `check_ensemble` has passed; nothing else makes one.
+    """An ensemble that passed `check_ensemble`; nothing else constructs one.
 
     Parameters
     ----------
     ensemble : Ensemble
         The trees.
-    n_features, n_outputs : int
-        Columns that the trees may split by, and scores that they give: 1 for two classes.
+    n_features : int
+        Number of columns that the trees may split by.
+    n_outputs : int
+        Number of raw scores per row: 1 for two classes, otherwise one per class.
     n_explanation_steps : int
-        Steps of an explanation of one row, at most; one takes about 8 ns.
+        Most steps that the explanation of one row takes, at about 8 ns each.
     """
 
     ensemble: Ensemble
@@ -50,12 +52,26 @@ class CheckedEnsemble:
 def check_ensemble(
     ensemble: Ensemble, n_features: int, n_classes: int
 ) -> CheckedEnsemble:
-    """Check that the numbers are trees of this many features and classes.
+    """Check that the numbers form trees for this many features and classes.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Unchecked trees.
+    n_features : int
+        Number of columns of a row.
+    n_classes : int
+        Number of classes of the model, 2 or more.
+
+    Returns
+    -------
+    CheckedEnsemble
+        The trees, and the cost of their explanations.
 
     Raises
     ------
     ArtifactCorrupt
-        If anything does not fit.
+        If a number is out of range, or the nodes do not form trees.
     """
     n_outputs = 1 if n_classes == 2 else n_classes
     _check_frame(ensemble, n_classes, n_outputs)
@@ -73,22 +89,22 @@ def _check_frame(ensemble: Ensemble, n_classes: int, n_outputs: int) -> None:
     expected = "binary" if n_classes == 2 else "multiclass"
     if objective.name != expected:
         raise ArtifactCorrupt(
-            f"lightgbm: the objective is {objective.name!r}; for {n_classes} classes it is "
-            f"{expected}"
+            f"lightgbm: the objective is {objective.name!r}; {n_classes} classes need "
+            f"{expected!r}"
         )
     if not (isfinite(objective.sigmoid) and objective.sigmoid > 0):
         raise ArtifactCorrupt(
-            f"lightgbm: the sigmoid is {objective.sigmoid}; it is finite and above 0"
+            f"lightgbm: the sigmoid is {objective.sigmoid}; it must be finite and above 0"
         )
     if not 0 < n_trees <= MAX_TREES or n_trees % n_outputs:
         raise ArtifactCorrupt(
-            f"lightgbm: there are {n_trees} trees; 1 to {MAX_TREES} are allowed, and "
-            f"{n_outputs} for each iteration"
+            f"lightgbm: there are {n_trees} trees; 1 to {MAX_TREES} are allowed, "
+            f"{n_outputs} per iteration"
         )
 
 
 def _check_tree(tree: Tree, n_features: int) -> int:
-    """Return the steps of its explanation; raise ValueError if anything does not fit."""
+    """Return the steps that an explanation takes; raise ValueError if a check fails."""
     n_leaves = len(tree.leaf_values)
     if not 0 < n_leaves <= MAX_LEAVES:
         raise ValueError(f"it has {n_leaves} leaves; 1 to {MAX_LEAVES} are allowed")
@@ -99,7 +115,7 @@ def _check_tree(tree: Tree, n_features: int) -> int:
         _check_integers(name, getattr(tree, name), n_nodes)
     _check_counts("leaf_counts", tree.leaf_counts, n_leaves)
     _check_counts("node_counts", tree.node_counts, n_nodes)
-    # Infinite is one that parts the missing values from all others.
+    # A split that separates missing values from all others has an infinite threshold.
     if len(tree.thresholds) != n_nodes or any(map(isnan, tree.thresholds)):
         raise ValueError(f"thresholds are not {n_nodes} numbers")
     _check_sets(tree)
@@ -128,11 +144,11 @@ def _check_sets(tree: Tree) -> None:
     if len(words) > MAX_CATEGORY_WORDS or len(bounds) > len(tree.thresholds) + 1:
         raise ValueError("there are too many categories")
     if bounds[0] != 0 or bounds[-1] != len(words):
-        raise ValueError("sets of categories do not begin and end with the categories")
+        raise ValueError("category_bounds does not span category_words")
     if any(end <= begin for begin, end in zip(bounds, bounds[1:], strict=False)):
         raise ValueError("a set of categories is empty")
     if words and (min(words) < 0 or max(words) > _MAX_UINT32):
-        raise ValueError("a word of categories has more than 32 bits")
+        raise ValueError("category_words has a value of more than 32 bits")
 
 
 def _check_decisions(tree: Tree, n_features: int) -> None:
@@ -142,21 +158,24 @@ def _check_decisions(tree: Tree, n_features: int) -> None:
     if min(features) < 0 or max(features) >= n_features:
         raise ValueError(f"a node splits by a feature outside of [0, {n_features})")
     if unknown := set(decisions) - _DECISIONS:
-        raise ValueError(f"a node decides by {min(unknown)}, which is not known")
+        raise ValueError(f"a node has the unknown decision type {min(unknown)}")
     for decision, threshold in zip(decisions, tree.thresholds, strict=True):
         if decision & _CATEGORICAL and not (
             0 <= threshold < tree.n_sets and threshold.is_integer()
         ):
             raise ValueError(
-                f"a node takes set {threshold} of categories, of {tree.n_sets}"
+                f"a node splits by set {threshold} of categories; there are {tree.n_sets} sets"
             )
 
 
 def _check_shape(tree: Tree, n_leaves: int, n_features: int) -> int:
-    """Check that the children form one tree: each node is the child of one that is before it.
+    """Check that the nodes form one tree: every node but the root is the child of an earlier node.
 
-    Returns the steps of an explanation: in LightGBM's ``Tree::TreeSHAP``, each leaf takes the
-    square of the number of features on the way to it.
+    Returns
+    -------
+    int
+        Most steps of an explanation. LightGBM's ``Tree::TreeSHAP`` takes for each leaf the square
+        of the number of features on the path to it.
     """
     n_nodes = n_leaves - 1
     depth = [0] * n_nodes
@@ -167,16 +186,16 @@ def _check_shape(tree: Tree, n_leaves: int, n_features: int) -> int:
         for child in (tree.left_children[node], tree.right_children[node]):
             if child >= 0:
                 if not node < child < n_nodes:
-                    raise ValueError(f"node {node} has node {child} for a child")
+                    raise ValueError(f"node {node} has node {child} as a child")
                 n_parents[child] += 1
                 depth[child] = depth[node] + 1
             elif child < -n_leaves or is_reached[-child - 1]:
-                raise ValueError(f"node {node} has leaf {-child - 1} for a child")
+                raise ValueError(f"node {node} has leaf {-child - 1} as a child")
             else:
                 is_reached[-child - 1] = 1
                 n_steps += min(depth[node] + 1, n_features) ** 2
     if any(n != 1 for n in n_parents[1:]):
-        raise ValueError("a node is nobody's child, or that of two")
+        raise ValueError("a node has no parent, or more than one")
     if max(depth, default=0) > MAX_DEPTH:
-        raise ValueError(f"it is deeper than {MAX_DEPTH}")
+        raise ValueError(f"it is deeper than {MAX_DEPTH} levels")
     return n_steps

@@ -1,4 +1,4 @@
-"""Boosted trees as plain numbers; `tree_checks` says which of them are trees."""
+"""Boosted trees as plain numbers; `tree_checks` checks them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,24 +13,28 @@ _OBJECTIVE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """One tree; a child below 0 is the leaf ``-child - 1``.
+    """One tree of n_leaves leaves and n_leaves - 1 inner nodes.
 
     Parameters
     ----------
     leaf_values : sequence of float, shape (n_leaves,)
-        What each leaf adds to the score.
+        What each leaf adds to the raw score.
     leaf_counts : sequence of int, shape (n_leaves,)
-        Training rows of each leaf, which explanations need. Empty if they are not known.
-    split_features, decision_types, left_children, right_children : sequence of int
-        One for each inner node, n_leaves - 1: the column, the bits of the decision, and the ways.
+        Training rows of each leaf, for explanations. Empty if unknown.
+    split_features : sequence of int, shape (n_leaves - 1,)
+        Column that each inner node splits by.
+    decision_types : sequence of int, shape (n_leaves - 1,)
+        Bits of each decision; see `tree_checks`.
+    left_children, right_children : sequence of int, shape (n_leaves - 1,)
+        Children of each inner node. A child below 0 is the leaf ``-child - 1``.
     thresholds : sequence of float, shape (n_leaves - 1,)
-        Largest value that goes left; at a categorical node, the number of its set of categories.
+        Largest value that goes left. At a categorical node, the number of its set of categories.
     node_counts : sequence of int, shape (n_leaves - 1,)
-        Training rows of each inner node. Empty if they are not known.
+        Training rows of each inner node. Empty if unknown.
     category_bounds : sequence of int, shape (n_sets + 1,)
-        Where each set of categories begins in `category_words`, and where the last one ends.
+        Start of each set of categories in `category_words`, and the end of the last one.
     category_words : sequence of int
-        Sets of categories that go left, 32 categories a word.
+        Sets of categories that go left, as bits: 32 categories per word.
     """
 
     leaf_values: Sequence[float]
@@ -59,7 +63,7 @@ class Objective:
     name : str
         "binary" or "multiclass".
     sigmoid : float
-        Factor of the score in a sigmoid, > 0. Not used by "multiclass".
+        Factor of the raw score in the sigmoid, > 0. Unused by "multiclass".
     """
 
     name: str
@@ -68,16 +72,16 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble:
-    """All trees of a model, n_outputs for each iteration.
+    """All trees of a model, n_outputs per iteration.
 
     Parameters
     ----------
     objective : Objective
         How raw scores become probabilities.
     is_average : bool
-        Whether scores are averaged over the iterations, as in a random forest.
+        Whether raw scores are averaged over the iterations, as in a random forest.
     trees : sequence of Tree
-        The trees, in their order.
+        The trees, in order of iteration.
     """
 
     objective: Objective

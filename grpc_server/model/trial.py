@@ -1,7 +1,7 @@
-"""`python -m grpc_server.model.trial FOLDER`: loads a model in a process of its own, under limits.
+"""`python -m grpc_server.model.trial FOLDER`: loads a model in a separate process, under limits.
 
-The process that serves takes a new model only after one of these could load it. So a file that
-takes all memory, hangs or ends the process that reads it does so here.
+The serving process loads a new model only after such a trial has succeeded. So a file that takes
+all memory, hangs, or crashes its reader does so here.
 """
 
 import ctypes
@@ -17,23 +17,23 @@ from grpc_server.errors import ArtifactUntried, StartupError
 from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
 from grpc_server.model.loading import load_model
 from grpc_server.model.memory_room import find_room
-from grpc_server.model.trial_load import EXIT_REFUSED, EXIT_UNTRIED, TRIAL_SECONDS
+from grpc_server.trial_load import EXIT_REFUSED, EXIT_UNTRIED, TRIAL_SECONDS
 
-# Beyond what Python and the libraries take, for a model of the largest size that is allowed. The
-# process that serves takes as much, once this one has ended.
+# Memory for the largest allowed model, beyond what Python and the libraries take. The serving
+# process needs as much after the trial.
 _MEMORY_BYTES = 8 * MAX_ARTIFACT_BYTES
 _PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def _limit() -> None:
-    # Nobody waits for the answer of a server that has ended.
+    # End together with the server: nobody else reads the result.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     bytes_at_most = used + min(_MEMORY_BYTES, find_room())
     resource.setrlimit(resource.RLIMIT_DATA, (bytes_at_most, bytes_at_most))
     seconds = int(TRIAL_SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    # A crash leaves no dump behind.
+    # A crash must not leave a core dump behind.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -1,12 +1,29 @@
-"""Watches the model's folder, and lets a new model answer once it has passed its checks."""
+"""Watches the model's folder, and serves a new model once it has passed its checks.
+
+::
+
+    look at the file, once a second
+      │
+      ├─ same as before ── no retry due ──────> keep the model
+      │
+    new file, or a retry is due
+      │
+    trial in another process ─┬─ refused ─────> keep the model, log and count it, once per file
+      │                       └─ trial failed ─> keep the model; retry after 1, 2, 4 ... minutes
+      │
+    load in this process; compare with the trial
+      │
+    serve the new model
+"""
 
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from time import monotonic
+from typing import TypeAlias
 
 from grpc_server.errors import (
     ArtifactCorrupt,
@@ -16,24 +33,25 @@ from grpc_server.errors import (
 )
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.model.source import ModelSource
-from grpc_server.model.trial_load import try_to_load
 from grpc_server.model_uri import ModelUri
+from grpc_server.trial_load import try_to_load
 from prediction.artifact import FILE_NAME
 
 _log = logging.getLogger(__name__)
 
 _MAX_RETRY_SECONDS = 3600.0
-# A model that hangs keeps a newer one waiting for so long.
+# A trial that takes longer is given up if the file was replaced meanwhile.
 _PATIENCE_SECONDS = 5.0
 
-_Identity = tuple[int, int, int, int]
+TryLoad: TypeAlias = Callable[[Path, Callable[[], bool]], Mapping[str, str]]
+_Identity: TypeAlias = tuple[int, int, int, int]
 
 
 def identify(model_dir: Path) -> _Identity | None:
-    """Return what tells one model's file from another, or None if there is no file.
+    """Return an identity of the model's file, None if there is no file.
 
-    A link that is pointed elsewhere gives another inode; a file that is written in place another
-    time or size.
+    A link that points elsewhere gives another inode. A file written in place gets another time or
+    size.
     """
     try:
         status = os.stat(model_dir / FILE_NAME)
@@ -43,26 +61,28 @@ def identify(model_dir: Path) -> _Identity | None:
 
 
 class ModelWatcher:
-    """Looks at a folder every so often, in a thread of its own, from `start` to `stop`.
+    """Polls a folder in a thread, from `start` to `stop`.
 
-    A file that cannot be served is logged and counted once, and the model that answers stays. It is
-    tried again only if the try itself failed, as on a machine that has no memory left.
+    A file that is refused is logged and counted once; the current model stays. The file is tried
+    again only if the trial itself failed, as on a machine without free memory.
 
     Parameters
     ----------
     model_dir : Path
         Folder, or link to a folder, that holds the model's file.
     model_uri : ModelUri or None
-        What the model has to be; None takes any. A folder that another server shares may hold
-        another one.
+        Model to accept; None accepts any. Another server may share the folder and put its own model
+        there.
     serve : callable
-        Lets a model answer.
+        Serves a model.
     count_failure : callable
-        Counts a file that could not be served.
+        Counts a file that was refused.
     interval_seconds : float
-        Time between two looks, which cost one stat each.
+        Time between two polls, which cost one stat each.
     retry_seconds : float
-        Time until a try that failed is repeated; each further one waits twice as long.
+        Time until a failed trial is repeated. It doubles each time, up to one hour.
+    try_load : callable
+        Tries to load the model of a folder in another process; see `try_to_load`.
     """
 
     def __init__(
@@ -73,6 +93,7 @@ class ModelWatcher:
         count_failure: Callable[[], None],
         interval_seconds: float = 1.0,
         retry_seconds: float = 60.0,
+        try_load: TryLoad = try_to_load,
     ) -> None:
         self._model_dir = model_dir
         self._model_uri = model_uri
@@ -81,20 +102,21 @@ class ModelWatcher:
         self._interval_seconds = interval_seconds
         self._seen: _Identity | None = None
         self._retry = _Retry(retry_seconds)
+        self._try_load = try_load
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="model-watch", daemon=True
         )
 
     def load_now(self) -> None:
-        """Load the model that is there and let it answer.
+        """Load the model in the folder, and serve it.
 
         Raises
         ------
         ArtifactError
-            If there is none, or it cannot be served.
+            If there is no model, or it cannot be served.
         """
-        # Looked at before it is read: a file replaced in between is then seen as new.
+        # Before reading, so that a file replaced in between is seen as new.
         self._seen = identify(self._model_dir)
         self._load()
 
@@ -109,11 +131,11 @@ class ModelWatcher:
         _log.info("serving", extra={"fields": _summarize(model)})
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; a load that is under way is left to itself, however long it takes."""
+        """Stop polling, without waiting for a load in progress."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -131,7 +153,7 @@ class ModelWatcher:
     def _load_or_keep(self) -> None:
         try:
             self._retry.begin()
-            tried = try_to_load(self._model_dir, self._make_give_up())
+            tried = self._try_load(self._model_dir, self._make_give_up())
             self._load(tried["sha256"])
         except StartupError as error:
             if self._stop.is_set():
@@ -142,13 +164,13 @@ class ModelWatcher:
             reason = {"fields": {"reason": str(error)}}
             _log.error("model refused, keeping what serves", extra=reason)
         except Exception:
-            # Whatever it was, the next file may be a good one.
+            # Keep polling after any error: the next file may be valid.
             self._retry.put_off()
             self._count_failure()
             _log.exception("model refused, keeping what serves")
 
     def _make_give_up(self) -> Callable[[], bool]:
-        """Return what tells whether to give up a try that begins now."""
+        """Return a function that tells whether to give up a trial that begins now."""
         patience_ends = monotonic() + _PATIENCE_SECONDS
 
         def give_up() -> bool:
@@ -165,32 +187,32 @@ class ModelWatcher:
         if not uri.may_mean(source.registered_model, source.version):
             name = source.registered_model or "no registered model"
             raise OtherModel(
-                f"{self._model_dir} holds {name}, version {source.version}, not {self._model_uri}"
+                f"{self._model_dir} holds {name}, version {source.version}, not {uri}"
             )
 
 
 class _Retry:
-    """When to try the same file again: never, unless a try was put off."""
+    """When to try the same file again: never, unless a trial was put off."""
 
     def __init__(self, first_seconds: float) -> None:
         self._first_seconds = first_seconds
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, for another file."""
+        """Start over, for another file."""
         self._due, self._seconds = inf, self._first_seconds
 
     def begin(self) -> None:
-        """Let the try that begins now be the last one."""
+        """Expect no further trial after the one that begins now."""
         self._due = inf
 
     def put_off(self) -> None:
-        """Ask for one more try, after twice the time of the last."""
+        """Ask for one more trial, after twice the previous wait."""
         self._due = monotonic() + self._seconds
         self._seconds = min(2 * self._seconds, _MAX_RETRY_SECONDS)
 
     def is_due(self) -> bool:
-        """Tell whether it is time."""
+        """Return whether a trial is due."""
         return monotonic() >= self._due
 
 

@@ -1,1 +1,1 @@
-"""Many processes on one port: who keeps them running, and how they tell each other."""
+"""Several processes on one port: the supervisor, the processes, and their messages and metrics."""

@@ -1,35 +1,47 @@
-"""What a process and its supervisor tell each other over a stream: one line of ASCII each."""
+"""Messages between a process and its supervisor: lines of ASCII over a stream.
+
+::
+
+    process                      supervisor
+       │ ── loaded ──────────────────> │    the process has a model
+       │ <─────────────────── ready ── │    all processes have a model
+       │ ── beat, every second ──────> │    its own server has just answered it
+       │ ── error MESSAGE ───────────> │    the process ends for this reason
+       │ ── end of stream ───────────> │    the process has ended
+       │ <─────────── end of stream ── │    end now, without a drain
+"""
 
 import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
 
-# From a process: its server has answered it just now, and whether all its metrics are on the disk.
+# From a process: its own server has just answered it. The second one also says that some of its
+# metrics are not on the disk.
 BEAT = "beat"
 BEAT_UNCOUNTED = "beat, metrics incomplete"
 # From a process: it has a model.
 LOADED = "loaded"
-# To a process: all have one, so it may be ready.
+# To a process: all processes have a model, so it may report ready.
 READY = "ready"
 _ERROR = "error "
 
 
-def tell(control: socket.socket, line: str) -> None:
-    """Send one line; without anybody at the other end, this one is about to end as well."""
+def send_line(control: socket.socket, line: str) -> None:
+    """Send one line; ignore a closed stream, since this process ends then as well."""
     with suppress(ConnectionError):
         control.sendall(f"{line}\n".encode("ascii"))
 
 
-def tell_error(control: socket.socket, message: str) -> None:
-    """Send why a process ends; the message may have any characters."""
-    tell(control, _ERROR + json.dumps(message))
+def send_error(control: socket.socket, message: str) -> None:
+    """Send the reason why this process ends; the message may have any characters."""
+    send_line(control, _ERROR + json.dumps(message))
 
 
 def listen(control: socket.socket) -> Iterator[str]:
-    """Yield the lines that come, until the other end is gone.
+    """Yield the received lines until the other end closes the stream.
 
-    It is gone, too, where the connection is reset: it ended without reading what it had been sent.
+    A reset counts as a close: the other end ended without reading all that it was sent.
     """
     with control.makefile(encoding="ascii", errors="replace") as lines:
         with suppress(ConnectionError):
@@ -38,10 +50,10 @@ def listen(control: socket.socket) -> Iterator[str]:
 
 
 def read_error(line: str) -> str | None:
-    """Return the message of a line that tells an error, None for any other line."""
+    """Return the message of an error line, None for any other line."""
     if not line.startswith(_ERROR):
         return None
-    # What is cut off was the last word of a process that died over it.
+    # A process that died while sending leaves a line that is cut off.
     with suppress(ValueError):
         return str(json.loads(line.removeprefix(_ERROR)))
     return None

@@ -1,7 +1,7 @@
-"""Metrics of many processes as those of one server: what the supervisor's /metrics shows.
+"""Merges the metrics of several processes into those of one server, for the supervisor's /metrics.
 
-Each process writes its values into files of its own, which stay when it dies: what it has counted
-stays counted, to the last call. The one that takes its place goes on with the same files.
+Each process writes its values into its own files, which outlive it: no call is lost from the
+counts. Its successor continues with the same files.
 """
 
 import logging
@@ -15,35 +15,35 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-# The supervisor's own; the others are sums.
+# Metrics of the supervisor alone; all others are sums.
 _NOT_SUMMED = ("process_start_time_seconds", "process_max_fds")
 
 _log = logging.getLogger(__name__)
 
 
 def forget_gauges(folder: Path, number: int) -> None:
-    """Remove what process `number` was; what it has counted stays."""
+    """Remove the gauges of process `number`; its counters stay."""
     try:
         mark_process_dead(number, str(folder))  # type: ignore[no-untyped-call]
     except OSError as error:
-        # The process that takes its place goes on with the same file.
+        # The successor continues with the same file.
         fields = {"folder": str(folder), "reason": error.strerror}
         _log.warning("metrics not removed", extra={"fields": fields})
 
 
 class MergedMetrics(Collector):
-    """Sums what the processes have written into a folder.
+    """Sums the values that the processes have written into a folder.
 
     Parameters
     ----------
     folder : Path
         The folder.
     list_pids : callable
-        Returns the ids of the processes that run.
+        Returns the IDs of the running processes.
     count_ready : callable
         Returns how many of them are ready.
     count_incomplete : callable
-        Returns how many of them have no room for all their values.
+        Returns how many of them have no disk space for some of their values.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class MergedMetrics(Collector):
         )
         yield GaugeMetricFamily(
             "prediction_processes_metrics_incomplete",
-            "Processes that count what is not shown, since the disk is full.",
+            "Processes with values that are not shown, because the disk is full.",
             value=self._count_incomplete(),
         )
         yield from self._collect_processes()
         paths = [str(path) for path in self._folder.glob("*.db") if _is_begun(path)]
         for metric in MultiProcessCollector.merge(paths):  # type: ignore[no-untyped-call]
             if metric.name.endswith("_info"):
-                # A model that answers no more.
+                # 0 stands for a model that no longer answers.
                 metric.samples = [sample for sample in metric.samples if sample.value]
             yield metric
 
@@ -89,7 +89,7 @@ class MergedMetrics(Collector):
                 sample = sample._replace(value=sample.value + sum(rest))
             if metric.name == "process_cpu_seconds":
                 total = sample.value + ended.ru_utime + ended.ru_stime
-                # A process that ends just now is seen in neither place.
+                # A process that is just ending is missing from both terms.
                 self._cpu_seconds = max(self._cpu_seconds, total)
                 sample = sample._replace(value=self._cpu_seconds)
             metric.samples = [sample]
@@ -97,12 +97,12 @@ class MergedMetrics(Collector):
 
 
 def _measure(pid: int | str) -> Iterable[Metric]:
-    """Return the metrics of one process, none if there is no such."""
+    """Return the metrics of one process; none if the process does not exist."""
     return ProcessCollector(pid=lambda: pid, registry=None).collect()
 
 
 def _is_begun(path: Path) -> bool:
-    """Return whether anything is in a file, which a process may just be making or have left."""
+    """Return whether a file has content; a process may be creating or removing it."""
     try:
         return os.stat(path).st_size > 0
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Values of metrics in files of one process, which the supervisor reads.
+"""Keeps the metric values of one process in files, which the supervisor reads.
 
-prometheus_client writes its files through memory and lets them grow without room on the disk. When
-the disk is full, the kernel then ends the process with SIGBUS. Here the disk gives the room before
-anything is written. Values without room stay in memory, and are written once there is some.
+prometheus_client maps its files into memory and extends them without reserving disk space. When the
+disk is full, the kernel ends the process with SIGBUS. This module reserves the space before it
+writes. Values without space stay in memory, and are written once there is space.
 """
 
 import os
@@ -15,11 +15,11 @@ from time import monotonic
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
-# Room for some 300 series at first; a file doubles when they are more.
+# First size of a file: some 300 series. A file doubles when it is full.
 _FIRST_BYTES = 64 * 1024
-# What an entry takes besides its key, at most: its length, padding, value and time.
+# Most bytes of an entry besides its key: its length, padding, value and time.
 _ENTRY_BYTES = 32
-# A full disk is asked again after so long: asking is a system call, on the thread that counts.
+# Time between two attempts on a full disk: each is a system call, on the thread that counts.
 RETRY_SECONDS = 5.0
 
 
@@ -29,14 +29,14 @@ class MetricFiles:
     Parameters
     ----------
     folder : Path
-        Where the files are.
+        Folder of the files.
     number : int
-        Number of the process. The process that takes its place goes on with the same files.
+        Number of the process. Its successor continues with the same files.
 
     Attributes
     ----------
     lock : threading.Lock
-        One for all values; to be held by the caller of `read` and `write`.
+        Lock of all values; callers of `read` and `write` must hold it.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -49,20 +49,20 @@ class MetricFiles:
         self.lock = Lock()
 
     def keep_all_values(self) -> None:
-        """Let the values of all metrics that are made from now on be kept here."""
+        """Keep the values of all metrics created from now on here."""
         values.ValueClass = partial(_Value, self)
 
     def why_incomplete(self) -> str | None:
-        """Return why some values are not in the files, None if all are."""
+        """Return the reason why values are missing from the files, None if none is missing."""
         return self._reason
 
     def retry(self) -> None:
-        """Write what had no room, unless the disk was full a moment ago."""
+        """Write the values that had no space, unless the disk was full a moment ago."""
         with self.lock:
             self._write_rest()
 
     def read(self, kind: str, key: str) -> float:
-        """Return the value of a key, which is 0 and is made if there is none."""
+        """Return the value of a key; create it with 0 if it is missing."""
         try:
             return self._table(kind).get(key)
         except OSError as error:
@@ -71,7 +71,7 @@ class MetricFiles:
             return 0.0
 
     def write(self, kind: str, key: str, value: float) -> None:
-        """Set the value of a key that has been read."""
+        """Set the value of a key that was read before."""
         if (kind, key) in self._unwritten:
             self._unwritten[kind, key] = value
             self._write_rest()
@@ -104,7 +104,7 @@ class MetricFiles:
 
 
 class _Table(MmapedDict):
-    """A file of values that has its room on the disk."""
+    """A file of values whose disk space is reserved."""
 
     def __init__(self, path: Path) -> None:
         with open(path, "ab") as file:
@@ -112,21 +112,21 @@ class _Table(MmapedDict):
         super().__init__(str(path))  # type: ignore[no-untyped-call]
 
     def get(self, key: str) -> float:
-        """Return the value of a key, which is 0 and is made if there is none."""
+        """Return the value of a key; create it with 0 if it is missing."""
         value, _ = self.read_value(key)  # type: ignore[no-untyped-call]
         return float(value)
 
     def set(self, key: str, value: float) -> None:
-        """Set the value of a key that there is."""
+        """Set the value of an existing key."""
         self.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> None:
-        """Make an entry, and before it the room that the file grows by.
+        """Reserve disk space if the file has to grow, then create an entry.
 
         Raises
         ------
         OSError
-            If the disk has no such room; the file is as it was.
+            If the disk is full; the file is unchanged.
         """
         end = self._used + len(key.encode()) + _ENTRY_BYTES
         capacity = self._capacity
@@ -138,7 +138,7 @@ class _Table(MmapedDict):
 
 
 class _Value:
-    """One number of a metric, with the methods that prometheus_client's own values have."""
+    """One number of a metric, with the interface of prometheus_client's own values."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class _Value:
         return self._value
 
     def set_exemplar(self, exemplar: object) -> None:
-        """Keep none: the files have no place for it."""
+        """Do nothing: the files cannot hold exemplars."""
 
     def get_exemplar(self) -> None:
-        """Return None: none is kept."""
+        """Return None: there are no exemplars."""

@@ -1,4 +1,4 @@
-"""The folder of one server's files of metrics; a server that was killed leaves its own behind."""
+"""The folder of one server's metric files; a killed server leaves its folder behind."""
 
 import fcntl
 import logging
@@ -9,17 +9,27 @@ from contextlib import ExitStack
 from pathlib import Path
 
 _PREFIX = "prediction-metrics-"
-# Locked for as long as the server runs: the kernel unlocks it, however the server ends.
+# Locked while the server runs; the kernel unlocks it, however the server ends.
 _LOCK = "lock"
 
 _log = logging.getLogger(__name__)
 
 
 def enter_metric_folder(stack: ExitStack) -> Path:
-    """Return a folder that lasts as long as `stack`, and remove those that servers left behind.
+    """Create a folder that lasts as long as `stack`, and remove folders of killed servers.
 
-    Where none can be made, calls are answered all the same: the folder is then one in which no file
-    can be, and the metrics tell that they are incomplete.
+    Calls are answered even without a folder. The returned path cannot exist then, and the metrics
+    report that they are incomplete.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Removes the folder when it closes.
+
+    Returns
+    -------
+    Path
+        The folder.
     """
     try:
         return _enter(stack)
@@ -44,7 +54,7 @@ def _remove_left_over(parent: Path) -> None:
             if folder.lstat().st_uid == os.geteuid():
                 _remove_if_unlocked(folder)
         except OSError as error:
-            # It is of a server that runs, or has just gone.
+            # Its server runs, or has just removed it.
             fields = {"folder": str(folder), "reason": error.strerror}
             _log.debug("folder of metrics kept", extra={"fields": fields})
 

@@ -1,6 +1,20 @@
-"""Keeps the processes of one server running, and answers the HTTP port for all of them.
+"""Keeps the processes of one server running, and serves the HTTP port for all of them.
 
-It never touches gRPC: each process is a program of its own, started afresh.
+::
+
+    for each slot:
+
+    start ──> loaded ── all are loaded ──> ready ──> beats, every second
+      ^          │                           │          │ no beat for 10 s: kill
+      │          v                           v          v
+      └─ wait <── the process ends: signal, exit code, or error line
+           0, 0.5, 1 ... 30 s       │
+                                    └── no process has a model, and it sent an error or this is
+                                        the third end in a row ──> stop the server
+
+    stop ──> SIGTERM to all ──> drain and grace time ──> SIGKILL to the rest
+
+The supervisor never imports gRPC: each process is a separate program.
 """
 
 import logging
@@ -27,7 +41,7 @@ from grpc_server.processes.control import (
     READY,
     listen,
     read_error,
-    tell,
+    send_line,
 )
 from grpc_server.processes.merged_metrics import MergedMetrics, forget_gauges
 from grpc_server.processes.metric_folder import enter_metric_folder
@@ -36,15 +50,14 @@ from grpc_server.settings import Settings
 from grpc_server.signals import Signals
 from grpc_server.stop_limit import STOP_MARGIN_SECONDS
 
-# A process that ends so often in a row without having answered, while no other answers, would end
-# in the same way for ever.
+# Ends in a row, without a model in any process, after which further starts are hopeless.
 MAX_FAILED_STARTS = 3
-# Between the end of a process and the start of the next: none at first, then doubling.
+# Wait between the end of a process and the start of the next: none at first, then it doubles.
 _FIRST_BACKOFF_SECONDS = 0.5
 _MAX_BACKOFF_SECONDS = 30.0
-# A process that ran for so long has not ended of what its start did.
+# The end of a process that ran longer has nothing to do with its start.
 _STEADY_SECONDS = 60.0
-# How often to look for processes that hang, and how late a look may be on a busy machine.
+# Time between two looks for hanging processes, and how late a look may be on a busy machine.
 _LOOK_SECONDS = 0.5
 _LATE_SECONDS = 1.0
 
@@ -54,7 +67,7 @@ _log = logging.getLogger(__name__)
 class Supervisor:
     """The processes of one server, from `run` to the end of the context.
 
-    Both ports are had when it is made, so that a port in use fails before anything else is done.
+    The constructor binds both ports, so that a port in use fails before anything else happens.
 
     Parameters
     ----------
@@ -70,7 +83,7 @@ class Supervisor:
     Raises
     ------
     StartupError
-        If a port cannot be had.
+        If a port cannot be bound.
     """
 
     def __init__(
@@ -85,7 +98,7 @@ class Supervisor:
         self._environ = dict(environ)
         self._signals = signals
         self._slots = [Slot(number) for number in range(settings.processes)]
-        # Held when a slot changes, and when a process is started or told to stop.
+        # Held while a slot changes, and while a process is started or signalled.
         self._lock = threading.Lock()
         self._error: StartupError | None = None
         self._registry_error: RegistryError | None = None
@@ -100,7 +113,7 @@ class Supervisor:
             self._http = HttpEndpoint(
                 settings.host,
                 settings.http_port,
-                # What hangs is replaced: no reason to restart the rest.
+                # Always alive: a hanging process is replaced without a restart of the rest.
                 make_app(self._make_registry(), self._why_not_ready, lambda: None),
             )
             stack.callback(self._http.stop)
@@ -110,7 +123,7 @@ class Supervisor:
 
     @property
     def http_port(self) -> int:
-        """Port of HTTP that was bound."""
+        """HTTP port that was bound."""
         return self._http.port
 
     def __enter__(self) -> Self:
@@ -127,12 +140,12 @@ class Supervisor:
         _log.info("stopped")
 
     def run(self, registry_error: RegistryError | None) -> None:
-        """Keep the processes running until a signal comes, and end them well.
+        """Keep the processes running until a signal arrives, then stop them cleanly.
 
         Parameters
         ----------
         registry_error : RegistryError or None
-            Why there may be no model.
+            Error of the registry, if it could not provide a model.
 
         Raises
         ------
@@ -184,7 +197,7 @@ class Supervisor:
         return None
 
     def _keep(self, slot: Slot) -> None:
-        """Run one process after the other in a slot, until told to stop."""
+        """Run one process after the other in a slot, until the server stops."""
         while not self._signals.stop.is_set():
             begin = time.monotonic()
             error, reason = self._run_one(slot)
@@ -202,7 +215,7 @@ class Supervisor:
             self._signals.stop.wait(wait_seconds)
 
     def _run_one(self, slot: Slot) -> tuple[str | None, str]:
-        """Run a process to its end; return the error that it told, if any, and how it ended."""
+        """Run a process to its end; return the error that it sent, if any, and how it ended."""
         try:
             process = self._start(slot)
         except OSError as failure:
@@ -215,7 +228,7 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> "subprocess.Popen[bytes] | None":
         with self._lock:
-            # Looked at under the lock: who tells all to stop misses none.
+            # Checked under the lock, so that `_signal_all` misses no process.
             if self._signals.stop.is_set():
                 return None
             ours, theirs = socket.socketpair()
@@ -228,7 +241,7 @@ class Supervisor:
                     [*command, *self._arguments],
                     env=self._environ,
                     pass_fds=[theirs.fileno()],
-                    # Else a terminal's Ctrl-C reaches them too, besides what they are told.
+                    # Its own group: a terminal's Ctrl-C must reach the supervisor only.
                     process_group=0,
                 )
                 stack.pop_all()
@@ -236,7 +249,7 @@ class Supervisor:
             return process
 
     def _attend(self, slot: Slot) -> str | None:
-        """Hear what a process tells, until it ends; return the error that it told, if any."""
+        """Handle the lines of a process until it ends; return the error that it sent, if any."""
         assert slot.control is not None
         error = None
         for line in listen(slot.control):
@@ -253,7 +266,7 @@ class Supervisor:
             self._note_loaded(slot)
 
     def _look_until_stopped(self) -> None:
-        """Kill the processes that do not answer; whoever keeps their slots starts others."""
+        """Kill hanging processes until the server stops; `_keep` starts others."""
         looked_at = time.monotonic()
         while not self._signals.stop.wait(_LOOK_SECONDS):
             now = time.monotonic()
@@ -261,14 +274,14 @@ class Supervisor:
             looked_at = now
             with self._lock:
                 for slot in self._slots:
-                    # Who was held up itself, as all in a container that is paused, heard nobody.
+                    # A late look means that the supervisor was paused too, and could not listen.
                     if late_seconds > _LATE_SECONDS:
                         slot.forgive(late_seconds)
                     if slot.is_hanging:
                         _kill_hanging(slot)
 
     def _note_loaded(self, slot: Slot) -> None:
-        """Let processes be ready once all are; those that are already stay so."""
+        """Tell the processes to report ready once all have a model."""
         with self._lock:
             if slot.is_loaded:
                 return
@@ -277,12 +290,12 @@ class Supervisor:
                 return
             for other in self._slots:
                 assert other.control is not None
-                tell(other.control, READY)
+                send_line(other.control, READY)
         fields = {"processes": len(self._slots)}
         _log.info("all processes are ready", extra={"fields": fields})
 
     def _clear(self, slot: Slot) -> bool:
-        """Forget the process that ended; return whether it had a model."""
+        """Clear the slot of a process that ended; return whether it had a model."""
         with self._lock:
             has_served = slot.is_loaded
             slot.clear()
@@ -290,7 +303,7 @@ class Supervisor:
         return has_served
 
     def _give_up_if_hopeless(self, slot: Slot, error: str | None, reason: str) -> None:
-        """End the server as the process alone would have, unless another one answers."""
+        """Stop the server with the process's error, unless another process has a model."""
         with self._lock:
             if any(other.is_loaded for other in self._slots) or self._error is not None:
                 return
@@ -306,7 +319,7 @@ class Supervisor:
         self._signals.stop.set()
 
     def _end_all(self) -> None:
-        """End the processes as a signal ends one, and kill what outlives its time."""
+        """Stop all processes as a signal stops one, and kill those that outlive their time."""
         settings = self._settings
         seconds = settings.drain_seconds + settings.grace_seconds + STOP_MARGIN_SECONDS
         end = time.monotonic() + seconds
@@ -331,9 +344,9 @@ class Supervisor:
                     slot.process.send_signal(number)
 
     def _hurry_all(self) -> None:
-        """Hang up, which a process takes as the end of its supervisor: it drains no longer.
+        """Close the streams to the processes, which ends their drain.
 
-        A second signal may come together with the first, and be seen as one.
+        A second SIGTERM would not do: a process may see both as one signal.
         """
         with self._lock:
             for slot in self._slots:

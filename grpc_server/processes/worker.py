@@ -1,7 +1,8 @@
-"""`python -m grpc_server.processes.worker`: one of many processes that answer on one port.
+"""`python -m grpc_server.processes.worker`: one of several processes that answer on one port.
 
-The supervisor starts it, with its number, the port, the number of a socket to talk over, the folder
-of metrics, and the server's own command line. When the supervisor is gone, it ends.
+The supervisor starts it. The arguments are its number, the port, the file descriptor of its stream
+to the supervisor, the folder of metrics, and the server's own command line. It ends when the
+supervisor does.
 """
 
 import logging
@@ -26,8 +27,8 @@ from grpc_server.processes.control import (
     LOADED,
     READY,
     listen,
-    tell,
-    tell_error,
+    send_error,
+    send_line,
 )
 from grpc_server.processes.metric_files import MetricFiles
 from grpc_server.rpc.health import Health
@@ -43,18 +44,18 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One process's endpoint, as ready as the supervisor says.
+    """The gRPC endpoint of one process, which reports ready when the supervisor says so.
 
     Parameters
     ----------
     settings : Settings
-        Settings of the server, with the port that is shared.
+        Settings of the server, with the shared port.
     control : socket.socket
         Stream to and from the supervisor.
     signals : Signals
-        Set as well when the supervisor is gone.
+        When to stop; also set when the supervisor closes the stream.
     files : MetricFiles
-        Where the metrics are kept.
+        Files of the metrics.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Worker:
     ) -> None:
         self._control = control
         self._files = files
-        self._told_incomplete = False
+        self._was_incomplete = False
         self._signals = signals
         self._settings = settings
         self._health = Health()
@@ -78,7 +79,7 @@ class Worker:
         )
 
     def run(self) -> None:
-        """Answer until a signal comes or the supervisor is gone."""
+        """Answer until a signal arrives or the supervisor closes the stream."""
         settings = self._settings
         watcher = ModelWatcher(
             settings.model_folder,
@@ -89,7 +90,7 @@ class Worker:
         threading.Thread(target=self._listen, name="control", daemon=True).start()
 
         def begin() -> None:
-            # In this order, a connection made meanwhile waits for the model, and meets no error.
+            # In this order, a connection made meanwhile waits for the model instead of failing.
             load_first(watcher, settings, None, self._signals.stop)
             self._grpc.start()
             self._pulse.start()
@@ -100,16 +101,16 @@ class Worker:
 
     def _serve(self, model: LoadedModel) -> None:
         self._grpc.serve(model)
-        tell(self._control, LOADED)
+        send_line(self._control, LOADED)
 
     def _beat(self) -> None:
         self._files.retry()
         reason = self._files.why_incomplete()
         is_incomplete = reason is not None
-        if is_incomplete != self._told_incomplete:
-            self._told_incomplete = is_incomplete
+        if is_incomplete != self._was_incomplete:
+            self._was_incomplete = is_incomplete
             _log_metrics(reason)
-        tell(self._control, BEAT_UNCOUNTED if is_incomplete else BEAT)
+        send_line(self._control, BEAT_UNCOUNTED if is_incomplete else BEAT)
 
     def _listen(self) -> None:
         for line in listen(self._control):
@@ -140,8 +141,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         try:
             Worker(replace(settings, port=port), control, signals, files).run()
         except StartupError as error:
-            # The supervisor knows whether it is the whole server's.
-            tell_error(control, str(error))
+            # The supervisor knows whether the error concerns the whole server.
+            send_error(control, str(error))
             return 1
     return 0
 

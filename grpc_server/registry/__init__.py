@@ -1,1 +1,1 @@
-"""The model registry, as the server sees it: what is fetched, and how it is kept."""
+"""The model registry from the server's side: fetching versions, and storing them on disk."""

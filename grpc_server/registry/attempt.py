@@ -1,6 +1,6 @@
-"""One try to fetch, in a thread of its own, so that who waits for it can give it up.
+"""One attempt to fetch, in its own thread, so that the caller can give it up.
 
-It knows neither the registry nor the store: what is tried is handed in.
+This module knows neither the registry nor the store: the caller passes the work in.
 """
 
 import threading
@@ -12,11 +12,17 @@ from grpc_server.model.source import ModelSource
 
 
 class AttemptOverdue(Exception):
-    """An attempt hangs, as one does to which a registry sends a byte now and then."""
+    """An attempt hangs, for example on a registry that sends a byte now and then."""
 
 
 class Attempt:
-    """One try in a thread of its own, which can be given up."""
+    """One attempt in its own thread.
+
+    Parameters
+    ----------
+    work : callable
+        Fetches a version and returns its origin, or raises a RegistryError.
+    """
 
     def __init__(self, work: Callable[[], ModelSource]) -> None:
         self._is_over = threading.Event()
@@ -26,15 +32,15 @@ class Attempt:
         threading.Thread(target=self._run, name="attempt", daemon=True).start()
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Wait for the end of the attempt, of its time, or of the program.
+        """Wait until the attempt ends, or `stop` is set.
 
-        MLflow's own timeouts are for each wait. A registry that sends a byte now and then never
-        runs into one.
+        MLflow's timeouts apply to each read. A registry that sends a byte now and then never
+        reaches one.
 
         Raises
         ------
         AttemptOverdue
-            If its time is over.
+            If the attempt takes longer than `seconds`.
         """
         end = time.monotonic() + seconds
         while not self._is_over.wait(0.1) and not stop.is_set():
@@ -42,12 +48,12 @@ class Attempt:
                 raise AttemptOverdue
 
     def result(self) -> ModelSource:
-        """Return what was fetched.
+        """Return the origin of the fetched version.
 
         Raises
         ------
         RegistryError
-            If nothing was.
+            If the attempt failed.
         """
         if self._error is not None:
             raise self._error

@@ -1,6 +1,6 @@
-"""Changes of files that no loss of power undoes: they return once all is on the disk.
+"""File operations that survive a power loss: each returns once the disk holds the change.
 
-It knows nothing of what the files hold.
+This module does not know what the files contain.
 """
 
 import fcntl
@@ -12,14 +12,26 @@ from pathlib import Path
 
 @contextmanager
 def lock_file(path: Path, *, waits: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made: some network file systems lock no folders.
+    """Hold a lock on a file, which is created: some network file systems cannot lock folders.
 
-    The lock ends with the process, however that ends.
+    The kernel releases the lock when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    waits : bool
+        Whether to wait for another holder.
+
+    Returns
+    -------
+    context manager
+        Holds the lock.
 
     Raises
     ------
     BlockingIOError
-        If it does not wait, and another one holds the lock.
+        If `waits` is false, and another process holds the lock.
     """
     with open(path, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -27,7 +39,7 @@ def lock_file(path: Path, *, waits: bool = True) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, each of which is then on the disk."""
+    """Create a folder and its parents durably."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -36,7 +48,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, which is then on the disk; its name is once its folder is."""
+    """Write a file's content durably; its name needs `sync_folder` as well."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -44,13 +56,13 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Return once what a file holds is on the disk."""
+    """Return once the disk holds a file's content."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Return once the names in a folder are on the disk."""
+    """Return once the disk holds the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -59,9 +71,9 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_link(link: Path, target: str) -> None:
-    """Point `link` at `target` in one step, so that a reader sees the old or the new."""
+    """Point `link` at `target` in one step: a reader sees the old target or the new one."""
     fresh = link.with_name(f".{link.name.lstrip('.')}.new")
-    fresh.unlink(missing_ok=True)  # of one that was killed here
+    fresh.unlink(missing_ok=True)  # left by a process that was killed before `replace`
     fresh.symlink_to(target)
     fresh.replace(link)
     sync_folder(link.parent)

@@ -1,4 +1,14 @@
-"""Fetches the model of the registry by a program of its own, before or while the server serves."""
+"""Fetches a model from the registry in another process, before the server answers or meanwhile.
+
+::
+
+    try_once ──> model_sync as a process ──┬─ exit code 0 ──> the link points at the version
+                                           ├─ other code ───> RegistryError: its last line
+                                           ├─ too long ─────> killed, RegistryError
+                                           └─ stop is set ──> killed
+
+    try_behind: try_once in a thread; after an error again, after 5, 10, 20, 40, 60, 60 ... s
+"""
 
 import logging
 import subprocess
@@ -14,11 +24,11 @@ from grpc_server.model_uri import ModelUri
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings
 
-# One attempt of model_sync, which gives it up then; more than a large model needs.
+# Limit of one attempt in model_sync; more than a large model needs.
 ATTEMPT_SECONDS = 300.0
-# It may need so much longer to start and to end; one that cannot end any more is killed.
+# Further time for model_sync to start and to end, after which it is killed.
 _MARGIN_SECONDS = 60.0
-# Between two tries of a server that has no news from the registry yet: doubling up to the last.
+# Wait between two attempts: it doubles from the first value to the last.
 _FIRST_WAIT_SECONDS = 5.0
 _MAX_WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -28,18 +38,18 @@ _log = logging.getLogger("grpc_server")
 
 
 class RegistryFetch:
-    """Fetches one model, in the foreground or behind a model that serves already.
+    """Fetches one model, in the foreground or in the background.
 
     Parameters
     ----------
     uri : ModelUri
         Model to fetch.
     model_dir : Path
-        Link to point at it.
+        Link to point at the fetched version.
     environ : mapping of str to str
-        Environment of the program that fetches.
+        Environment of the fetching process.
     stop : threading.Event
-        Ends what is under way once it is set.
+        Once set, ends an attempt in progress.
     """
 
     def __init__(
@@ -58,13 +68,28 @@ class RegistryFetch:
     def from_settings(
         cls, settings: Settings, environ: Mapping[str, str], stop: threading.Event
     ) -> "RegistryFetch | None":
-        """Return what fetches the model that the settings name, None if they name none."""
+        """Create a fetch from the settings.
+
+        Parameters
+        ----------
+        settings : Settings
+            Settings of the server.
+        environ : mapping of str to str
+            Environment of the fetching process.
+        stop : threading.Event
+            Once set, ends an attempt in progress.
+
+        Returns
+        -------
+        RegistryFetch or None
+            None if the settings have no model URI.
+        """
         if settings.model_uri is None:
             return None
         return cls(settings.model_uri, settings.model_folder, environ, stop)
 
     def try_once(self) -> RegistryError | None:
-        """Fetch the model; return what the registry failed with, if it did."""
+        """Fetch the model once; return the error, None if it succeeds."""
         _log.info("fetching", extra={"fields": {"model_uri": str(self._uri)}})
         try:
             self._synchronize()
@@ -74,7 +99,7 @@ class RegistryFetch:
         return None
 
     def try_behind(self) -> None:
-        """Fetch the model in a thread of its own, again and again until it is there."""
+        """Fetch the model in a thread, again and again until it succeeds."""
         threading.Thread(target=self._try_often, name="registry", daemon=True).start()
 
     def _try_often(self) -> None:
@@ -83,10 +108,10 @@ class RegistryFetch:
             wait_seconds = min(2 * wait_seconds, _MAX_WAIT_SECONDS)
 
     def _synchronize(self) -> None:
-        """Run `model_sync` as a process of its own, until it is done or a signal comes.
+        """Run `model_sync` until it ends or `stop` is set.
 
-        A process, so that MLflow's imports (seconds, hundreds of MiB) never are in this one. It
-        ends with this one, however this one ends: its standard input does.
+        It is another process, which keeps MLflow's imports (seconds, hundreds of MiB) out of this
+        one. It ends whenever this process does, because its standard input is closed then.
         """
         command = [sys.executable, "-m", "grpc_server.model_sync", str(self._uri)]
         command += [f"--model-dir={self._model_dir}", "--end-with-stdin"]
@@ -96,12 +121,12 @@ class RegistryFetch:
                 command,
                 env=dict(self._environ),
                 stdin=subprocess.PIPE,
-                # What it says of success, the log says too.
+                # The log reports success already.
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                # Else a terminal's Ctrl-C reaches it too, besides what it is told.
+                # Its own group: a terminal's Ctrl-C must reach this process only.
                 process_group=0,
             )
         except OSError as error:
@@ -111,7 +136,7 @@ class RegistryFetch:
             return
         if child.returncode < 0:
             raise RegistryError(
-                f"model_sync was ended by signal {-child.returncode}, or had no end"
+                f"model_sync was ended by signal {-child.returncode}, or took too long"
             )
         if child.returncode:
             last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
@@ -119,11 +144,11 @@ class RegistryFetch:
             raise RegistryError(text.removeprefix("error: "))
 
     def _attend(self, child: "subprocess.Popen[str]") -> str:
-        """Return what the child has said last once it is over, of itself or because it must be."""
+        """Wait for the child, kill it if it must end, and return its last lines of stderr."""
         assert child.stderr is not None and child.stdin is not None
         said: deque[str] = deque(maxlen=_MAX_LINES)
         end = time.monotonic() + ATTEMPT_SECONDS + _MARGIN_SECONDS
-        # Its standard input stays open, so that `communicate`, which closes it, cannot be used.
+        # A thread reads, because `communicate` would close the child's standard input.
         reader = threading.Thread(
             target=lambda: said.extend(child.stderr or ()), daemon=True
         )

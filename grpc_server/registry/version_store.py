@@ -3,13 +3,15 @@
 ::
 
     STORE/NAME@ALIAS              link that a server reads -> versions/NAME-VERSION-DIGEST
-    STORE/.NAME@ALIAS.previous    link to what it pointed at before, which a server may be reading
-    STORE/versions/.lock          held by whoever changes what is here
-    STORE/versions/.partial-XXX   what is being fetched; who fetches it holds a lock in it
+    STORE/.NAME@ALIAS.previous    link to the version before, which a server may still be reading
+    STORE/versions/.lock          locked by the writer that changes `versions`
+    STORE/versions/.partial-XXX   an unfinished download, with a lock that its writer holds
 
-A version is complete, checked and on the disk before its folder has its name, and a link is
-replaced in one step. So whoever writes may be killed at any moment: a reader sees a whole version,
-and the next writer removes what is left over.
+    download into .partial ──> check the digest ──> sync ──> rename to its version ──> replace link
+
+A version gets its name only when it is complete, checked and on the disk, and a link is replaced in
+one step. So a writer may be killed at any moment: a reader always sees a whole version, and the
+next writer removes unfinished downloads.
 """
 
 import hashlib
@@ -45,12 +47,12 @@ _MAX_NAME_BYTES = 100
 _MAX_RUN_ID_CHARACTERS = 64
 _SIZE_LOOK_SECONDS = 0.1
 
-# Brings the artifact's file into a folder, and returns its path.
+# Downloads the artifact's file into a folder, and returns its path.
 Download = Callable[[Path], Path]
 
 
 class VersionStore:
-    """What lies beside one link.
+    """The store beside one link.
 
     Parameters
     ----------
@@ -64,27 +66,34 @@ class VersionStore:
         self._versions = self._store / VERSIONS_FOLDER
 
     def serve(self, source: ModelSource, download: Download) -> None:
-        """Point the link at a version, which is downloaded unless it is there and undamaged.
+        """Point the link at a version, and download the version unless it is there and undamaged.
+
+        Parameters
+        ----------
+        source : ModelSource
+            The version.
+        download : callable
+            Downloads the version's file.
 
         Raises
         ------
         RegistryError
-            If what was downloaded is not what `source` says, or the link is a folder of somebody
-            else.
+            If the download has another digest than `source`, or the link is a folder.
         OSError
-            If the disk is full or cannot be written.
+            If the disk is full or not writable.
         """
         if self._link.exists() and not self._link.is_symlink():
             raise RegistryError(
-                f"--model-dir {self._link} is a folder, not a link of model_sync; name another"
+                f"--model-dir {self._link} is a folder, not a link of model_sync; "
+                "choose another path"
             )
         folder = self._versions / _folder_name(source)
         if _is_undamaged(folder, source):
-            # Where there is nothing to do, nothing is written: the disk may be full or read-only.
+            # Write nothing if nothing changes: the disk may be full or read-only.
             if self._points_at(folder) and not self._list_partials():
                 return
             with self._locked():
-                # Looked at again: another one may have removed it meanwhile.
+                # Check again: another writer may have removed it meanwhile.
                 if _is_undamaged(folder, source):
                     self._remove_left_over()
                     self._point(folder)
@@ -105,13 +114,13 @@ class VersionStore:
 
     @contextmanager
     def _partial(self) -> Iterator[Path]:
-        """Make a folder for what is being fetched, with a lock that ends with the process."""
+        """Create a folder for a download, with a lock that ends with the process."""
         with ExitStack() as stack:
             with self._locked():
                 self._remove_left_over()
                 partial = Path(tempfile.mkdtemp(dir=self._versions, prefix=_PARTIAL))
                 stack.enter_context(lock_file(partial / _LOCK))
-            # What cannot be removed, the next writer removes.
+            # If this fails, the next writer removes it.
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
             yield partial
 
@@ -119,28 +128,28 @@ class VersionStore:
         return list(self._versions.glob(f"{_PARTIAL}*"))
 
     def _remove_left_over(self) -> None:
-        """Remove what processes that are gone were fetching.
+        """Remove the unfinished downloads of processes that have ended.
 
-        What another user left may not be ours to remove. It takes space and is in nobody's way.
+        Another user's may not be removable; they take space and do no other harm.
         """
         for partial in self._list_partials():
             if partial.is_symlink() or not partial.is_dir():
                 with suppress(OSError):
                     partial.unlink()
                 continue
-            with suppress(OSError):  # locked, or being removed by its own process
+            with suppress(OSError):  # locked, or its own process is removing it
                 with lock_file(partial / _LOCK, waits=False):
                     shutil.rmtree(partial, ignore_errors=True)
 
     def _publish(self, complete: Path, folder: Path, partial: Path) -> None:
-        """Give a complete version its name; what was there by it is damaged."""
+        """Give a complete version its name; a folder that has the name is damaged."""
         if os.path.lexists(folder):
             folder.rename(partial / "damaged")
         complete.rename(folder)
         sync_folder(self._versions)
 
     def _point(self, folder: Path) -> None:
-        """Point the link at `folder`, and remove the versions that no link points at."""
+        """Point the link at `folder`, and remove versions without a link."""
         if self._points_at(folder):
             return
         if self._link.is_symlink():
@@ -153,45 +162,51 @@ class VersionStore:
         return self._link.exists() and self._link.samefile(folder)
 
     def _prune(self) -> None:
-        # Not `Path.resolve`, which raises where links form a loop.
+        # `Path.resolve` would raise on a loop of links.
         links = (path for path in self._store.iterdir() if path.is_symlink())
         linked = {os.path.realpath(link) for link in links}
         for folder in self._versions.iterdir():
             is_ours = not folder.name.startswith(".")
             if is_ours and os.path.realpath(folder) not in linked:
-                # What cannot be removed, the next writer removes.
+                # If this fails, the next writer removes it.
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_source(source: ModelSource, name: str) -> None:
-    """Refuse what a registry may say of a version, but no version of ours has.
+    """Refuse a registry's answer that no version of the training flow could have.
+
+    Parameters
+    ----------
+    source : ModelSource
+        The version, as the registry describes it.
+    name : str
+        Name of the model that was asked for.
 
     Raises
     ------
     RegistryError
-        If the digest is none, the version is no number, the run is none, or the model is not
-        `name`.
+        If the model is not `name`, or the version, the run's ID or the digest is malformed.
     """
     if source.registered_model != name:
-        raise RegistryError(
-            f"the registry answers with a model of another name than {name!r}"
-        )
+        raise RegistryError(f"the registry answers with another model than {name!r}")
     if not re.fullmatch(r"[0-9]{1,19}", source.version):
-        raise RegistryError(f"version {source.version[:40]!r} of {name!r} is no number")
+        raise RegistryError(
+            f"version {source.version[:40]!r} of {name!r} is not a number"
+        )
     if not re.fullmatch(rf"[\w-]{{0,{_MAX_RUN_ID_CHARACTERS}}}", source.run_id):
         raise RegistryError(
-            f"version {source.version} of {name!r} is of the run {source.run_id[:80]!r}, which is "
-            "no run's ID"
+            f"version {source.version} of {name!r} has the run ID {source.run_id[:80]!r}; a run "
+            f"ID is at most {_MAX_RUN_ID_CHARACTERS} letters, digits, - and _"
         )
     if not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
         raise RegistryError(
             f"version {source.version} of {name!r} has the digest {source.sha256[:80]!r}; a digest "
-            "is 64 hexadecimal digits"
+            "is 64 lower-case hexadecimal digits"
         )
 
 
 def _folder_name(source: ModelSource) -> str:
-    """Return a name that is one folder's whatever the model is called."""
+    """Return a valid folder name for a version, whatever characters the model's name has."""
     name = quote(source.registered_model, safe="@+ ").replace(".", "%2E", 1)
     if len(name) > _MAX_NAME_BYTES:
         digest = hashlib.sha256(name.encode()).hexdigest()[:_SHOWN_DIGITS]
@@ -210,7 +225,7 @@ def _is_undamaged(folder: Path, source: ModelSource) -> bool:
 
 
 def _complete(partial: Path, source: ModelSource, download: Download) -> Path:
-    """Download a version into a folder of its own, checked and on the disk."""
+    """Download a version into a folder, check it and sync it."""
     scratch, complete = partial / "download", partial / "complete"
     scratch.mkdir()
     complete.mkdir()
@@ -224,7 +239,7 @@ def _complete(partial: Path, source: ModelSource, download: Download) -> Path:
     if actual != source.sha256:
         raise RegistryError(
             f"version {source.version} of {source.registered_model}: its file has sha256 {actual}, "
-            f"its tag says {source.sha256}; it was altered after registration"
+            f"but its tag has {source.sha256}; it was altered after registration"
         )
     write_file(complete / FILE_NAME, content)
     source.write(complete)
@@ -235,9 +250,9 @@ def _complete(partial: Path, source: ModelSource, download: Download) -> Path:
 
 @contextmanager
 def _bounded_size(folder: Path, source: ModelSource) -> Iterator[None]:
-    """Take the folder away from a download that brings more than any artifact may have.
+    """Remove the folder under a download that exceeds the size of any allowed artifact.
 
-    The registry says whether it is one file or a folder of a million.
+    The registry decides whether it sends one file or a folder of a million.
     """
     is_over, is_too_large = threading.Event(), threading.Event()
 
@@ -265,7 +280,7 @@ def _bounded_size(folder: Path, source: ModelSource) -> Iterator[None]:
 
 
 def _size_of(folder: Path) -> int:
-    """Return the bytes of all files, as far as they are not just being removed."""
+    """Return the bytes of all files, except files that are just being removed."""
     n_bytes = 0
     for parent, _, names in os.walk(folder):
         for name in names:

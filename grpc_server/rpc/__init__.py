@@ -1,1 +1,1 @@
-"""Calls over gRPC: from the wire to the model and back."""
+"""Calls over gRPC: decoding, computing, replying, and their errors."""

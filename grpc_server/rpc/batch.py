@@ -1,4 +1,4 @@
-"""Turns a batch into a matrix, or names each wrong field, however many there are."""
+"""Converts a batch to a matrix, or reports its invalid fields, even if there are millions."""
 
 from collections.abc import Callable, Sequence
 from math import nan
@@ -19,35 +19,35 @@ from prediction.v1 import prediction_service_pb2 as pb
 def read_batch(
     schema: InputSchema, request: pb.BatchPredictRequest, max_rows: int
 ) -> Matrix:
-    """Check a batch and put it in the order of the schema.
+    """Check and encode a batch.
 
     Parameters
     ----------
     schema : InputSchema
-        What each row has to fit.
+        Schema that each row has to fit.
     request : BatchPredictRequest
         Values by position, or columns by name.
     max_rows : int
-        The most rows of one batch.
+        Most rows of one batch, 1 or more.
 
     Returns
     -------
-    array of double, shape (n_rows, n_features)
-        One row or more, NaN where missing.
+    ndarray of float64, shape (n_rows, n_features), C-order
+        One row or more, columns in the order of the schema, NaN where missing.
 
     Raises
     ------
     InvalidInstance
-        If the request is empty, a name, a count or a value does not fit, or values come by position
-        where a feature is not numeric.
+        If the request is empty, a name, a count or a value does not fit, or values are sent by
+        position and a feature is not numeric.
     BatchTooLarge
-        If there are more rows.
+        If there are more than `max_rows` rows.
     """
     if not request.columns:
         return _read_values(schema, request.values, max_rows)
     if request.values:
         raise InvalidInstance(
-            [Violation("columns", "is set beside values; send one of the two")]
+            [Violation("columns", "cannot be sent with values; send one of the two")]
         )
     return _ColumnReader(schema).read(request.columns, max_rows)
 
@@ -86,7 +86,7 @@ def _check_values(schema: InputSchema, X: Matrix) -> None:
 def _wrong_count(schema: InputSchema, count: int) -> Violation:
     return Violation(
         "values",
-        f"{count} values came; one row or more of {len(schema.features)} is needed: "
+        f"{count} values came; one or more rows of {len(schema.features)} values are needed: "
         f"{schema.names}",
     )
 
@@ -107,14 +107,14 @@ def _check_size(n_rows: int, max_rows: int) -> None:
 
 
 class _ColumnReader:
-    """Reads the columns of one request; keeps what does not fit until all of them are read."""
+    """Reads the columns of one request; collects the violations of all columns."""
 
     def __init__(self, schema: InputSchema) -> None:
         self._schema = schema
         self._violations = Violations()
 
     def read(self, columns: Sequence[pb.Column], max_rows: int) -> Matrix:
-        """Return the matrix, as `read_batch` says."""
+        """Return the matrix, shape (n_rows, n_features); see `read_batch`."""
         import numpy as np
 
         column_by_name = self._match(columns)
@@ -129,7 +129,7 @@ class _ColumnReader:
         return X
 
     def _match(self, columns: Sequence[pb.Column]) -> dict[str, pb.Column]:
-        """Return the columns that are the model's and carry the values of their feature's kind."""
+        """Return column by name, for the columns of known features with values of their kind."""
         self._check_count(columns)
         feature_by_name = {feature.name: feature for feature in self._schema.features}
         seen: set[str] = set()
@@ -151,7 +151,7 @@ class _ColumnReader:
         return matched
 
     def _check_count(self, columns: Sequence[pb.Column]) -> None:
-        """Refuse many more columns than there are features, without a look at each."""
+        """Refuse a batch with far too many columns, without checking each."""
         n_features = len(self._schema.features)
         if len(columns) > 2 * n_features + MAX_VIOLATIONS:
             raise InvalidInstance(
@@ -164,7 +164,7 @@ class _ColumnReader:
             )
 
     def _count_rows(self, column_by_name: dict[str, pb.Column]) -> int:
-        """Return how many rows all columns have; without that number nothing more can be read."""
+        """Return the number of rows, which all columns share; raise if they differ."""
         counts = {name: len(_values(c)) for name, c in column_by_name.items()}
         first = next(iter(counts), "")
         for name, count in counts.items():
@@ -215,12 +215,12 @@ class _ColumnReader:
 def _add_each(
     violations: Violations, wrong: Mask, describe: Callable[[int], Violation]
 ) -> None:
-    """Add a violation for each position that is wrong; only those that are told are looked at."""
+    """Add a violation per wrong position; those beyond the limit are counted, not described."""
     positions = wrong.nonzero()[0]
-    told = positions[:MAX_VIOLATIONS].tolist()
-    for position in told:
+    listed = positions[:MAX_VIOLATIONS].tolist()
+    for position in listed:
         violations.add(describe, position)
-    violations.count(len(positions) - len(told))
+    violations.count(len(positions) - len(listed))
 
 
 def _values(column: pb.Column) -> Sequence[Scalar]:
@@ -235,7 +235,7 @@ def _unknown(name: str, schema: InputSchema) -> Violation:
 
 
 def _twice(name: str) -> Violation:
-    return Violation(_path(name), "is there more than once")
+    return Violation(_path(name), "occurs more than once")
 
 
 def _absent(feature: Feature) -> Violation:
@@ -280,13 +280,14 @@ def _row_path(feature: Feature, row: int) -> str:
 def _not_a_row(name: str, position: int, row: int, n_rows: int) -> Violation:
     return Violation(
         f"{_path(name)}.missing_rows[{position}]",
-        f"{row} is not a row; there are {n_rows}, from 0",
+        f"{row} is not a row number; the rows are 0 to {n_rows - 1}",
     )
 
 
 def _too_many_missing(name: str, count: int, n_rows: int) -> Violation:
     return Violation(
-        f"{_path(name)}.missing_rows", f"{count} came; there are {n_rows} rows"
+        f"{_path(name)}.missing_rows",
+        f"{count} came; at most {n_rows} are allowed, one per row",
     )
 
 

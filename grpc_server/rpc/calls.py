@@ -2,19 +2,18 @@
 
 ::
 
-    headers ── no room at the desk ────────────────> refused, the message is never read
+    headers ── the desk has no room ───────────────> refused; the message is never read
        │
-    waits for its message ── too long ─────────────> refused; nothing was held for it
+    waiting for the message ── too long ───────────> refused; the wait held no thread
        │
-    taken by its desk: decode, handler, encode ────> errors become statuses of the table
+    at its desk: decode, handler, encode ──────────> an error becomes a status of the table
        │
-    answered ── the caller takes it too slowly ────> cut off
+    replied ── the caller receives too slowly ─────> cut off
        │
     over ──────────────────────────────────────────> counted by the status that the caller saw
 
-A unary call has one message and one answer. A stream repeats that for each message; while it waits
-for the next one, it holds neither a thread nor a message. A watch is answered whenever there is
-news.
+A unary call has one message and one reply. A stream repeats this for each message; between
+messages it holds neither a thread nor a message. A watch gets a reply whenever there is news.
 """
 
 import logging
@@ -43,36 +42,47 @@ from grpc_server.rpc.grpcio_internals import Handler, RawCall
 from grpc_server.rpc.patience import Patience
 from grpc_server.rpc.statuses import internal_status, to_status
 
-# A caller's clock ends a call a little before the server's would: the request was under way for a
-# moment, and gRPC rounds the time that it sends up.
-_DEADLINE_TOLERANCE = 0.02  # of the time that the call had
+# A caller's clock ends a call slightly before the server's: the request took a moment to arrive,
+# and gRPC rounds the time that it sends up.
+_DEADLINE_TOLERANCE = 0.02  # share of the time between arrival and deadline
 _DEADLINE_TOLERANCE_SECONDS = 0.02
 
 _log = logging.getLogger(__name__)
 
 
 class Desk(Protocol):
-    """Where the calls of a method are computed, and how many of them there may be."""
+    """Computes the calls of a method, and limits their number."""
 
     def admit(self, call: "Call") -> bool:
-        """Return whether there is room for a call; refuse it if not, before its message is read."""
+        """Return whether there is room for a call; refuse it otherwise, before its message is read.
+
+        Parameters
+        ----------
+        call : Call
+            A call whose headers have arrived.
+
+        Returns
+        -------
+        bool
+            False if the call was refused.
+        """
         ...
 
     def take(self, call: "Call") -> None:
-        """Compute what has come for a call, and send what comes of it, now or later."""
+        """Compute the reply to a call's message and send it, now or later."""
         ...
 
     def forget(self, call: "Call") -> None:
-        """Make room if the desk has counted the call, which is over."""
+        """Release the room of a call that is over, if the desk counted it."""
         ...
 
 
 class Gate:
-    """Holds answers back while it is closed.
+    """Holds replies back while it is closed.
 
-    A caller that waits for an answer sends nothing. So a server that stops closes the gate, tells
-    its callers that it goes, and opens the gate again: no call is on its way to a server that has
-    stopped meanwhile.
+    A caller that waits for a reply sends nothing. So a stopping server closes the gate, announces
+    the stop to its callers, and opens the gate again. Then no call is under way to a server that
+    has stopped.
     """
 
     def __init__(self) -> None:
@@ -80,20 +90,19 @@ class Gate:
         self._held: deque[UnaryCall] = deque()
 
     def close(self) -> None:
-        """Hold answers from now on."""
+        """Hold replies from now on."""
         self.is_closed = True
 
     def open(self) -> None:
-        """Send what was held, and hold no more."""
+        """Send the held replies, and hold no more."""
         self.is_closed = False
         self._release()
 
     def hold(self, call: "UnaryCall") -> None:
-        """Keep the answer of `call` until the gate opens."""
+        """Hold the reply to `call` until the gate opens."""
         self._held.append(call)
-        if (
-            not self.is_closed
-        ):  # opened just now by another thread, which may not have seen it
+        # Another thread may have opened the gate just now, before it could see this call.
+        if not self.is_closed:
             self._release()
 
     def _release(self) -> None:
@@ -111,18 +120,18 @@ class Method:
     Parameters
     ----------
     handler : grpc.RpcMethodHandler
-        Standard handler. The behavior of a stream yields one answer for each message; that of a
-        watch returns a `Subscription`.
+        Standard handler. A stream's behavior yields one reply per message; a watch's behavior
+        returns a `Subscription`.
     decode : callable
-        Decodes a message, in place of the handler's deserializer: it raises errors of the domain.
+        Decodes a message. It replaces the handler's deserializer, because it raises domain errors.
     desk : Desk
-        Where its calls are computed.
+        Computes the calls.
     counter : CallCounter
-        Where its calls are counted.
+        Counts the calls.
     patience : Patience
-        How long its calls may keep others waiting.
+        Time limits of the calls.
     gate : Gate
-        What answers of unary calls pass.
+        Replies of unary calls pass it.
     """
 
     def __init__(
@@ -154,7 +163,7 @@ class Method:
         self.behavior: Callable[..., Any] = behavior
 
     def begin(self, event: Any) -> "Call":
-        """Begin the call that `event` brings."""
+        """Create the call that `event` announces."""
         call = self._kind(event)
         call._method = self
         self.counter.count_started()
@@ -166,14 +175,14 @@ class Call(RawCall):
 
     is_counted = False
     _needs_message = True
-    _method: Method  # set by it: one more __init__ would cost more than the rest
+    _method: Method  # `Method.begin` sets it: a second __init__ would be slower
     _code: grpc.StatusCode | None = None
     _details = b""
     _trailers: Any = None
     _seconds = 0.0
     _is_ended_by_core = False
     _is_in_pause = False
-    # When `look` first saw that it waits.
+    # Time at which `look` first saw the call wait.
     _receiving_since: float | None = None
     _sending_since: float | None = None
 
@@ -184,7 +193,7 @@ class Call(RawCall):
             self.receive_message()
 
     def look(self, now: float) -> None:
-        """Cut the call off if its caller has kept it waiting for too long; for one thread."""
+        """Cut the call off if it has waited too long for its caller; for one thread only."""
         if self.is_receiving:
             self._receiving_since = since = self._receiving_since or now
             if now - since > self._receiving_seconds() and self._claim():
@@ -195,30 +204,29 @@ class Call(RawCall):
                 self.cancel()
 
     def time_remaining(self) -> float:
-        """Return the seconds until the deadline, infinite without one."""
+        """Return the seconds until the deadline; infinite without a deadline."""
         if self.deadline == inf:
             return inf
         return max(self.deadline - monotonic(), 0.0)
 
     def is_active(self) -> bool:
-        """Return False for a call whose caller is known to have hung up."""
+        """Return False if the caller is known to have hung up."""
         return not self.is_cancelled
 
     def refuse(self, status: grpc.Status) -> None:
-        """Let the call end with `status`, which is ready: in a storm they are many."""
+        """End the call with a prepared status: an overloaded server refuses many calls."""
         self._code, self._details = status.code, status.details.encode()
         self._trailers = status.trailing_metadata
 
     def fail(self, error: CallError) -> None:
-        """Let the call end with the status of `error`."""
+        """End the call with the status of `error`."""
         self._fail(to_status(error))
 
     def on_message(self, is_refused: bool) -> None:
-        """Hand the call to its desk, unless it is overdue, and was answered already."""
+        """Hand the call to its desk, unless it was overdue and is refused already."""
         try:
-            del (
-                self._is_unclaimed
-            )  # as `_claim` does, without a call: each message comes here
+            # Like `_claim`, inlined because it runs for each message.
+            del self._is_unclaimed
         except AttributeError:
             return
         if is_refused or (self.message is None and self._needs_message):
@@ -235,7 +243,7 @@ class Call(RawCall):
         method.desk.forget(self)
 
     def compute(self) -> None:
-        """Make of the message that came what is to be sent; errors become statuses of the table."""
+        """Compute the reply to the message; an error becomes a status of the table."""
         start = perf_counter()
         try:
             self._check_is_waited_for()
@@ -250,21 +258,21 @@ class Call(RawCall):
             self._seconds += perf_counter() - start
 
     def send(self) -> None:
-        """Send what was computed, or the status that the call has failed with."""
+        """Send the reply, or the status of the error."""
         raise NotImplementedError
 
     def _compute(self) -> None:
         raise NotImplementedError
 
     def _check_is_waited_for(self) -> None:
-        """Refuse what nobody waits for any more, before it costs a prediction.
+        """Refuse a call that its caller has given up, before it costs a prediction.
 
         Raises
         ------
         DeadlineExceeded
-            If the deadline of the call passed.
+            If the deadline has passed.
         CallCancelled
-            If its caller hung up.
+            If the caller has hung up.
         """
         if self.deadline <= monotonic():
             raise DeadlineExceeded(
@@ -274,9 +282,14 @@ class Call(RawCall):
             raise CallCancelled("the call was cancelled before it could be answered")
 
     def _claim(self) -> bool:
-        """Return whether nobody else has: the message has come, or is overdue, and never both.
+        """Claim the call: the message arrived, or it is overdue, but never both.
 
-        To remove an attribute is one step, whichever threads try.
+        Deleting an attribute is atomic, so that one thread only succeeds.
+
+        Returns
+        -------
+        bool
+            False if the call was claimed before.
         """
         try:
             del self._is_unclaimed
@@ -291,7 +304,7 @@ class Call(RawCall):
     def _expire(self) -> None:
         what = "further message" if self._is_in_pause else "message"
         seconds = self._receiving_seconds()
-        message = f"no {what} came within {seconds:g} s"
+        message = f"no {what} arrived within {seconds:g} s"
         self.fail(MessageOverdue(message, max_seconds=f"{seconds:g}"))
         self.send()
 
@@ -304,7 +317,7 @@ class Call(RawCall):
         self.fail(
             MessageRefused("the message is too large or cannot be decompressed")
             if is_refused
-            else MessageMissing("no message came; the method takes exactly one")
+            else MessageMissing("no message arrived; the method takes exactly one")
         )
 
     def _fail(self, status: Status) -> None:
@@ -324,12 +337,12 @@ class Call(RawCall):
 
 
 class UnaryCall(Call):
-    """One message, one answer."""
+    """One message, one reply."""
 
     _answer: bytes | None = None
 
     def send(self) -> None:
-        """Send answer or status, unless the gate is closed."""
+        """Send the reply or the status, unless the gate is closed."""
         if self._method.gate.is_closed:
             self._method.gate.hold(self)
         elif self._code is None:
@@ -338,7 +351,7 @@ class UnaryCall(Call):
             self._send_end(None)
 
     def send_end_now(self) -> None:
-        """Send answer or status."""
+        """Send the reply or the status."""
         self._send_end(self._answer)
 
     def _compute(self) -> None:
@@ -350,7 +363,7 @@ class UnaryCall(Call):
 
 
 class _Inbox(Iterator[Any]):
-    """The messages of a stream as its handler iterates over them: those that have come."""
+    """Iterates over the messages of a stream that have arrived."""
 
     def __init__(self) -> None:
         self._messages: deque[Any] = deque()
@@ -365,9 +378,9 @@ class _Inbox(Iterator[Any]):
 
 
 class StreamCall(Call):
-    """Messages and answers by turns; whoever takes no answer is asked for no message."""
+    """Messages and replies in turn; the next message is read once the reply was sent."""
 
-    _needs_message = False  # the end of the messages is the end of the stream
+    _needs_message = False  # None, the end of the messages, ends the stream
     _inbox: _Inbox
     _answers: Any
     _answer: bytes | None = None
@@ -387,7 +400,7 @@ class StreamCall(Call):
         self.receive_message()
 
     def send(self) -> None:
-        """Send the answer, or end the stream with its status."""
+        """Send the reply, or end the stream with its status."""
         answer, self._answer = self._answer, None
         if answer is None or self._code is not None:
             self._answers.close()
@@ -397,7 +410,7 @@ class StreamCall(Call):
         self.send_message(answer)
 
     def _compute(self) -> None:
-        """Run the handler up to its next answer, or to its end."""
+        """Run the handler to its next reply, or to its end."""
         if self.message is None:
             self._exhaust()
             return
@@ -407,38 +420,38 @@ class StreamCall(Call):
 
     def _exhaust(self) -> None:
         for _ in self._answers:
-            raise RuntimeError("a stream has more answers than messages")
-        # A caller that is gone ends its messages, too.
+            raise RuntimeError("a stream has more replies than messages")
+        # A caller that hung up ends its messages, too.
         self._check_is_waited_for()
 
 
 class Subscription(Protocol):
-    """What a watch is told of: a response now, and another one whenever there is news."""
+    """The source of a watch's replies: the current one, and another one whenever there is news."""
 
-    def open(self, tell: Callable[[], None]) -> None:
-        """Let `tell` be called, by any thread, whenever there may be news."""
+    def open(self, notify: Callable[[], None]) -> None:
+        """Call `notify`, from any thread, whenever there may be news."""
         ...
 
     def read(self) -> Any:
-        """Return the response as of now, None once there will be no more."""
+        """Return the current reply, None once there will be no more."""
         ...
 
     def close(self) -> None:
-        """Call `tell` no more."""
+        """Stop calling `notify`."""
         ...
 
 
 class WatchCall(Call):
-    """One message, and an answer whenever there is news.
+    """One message, and a reply whenever there is news.
 
-    The lock is held while an operation is started, which does not wait, and never while one is
-    waited for: news that comes meanwhile is told after the answer before it was sent.
+    The lock is held only while an operation is started, which does not block. News that arrives
+    while a reply is being sent is sent after it.
     """
 
-    _is_telling = False
+    _is_sending_news = False
     _has_begun_to_end = False
     _subscription: Subscription | None = None
-    _told: Any = None
+    _sent_news: Any = None
 
     def begin(self) -> None:
         """Ask for the message, or refuse the watch."""
@@ -447,40 +460,44 @@ class WatchCall(Call):
         super().begin()
 
     def on_sent(self) -> None:
-        """Tell what has changed meanwhile."""
-        self._is_telling = False
+        """Send what has changed meanwhile."""
+        self._is_sending_news = False
         self.send()
 
     def on_cancelled(self) -> None:
         """End the watch."""
-        # Without one, the message is not there yet, and will come as none.
+        # Without a subscription, the message has not arrived yet, and will arrive as None.
         if self._subscription is not None:
             self.fail(CallCancelled("the watch was cancelled"))
             self.send()
 
     def send(self) -> None:
-        """Tell the news, if there are any, or end the watch with its status."""
+        """Send the news, if any, or end the watch with its status."""
         if self._code is None:
-            self._tell()
+            self._send_news()
         if self._code is not None:
             self._end()
 
     def _compute(self) -> None:
-        """Subscribe to what the message names."""
+        """Subscribe to the service that the message names."""
         assert self.message is not None
         request = self._method.decode(self.message)
         self._subscription = self._method.behavior(request, self)
         self._subscription.open(self.send)
 
-    def _tell(self) -> None:
+    def _send_news(self) -> None:
         assert self._subscription is not None
         if (news := self._subscription.read()) is None:
             self.fail(ServerStops("the server stops"))
             return
         with self._lock:
-            if self._is_telling or self._has_begun_to_end or news == self._told:
+            if (
+                self._is_sending_news
+                or self._has_begun_to_end
+                or news == self._sent_news
+            ):
                 return
-            self._is_telling, self._told = True, news
+            self._is_sending_news, self._sent_news = True, news
             self._sending_since = None
             self.send_message(self._method.encode(news))
 

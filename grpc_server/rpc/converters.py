@@ -1,4 +1,4 @@
-"""From what the model knows to the messages of prediction.v1."""
+"""Converts a model's properties to messages of prediction.v1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ _CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """The replies of one model to Predict, complete but for the probabilities.
+    """The replies of one model to Predict, without probabilities.
 
-    A message is copied in half the time that it takes to put it together.
+    Copying a message takes half the time of building one.
 
     Parameters
     ----------
     model : LoadedModel or None
-        The model that they are of.
+        The model.
     by_position : tuple of PredictResponse
-        One for each class, in the order of the probabilities.
+        One reply per class, in the order of the probabilities.
     """
 
     model: LoadedModel | None = None
@@ -41,7 +41,7 @@ class Replies:
 
     @classmethod
     def of(cls, model: LoadedModel) -> Self:
-        """Return the replies of `model`."""
+        """Build the replies of `model`."""
         classes = model.classes
         return cls(
             model,
@@ -60,7 +60,7 @@ class Replies:
 
 
 def describe_model(model: LoadedModel) -> pb.GetModelResponse:
-    """Return the answer to GetModel."""
+    """Return the reply to GetModel."""
     response = pb.GetModelResponse(
         model=model.display_name,
         registered_model=model.source.registered_model,

@@ -1,4 +1,19 @@
-"""Where calls are computed: at once, in the rounds of the fast lane, or by workers."""
+"""Desks, which compute calls: at once, in the rounds of the fast lane, or by worker threads.
+
+The fast lane, on the serving thread::
+
+    call begins ── too many in flight, or a slow line ──> refused
+       │
+    message arrives ── too many in flight ──────────────> refused
+       │
+    joins the line; rounds begin, unless they run already:
+
+    ┌─> take in: handle pending events, for 1 ms, or 0.1 ms if the line is long
+    │      │
+    │   compute: calls from the head of the line, for 1 ms
+    │      │
+    └── reply to every computed or refused call; repeat until the line is empty
+"""
 
 import logging
 import threading
@@ -6,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 
 import grpc
@@ -16,55 +32,77 @@ from grpc_server.rpc.calls import Call
 from grpc_server.rpc.grpcio_internals import CallQueue
 from grpc_server.rpc.statuses import to_status
 
-# One round: for as long calls are taken in, and computed, before they are answered.
-MAX_INTAKE_SECONDS = 0.001
-MAX_COMPUTE_SECONDS = 0.001
-# A line is long from so many calls on. Then less time goes into new ones, most of which are to be
-# refused: as soon as the first in line has waited for so long.
-MIN_LINE = 64
-SHORT_INTAKE_SECONDS = 0.0001
-MAX_WAIT_SECONDS = 0.05
-
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LanePolicy:
+    """Limits of the fast lane's rounds.
+
+    Parameters
+    ----------
+    intake_seconds : float
+        Longest time that a round takes calls in, 0 or more.
+    compute_seconds : float
+        Longest time that a round computes calls before it replies, 0 or more. One call at least is
+        computed.
+    min_long_line : int
+        Number of calls from which a line is long, 1 or more.
+    long_line_intake_seconds : float
+        Intake time while the line is long: most new calls are then refused anyway. 0 or more.
+    max_wait_seconds : float
+        New calls are refused while the line is long and its first call has waited longer than this.
+        0 or more.
+    """
+
+    intake_seconds: float = 0.001
+    compute_seconds: float = 0.001
+    min_long_line: int = 64
+    long_line_intake_seconds: float = 0.0001
+    max_wait_seconds: float = 0.05
+
+
+DEFAULT_LANE_POLICY = LanePolicy()
 
 
 @cache
 def _overloaded() -> grpc.Status:
-    """Return the status of a refusal, made once: in a storm they are many."""
+    """Return the status of a refusal, built once: an overloaded server refuses many calls."""
     error = Overloaded("too many calls are in flight; try again later")
     return rpc_status.to_status(to_status(error))
 
 
 class AtOnce:
-    """Computes a call on the serving thread, before those that are in line: for health checks."""
+    """Computes a call immediately on the serving thread, ahead of the line: for health checks."""
 
     def admit(self, call: Call) -> bool:
         """Return True: there is always room."""
         return True
 
     def take(self, call: Call) -> None:
-        """Compute and answer the call."""
+        """Compute the reply, and send it."""
         _compute_and_send(call)
 
     def forget(self, call: Call) -> None:
-        """Do nothing: no call is counted."""
+        """Do nothing: calls are not counted."""
 
 
 class FastLane:
     """Computes calls on the serving thread, in rounds.
 
-    A round takes in the calls that have arrived, computes them, and answers them. Each answer is a
-    system call that cools the CPU caches: computing several calls before answering gives half as
-    many calls again. And the lane knows what waits, so it can refuse what would wait too long.
+    Each reply is a system call that cools the CPU caches. Computing several calls before replying
+    gives half as many calls again. It also lets the lane refuse calls that would wait too long.
 
     Parameters
     ----------
     queue : CallQueue
-        Where calls come from.
+        Delivers the calls.
     max_calls_in_flight : int
-        Calls beyond it are refused.
+        Calls beyond this number are refused.
     flush : callable
-        Counts the calls that have ended; it is called once a round.
+        Updates the metrics of the calls that ended; the lane calls it once per round.
+    policy : LanePolicy
+        Limits of a round.
     """
 
     def __init__(
@@ -72,33 +110,35 @@ class FastLane:
         queue: CallQueue,
         max_calls_in_flight: int,
         flush: Callable[[], None],
+        policy: LanePolicy = DEFAULT_LANE_POLICY,
     ) -> None:
         self._handle_event = queue.handle_event
         self._max_calls_in_flight = max_calls_in_flight
         self._flush = flush
-        # Changed by the serving thread alone.
+        self._policy = policy
+        # Only the serving thread changes these.
         self._n_open = 0
-        self._n_in_flight = 0  # those of them whose messages are there
+        self._n_in_flight = 0  # open calls whose message has arrived
         self._is_working = False
         self._is_behind = False
         self._line: deque[Call] = deque()
         self._computed: list[Call] = []
 
     def admit(self, call: Call) -> bool:
-        """Return whether there is room for a call; refuse it if not."""
+        """Return whether there is room for a call; refuse it otherwise."""
         self._n_open += 1
         if self._n_in_flight >= self._max_calls_in_flight or self._is_slow():
             self._refuse(call)
             return False
-        # It may have waited already, in grpc-core, or will do so: its caller may hang up meanwhile.
-        if self._is_behind or self._n_open > 2 * MIN_LINE:
+        # A call that has waited, in grpc-core, or will wait: its caller may hang up meanwhile.
+        if self._is_behind or self._n_open > 2 * self._policy.min_long_line:
             call.watch()
         if self._n_open == 1:
             self._flush()
         return True
 
     def take(self, call: Call) -> None:
-        """Line the call up, and compute what is in line."""
+        """Append the call to the line, and compute the line."""
         if self._n_in_flight >= self._max_calls_in_flight:
             self._refuse(call)
             return
@@ -109,19 +149,20 @@ class FastLane:
             self._work()
 
     def forget(self, call: Call) -> None:
-        """Make room if the call was counted."""
+        """Release the room of the call if it was counted."""
         self._n_open -= 1
         if call.is_counted:
             self._n_in_flight -= 1
-        # While others are open, one of them does so when it is answered, or over.
+        # While others are open, a later round flushes.
         if self._n_open == 0:
             self._flush()
 
     def _is_slow(self) -> bool:
-        """Return whether the line is long, and its first call has waited for too long."""
-        if len(self._line) < MIN_LINE:
+        """Return whether the line is long and its first call has waited too long."""
+        policy = self._policy
+        if len(self._line) < policy.min_long_line:
             return False
-        return time.monotonic() - self._line[0].arrival > MAX_WAIT_SECONDS
+        return time.monotonic() - self._line[0].arrival > policy.max_wait_seconds
 
     def _refuse(self, call: Call) -> None:
         call.refuse(_overloaded())
@@ -130,7 +171,7 @@ class FastLane:
             self._work()
 
     def _work(self) -> None:
-        """Go round until no call is in line; events that come meanwhile only line calls up."""
+        """Run rounds until the line is empty; events during a round only extend the line."""
         self._is_working = True
         while self._line or self._computed:
             if self._n_open > 1:
@@ -140,15 +181,16 @@ class FastLane:
         self._is_working = False
 
     def _take_in(self) -> None:
-        """Handle the events that are there: calls that begin, line up, and end."""
-        is_long = len(self._line) >= MIN_LINE
-        seconds = SHORT_INTAKE_SECONDS if is_long else MAX_INTAKE_SECONDS
+        """Handle the pending events: calls that begin, join the line, or end."""
+        policy = self._policy
+        is_long = len(self._line) >= policy.min_long_line
+        seconds = policy.long_line_intake_seconds if is_long else policy.intake_seconds
         end = time.monotonic() + seconds
         while self._handle_event() and time.monotonic() < end:
             pass
 
     def _compute(self) -> None:
-        end = time.monotonic() + MAX_COMPUTE_SECONDS
+        end = time.monotonic() + self._policy.compute_seconds
         was_behind, self._is_behind = self._is_behind, False
         while self._line and not self._is_behind:
             call = self._line.popleft()
@@ -159,7 +201,7 @@ class FastLane:
             self._watch_line()
 
     def _watch_line(self) -> None:
-        """Watch calls that wait for their turn, as those will be that come while there are some."""
+        """Watch the calls that wait; `admit` watches those that arrive while the lane is behind."""
         for call in self._line:
             call.watch()
 
@@ -171,16 +213,16 @@ class FastLane:
 
 
 class Workers:
-    """Computes calls on a few threads.
+    """Computes calls on worker threads.
 
     Parameters
     ----------
     n_threads : int
         Number of threads.
     max_calls_in_flight : int
-        Calls whose messages are there, waiting or running; more are refused.
+        Most calls that wait or run after their message has arrived; more are refused.
     max_waiting_bytes : int
-        Bytes of the messages that wait or run, all together; a call beyond them is refused.
+        Most bytes of all messages that wait or run; a call beyond them is refused.
     """
 
     def __init__(
@@ -194,7 +236,7 @@ class Workers:
         self._n_waiting_bytes = 0
 
     def admit(self, call: Call) -> bool:
-        """Return whether there is room for a call; refuse it if not."""
+        """Return whether there is room for a call; refuse it otherwise."""
         if self._n_in_flight >= self._max_calls_in_flight:
             self._refuse(call)
             return False
@@ -202,11 +244,11 @@ class Workers:
         return True
 
     def take(self, call: Call) -> None:
-        """Let a worker compute and answer the call."""
+        """Let a worker compute the reply and send it."""
         assert call.message is not None
         n_bytes = len(call.message)
         with self._lock:
-            # One message alone is always taken.
+            # A single message always has room.
             has_room = self._n_in_flight < self._max_calls_in_flight and (
                 self._n_waiting_bytes == 0
                 or self._n_waiting_bytes + n_bytes <= self._max_waiting_bytes
@@ -220,14 +262,14 @@ class Workers:
             self._refuse(call)
 
     def take_unbounded(self, call: Call) -> None:
-        """Let a worker compute what has come for a call, however many wait."""
+        """Let a worker compute the reply and send it, however many calls wait."""
         self._pool.submit(_logged, _compute_and_send, call)
 
     def forget(self, call: Call) -> None:
-        """Do nothing: room is made as soon as a call is computed."""
+        """Do nothing: the room of a call is released once it is computed."""
 
     def stop(self) -> None:
-        """Let the threads end."""
+        """Let the threads end; do not wait for them."""
         self._pool.shutdown(wait=False)
 
     def _compute(self, call: Call, n_bytes: int) -> None:
@@ -245,23 +287,23 @@ class Workers:
 
 
 class OpenCalls:
-    """Bounds how many calls of a method are open, which may be so for long, as streams are.
+    """Limits the open calls of a method whose calls may be open for long, such as a stream.
 
     Parameters
     ----------
     max_calls : int
-        Open calls; more are refused.
+        Most open calls; more are refused.
     take : callable
-        Computes what has come for a call, and never refuses it.
+        Computes the reply to a message and sends it; it never refuses a call.
     """
 
     def __init__(self, max_calls: int, take: Callable[[Call], None]) -> None:
         self.take = take
         self._max_calls = max_calls
-        self._n_calls = 0  # changed by the serving thread alone
+        self._n_calls = 0  # only the serving thread changes it
 
     def admit(self, call: Call) -> bool:
-        """Return whether there is room for a call; refuse it if not."""
+        """Return whether there is room for a call; refuse it otherwise."""
         if self._n_calls >= self._max_calls:
             call.refuse(_overloaded())
             call.send()
@@ -271,7 +313,7 @@ class OpenCalls:
         return True
 
     def forget(self, call: Call) -> None:
-        """Make room if the call was counted."""
+        """Release the room of the call if it was counted."""
         if call.is_counted:
             self._n_calls -= 1
 
@@ -282,7 +324,7 @@ def _compute_and_send(call: Call) -> None:
 
 
 def _logged(task: Callable[..., None], *args: object) -> None:
-    """Run a task of a worker; nobody looks at what becomes of it."""
+    """Run a task of a worker and log its errors: nobody reads its future."""
     try:
         task(*args)
     except Exception:

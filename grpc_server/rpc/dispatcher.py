@@ -1,4 +1,4 @@
-"""Takes calls off the completion queue of a server, and brings each to the desk of its method."""
+"""Takes calls off the completion queue of a server, and gives each to its method's desk."""
 
 import logging
 import time
@@ -12,27 +12,26 @@ from grpc_server.rpc.calls import Call, Desk, Gate, Method
 from grpc_server.rpc.grpcio_internals import NOT_DONE, CallQueue, Handler, Outcome
 from grpc_server.rpc.patience import Patience, Timekeeper
 
-# As many calls of a method are accepted without a turn of the serving loop; beyond them they wait
-# in grpc-core.
+# Calls of one method that grpc-core accepts without the serving loop; further ones wait there.
 N_OUTSTANDING_ACCEPTS = 128
-# What calls may need to be over once grpc-core has cut them off.
+# Time for calls to end after grpc-core has cut them off.
 _STOP_MARGIN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """The methods of one server, until it has stopped.
+    """The methods of one server, from `start` to `stop`.
 
     Parameters
     ----------
     server : grpc.Server
-        Server that is not started yet, with all its methods registered.
+        Server with all its methods registered, not started yet.
     patience : Patience
-        How long calls may keep the server waiting.
+        Time limits of calls.
     goodbye_seconds : float
-        How long answers are held around the moment of a stop: what is on its way comes in before
-        it, and callers hear of it after it.
+        How long replies are held around a stop. Requests under way arrive in the first half; the
+        announcement of the stop reaches callers in the second half.
     """
 
     def __init__(
@@ -57,7 +56,19 @@ class Dispatcher:
         counter: CallCounter,
         decode: Callable[[bytes], Any],
     ) -> None:
-        """Let the calls of a registered method come to `desk`, decoded by `decode`."""
+        """Serve a registered method.
+
+        Parameters
+        ----------
+        path : str
+            Path of the method, such as "/prediction.v1.PredictionService/Predict".
+        desk : Desk
+            Computes the calls.
+        counter : CallCounter
+            Counts the calls.
+        decode : callable
+            Decodes a message; raises domain errors.
+        """
         handler: Handler = self.queue.handlers.pop(path)
         self._method_by_path[path] = Method(
             handler, decode, desk, counter, self._patience, self._gate
@@ -71,19 +82,19 @@ class Dispatcher:
         for path, method in self._method_by_path.items():
             for _ in range(N_OUTSTANDING_ACCEPTS):
                 accept = _Accept(self.queue, path, method)
-                # The server's stop waits for it, too.
+                # `grpc.Server.stop` waits for it, too.
                 self.queue.keep(accept)
                 self.queue.request(path, accept)
 
     def stop(self, grace_seconds: float) -> None:
-        """Take no new calls, answer those that have come, and end the rest after the grace time."""
+        """Accept no new calls, finish those in flight, and cancel the rest after the grace time."""
         self._gate.close()
         time.sleep(self._goodbye_seconds / 2)
         stopped = self._server.stop(grace_seconds)
         time.sleep(self._goodbye_seconds / 2)
         self._gate.open()
         if not stopped.wait(grace_seconds + _STOP_MARGIN_SECONDS):
-            _log.error("calls left behind")  # a fault; the process ends all the same
+            _log.error("calls left behind")  # a bug; the process ends all the same
         self._timekeeper.stop()
 
     def _look(self, now: float) -> None:
@@ -93,7 +104,7 @@ class Dispatcher:
 
 
 class _Accept:
-    """Tag of one request for a call, which is made again for as long as the server runs."""
+    """Tag of one request for a call; it requests the next call until the server stops."""
 
     __slots__ = ("_method", "_path", "_queue")
 
@@ -105,7 +116,7 @@ class _Accept:
     def __call__(self, event: Any) -> Outcome:
         if not event.success:
             return self, ()
-        # A call that came while the server began to stop is answered like any other.
+        # A call that arrives while the server begins to stop is answered like any other.
         call = self._method.begin(event)
         self._queue.keep(call)
         call.start()

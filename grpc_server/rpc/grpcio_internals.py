@@ -1,13 +1,13 @@
-"""The private parts of grpcio that this server rests on, and nothing else.
+"""The private parts of grpcio that this server uses, and nothing else.
 
-grpcio's own server holds a thread for each call from its headers on, decodes messages where no
-error can be answered well, and hands every call to another thread. The parts here take calls off
-its completion queue instead. They rest on three facts. The serving loop calls any tag that it does
-not recognise. Its function for one event may be called from inside such a tag. A batch of
-operations may be started by any thread.
+grpcio's own server holds a thread for each call from its headers on, decodes messages where errors
+cannot become good statuses, and hands every call to another thread. The classes here take calls off
+its completion queue instead. They rely on three facts. The serving loop calls any tag that it does
+not recognise. Its function for one event may be called from inside such a tag. Any thread may start
+a batch of operations.
 
-This is the one module that imports private names of grpcio, which is therefore bounded in
-setup.cfg. `rpc_check` proves at every start that they work.
+Only this module imports private names of grpcio, so setup.cfg limits grpcio's version. At every
+start, `self_test` checks that they work.
 """
 
 import logging
@@ -25,7 +25,7 @@ _NO_FLAGS = 0
 
 _log = logging.getLogger(__name__)
 
-# What the serving loop makes of an event: the tag that is done for good, if any, and callbacks.
+# What a tag returns to the serving loop: the tag if it is finished, otherwise None; and callbacks.
 Outcome: TypeAlias = tuple[Any, tuple[()]]
 NOT_DONE: Outcome = (None, ())
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -38,8 +38,8 @@ class CallQueue:
     Parameters
     ----------
     server : grpc.Server
-        Server that is not started yet, with all its methods registered. From then on it asks for
-        no call of a registered method itself.
+        Server with all its methods registered, not started yet. It no longer requests calls of
+        registered methods itself.
     """
 
     def __init__(self, server: grpc.Server) -> None:
@@ -47,16 +47,29 @@ class CallQueue:
         self._process = _server._process_event_and_continue
         self.handlers: dict[str, Handler] = dict(self._state.registered_method_handlers)
         self._state.registered_method_handlers.clear()
-        # Lets the server's stop wait until a tag is done for good.
+        # `grpc.Server.stop` waits until every kept tag is finished.
         self.keep: Callable[[Any], None] = self._state.rpc_states.add
 
     def list_kept(self) -> list[Any]:
-        """Return the tags that are kept, as of now; for any thread."""
+        """Return the kept tags; for any thread."""
         return list(self._state.rpc_states)
 
     def request(self, path: str, tag: OnEvent) -> bool:
-        """Ask for one more call of a method, which comes to `tag`; False once the server stops."""
-        # Whoever stops the server holds the lock, too: a request after that would raise an error.
+        """Request one more call of a method.
+
+        Parameters
+        ----------
+        path : str
+            Path of the method.
+        tag : callable
+            Receives the event of the call.
+
+        Returns
+        -------
+        bool
+            False once the server stops.
+        """
+        # `grpc.Server.stop` holds this lock, too: a request after it would raise an error.
         with self._state.lock:
             if self._state.stage is not _server._ServerStage.STARTED:
                 return False
@@ -65,35 +78,46 @@ class CallQueue:
             return True
 
     def handle_event(self) -> bool:
-        """Handle one event that is there, on the serving thread; return whether there was one.
+        """Handle one pending event, on the serving thread, and free it.
 
-        The event is freed before the next one is polled.
+        Returns
+        -------
+        bool
+            False if no event was pending.
         """
         event = self._state.completion_queue.poll(_AT_ONCE)
         if event.completion_type == cygrpc.CompletionType.queue_timeout:
             return False
-        # Never the server's last event, since the server waits for the calls that are here.
+        # This is never the server's last event, since the server waits for the kept calls.
         self._process(self._state, event)
         return True
 
 
 class RawCall:
-    """One call as grpc-core knows it: operations to start, and the end of it.
+    """One call of grpc-core, as operations and their events.
 
-    Each kind of operation may be under way once. All events come on the serving thread.
+    ::
+
+        start ──> receive_message ──> on_message ──> send_end ──────────────> on_over
+                        ^                  │                                     ^
+                        │            send_message ──> on_sent ──> send_end ──────┘
+                        └─────────────────────────────────┘
+
+    `watch` adds `on_cancelled`, at any time. One operation of each kind may be in progress. All
+    events arrive on the serving thread.
 
     Parameters
     ----------
     event : grpc._cython.cygrpc.RequestCallEvent
-        What came of `CallQueue.request`.
+        Result of `CallQueue.request`.
     """
 
-    # Values on the class are defaults: setting each on every call would cost more than the rest.
+    # Defaults are on the class: setting each attribute on every call would be slower.
     message: bytes | None = None
     is_cancelled = False
     is_receiving = False
     is_sending = False
-    _is_watched = False  # from then on: grpc-core tells of the close once
+    _is_watched = False  # stays True: grpc-core reports the close once
     _is_watching = False
     _has_sent = False
     _has_ended = False
@@ -103,18 +127,18 @@ class RawCall:
         self._call = event.call
         self.arrival = monotonic()
         deadline: float = event.call_details.deadline
-        # Of the clock that nobody sets: grpcio tells it by the time of day.
+        # Monotonic, because grpcio gives the deadline in wall-clock time, which may be set.
         self.deadline = inf if deadline == inf else self.arrival + deadline - time()
 
     def start(self) -> None:
-        """Begin with the call, on the serving thread."""
+        """Begin the call, on the serving thread."""
         try:
             self.begin()
         except Exception:
             self._break_off()
 
     def watch(self) -> None:
-        """Ask to be told when the caller hangs up, or when the call is over."""
+        """Request an event when the caller hangs up, or when the call is over."""
         if self._is_watched:
             return
         self._is_watched = self._is_watching = True
@@ -122,13 +146,13 @@ class RawCall:
         self._call.start_server_batch((close,), self._on_close)
 
     def receive_message(self) -> None:
-        """Ask for one message."""
+        """Receive one message."""
         self.is_receiving = True
         operation = cygrpc.ReceiveMessageOperation(_NO_FLAGS)
         self._call.start_server_batch((operation,), self._on_message)
 
     def send_message(self, message: bytes) -> None:
-        """Send one of several messages."""
+        """Send a message that is not the last."""
         self.is_sending = True
         operations = [cygrpc.SendMessageOperation(message, _NO_FLAGS)]
         if not self._has_sent:
@@ -140,7 +164,19 @@ class RawCall:
     def send_end(
         self, message: bytes | None, code: int, details: bytes, trailers: Any
     ) -> None:
-        """Send a last message, if any, and the status, and learn that the call is over."""
+        """Send the last message, if any, and the status, which ends the call.
+
+        Parameters
+        ----------
+        message : bytes or None
+            Encoded message.
+        code : int
+            Number of the status code, [0, 16].
+        details : bytes
+            Message of the status, UTF-8.
+        trailers : tuple of pairs of str and str or bytes, or None
+            Trailing metadata.
+        """
         self.is_sending = True
         status = cygrpc.SendStatusFromServerOperation(
             trailers, code, details, _NO_FLAGS
@@ -156,27 +192,30 @@ class RawCall:
         self._call.start_server_batch(operations, self._on_end)
 
     def cancel(self) -> None:
-        """Cut the call off, whatever is under way."""
+        """Cut the call off, whatever operation is in progress."""
         self._call.cancel()
 
     def begin(self) -> None:
-        """Ask for the message, or refuse the call."""
+        """Receive the message, or refuse the call."""
         raise NotImplementedError
 
     def on_message(self, is_refused: bool) -> None:
-        """Go on with `message`; None stands for the end of the caller's messages.
+        """Continue with `message`, which is None at the end of the caller's messages.
 
-        Where `is_refused`, grpc-core has refused the message, such as one that is too large, and
-        has told the caller.
+        Parameters
+        ----------
+        is_refused : bool
+            Whether grpc-core has refused the message, for example because it is too large, and has
+            ended the call.
         """
         raise NotImplementedError
 
     def on_sent(self) -> None:
-        """Go on after one of several messages was sent."""
+        """Continue after a message was sent that is not the last."""
         raise NotImplementedError
 
     def on_cancelled(self) -> None:
-        """Go on after the caller hung up."""
+        """Continue after the caller hung up."""
 
     def on_over(self) -> None:
         """Forget the call."""
@@ -229,8 +268,8 @@ class RawCall:
         return self, ()
 
     def _break_off(self) -> None:
-        """End a call that failed outside of its error boundary; the serving thread goes on."""
+        """End a call that failed outside of its error boundary; the serving thread continues."""
         _log.exception("call cut off")
         self._is_broken = True
         self._call.cancel()
-        self.watch()  # so that an event comes, with which it is over
+        self.watch()  # its event ends the call

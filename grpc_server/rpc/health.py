@@ -1,8 +1,8 @@
-"""What health checks are told: alive as long as the process answers, ready while a model does.
+"""Health checks: alive as long as the process answers, ready while it has a model.
 
-It answers `grpc.health.v1.Health` itself. The servicer of grpcio-health-checking sends to a watcher
-while it holds a lock that the serving thread waits for when another watcher leaves, which stops the
-whole server. Here no lock is held while anything is sent or waited for.
+This module implements `grpc.health.v1.Health` itself. The servicer of grpcio-health-checking sends
+to a watcher while it holds a lock. When another watcher leaves, the serving thread waits for that
+lock, and the whole server stands still. Here no lock is held while anything is sent or awaited.
 """
 
 import threading
@@ -32,77 +32,77 @@ class Health:
     def __init__(self) -> None:
         self._status_by_name = dict.fromkeys(LIVENESS_NAMES, _SERVING)
         self._watches: set[Watch] = set()
-        # Held while the set of watches changes or is copied, and never longer.
+        # Held only while the set of watches changes or is copied.
         self._lock = threading.Lock()
         self._reason: str | None = None
         self.is_over = False
         self.set_not_ready("no model is loaded yet")
 
     def set_ready(self) -> None:
-        """Tell that calls will be answered."""
+        """Report ready."""
         self._reason = None
         self._set_readiness(_SERVING)
 
     def set_not_ready(self, reason: str) -> None:
-        """Tell that calls should go elsewhere, and why."""
+        """Report not ready, with the reason."""
         self._reason = reason
         self._set_readiness(_NOT_SERVING)
 
     def end_watches(self) -> None:
-        """End the watches that are open, and those that come: the server stops."""
+        """End all open and future watches: the server stops."""
         self.is_over = True
-        self._tell_all()
+        self._notify_all()
 
     def why_not_ready(self) -> str | None:
-        """Return the reason, or None if the server is ready."""
+        """Return the reason, None if the server is ready."""
         return self._reason
 
     def status_of(self, name: str) -> int | None:
-        """Return the status of a service, None for one that is not known."""
+        """Return the status of a service, None if the service is unknown."""
         return self._status_by_name.get(name)
 
     def list_all(self) -> dict[str, int]:
-        """Return the status of each service that is known."""
+        """Return status by service name."""
         return dict(self._status_by_name)
 
     def add(self, watch: "Watch") -> None:
-        """Tell `watch` of news from now on."""
+        """Notify `watch` of changes from now on."""
         with self._lock:
             self._watches.add(watch)
 
     def remove(self, watch: "Watch") -> None:
-        """Tell `watch` no more."""
+        """Stop notifying `watch`."""
         with self._lock:
             self._watches.discard(watch)
 
     def _set_readiness(self, status: int) -> None:
-        # One assignment, so that whoever lists all never sees a half of it.
+        # One assignment, so that `list_all` never sees half of the change.
         names = dict.fromkeys(READINESS_NAMES, status)
         self._status_by_name = {**self._status_by_name, **names}
-        self._tell_all()
+        self._notify_all()
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         with self._lock:
             watches = list(self._watches)
         for watch in watches:
-            watch.tell()
+            watch.notify()
 
 
 class Watch:
-    """One caller's view of one service; what it reads is always the newest."""
+    """One caller's subscription to the status of one service."""
 
     def __init__(self, health: Health, name: str) -> None:
         self._health = health
         self._name = name
-        self.tell: Callable[[], None] = lambda: None
+        self.notify: Callable[[], None] = lambda: None
 
-    def open(self, tell: Callable[[], None]) -> None:
-        """Let `tell` be called, by any thread, whenever there may be news."""
-        self.tell = tell
+    def open(self, notify: Callable[[], None]) -> None:
+        """Call `notify`, from any thread, whenever there may be news."""
+        self.notify = notify
         self._health.add(self)
 
     def read(self) -> pb.HealthCheckResponse | None:
-        """Return the response as of now, None once the server stops."""
+        """Return the current status, None once the server stops."""
         if self._health.is_over:
             return None
         status = self._health.status_of(self._name)
@@ -111,12 +111,12 @@ class Watch:
         )
 
     def close(self) -> None:
-        """Call `tell` no more."""
+        """Stop calling `notify`."""
         self._health.remove(self)
 
 
 class HealthServicer:
-    """Answers the standard health service from what `health` knows."""
+    """Implements the standard health service with the status in `health`."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -130,14 +130,14 @@ class HealthServicer:
             known = ", ".join(map(repr, self._health.list_all()))
             asked = request.service[:100]
             raise UnknownService(
-                f"service {asked!r} is not known; known are {known}", service=asked
+                f"service {asked!r} is unknown; known are {known}", service=asked
             )
         return pb.HealthCheckResponse(status=status)
 
     def List(
         self, request: "pb.HealthListRequest", context: grpc.ServicerContext
     ) -> "pb.HealthListResponse":
-        """Return the status of each service; from grpcio-health-checking 1.85 on."""
+        """Return the status of each service; exists from grpcio-health-checking 1.85 on."""
         statuses = self._health.list_all().items()
         return pb.HealthListResponse(
             statuses={
@@ -148,5 +148,5 @@ class HealthServicer:
     def Watch(
         self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
     ) -> Watch:
-        """Return what tells of one service, now and whenever its status changes."""
+        """Return a subscription to the status of one service."""
         return Watch(self._health, request.service)

@@ -1,4 +1,4 @@
-"""How long a call may keep the server waiting, and the thread that looks for overdue ones."""
+"""Time limits of calls, and the thread that looks for overdue calls."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-# How often overdue calls are looked for, which is how late one may be found.
+# Time between two looks for overdue calls, so the most that one is found late.
 _TICK_SECONDS = 0.25
 
 _log = logging.getLogger(__name__)
@@ -14,16 +14,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """What the server waits for, and how long.
+    """Time limits of calls.
 
     Parameters
     ----------
     message_seconds : float
-        For the first message of a call, > 0.
+        Longest wait for the first message of a call, > 0.
     pause_seconds : float
-        For the next message of a stream, > 0.
+        Longest wait for the next message of a stream, > 0.
     taking_seconds : float
-        For a caller to take an answer, > 0.
+        Longest time for a caller to receive a reply, > 0.
     """
 
     message_seconds: float
@@ -32,14 +32,14 @@ class Patience:
 
 
 class Timekeeper:
-    """A thread that looks at what is open, from `start` to `stop`.
+    """A thread that looks at the open calls, from `start` to `stop`.
 
-    The calls themselves keep no time: most of them are over before they are ever looked at.
+    Calls have no timers of their own: most are over before the first look.
 
     Parameters
     ----------
-    look : callable of float
-        Is told the time, by the monotonic clock in seconds, several times a second.
+    look : callable
+        Called several times a second with the time of the monotonic clock, in seconds.
     """
 
     def __init__(self, look: Callable[[float], None]) -> None:
@@ -50,11 +50,11 @@ class Timekeeper:
         )
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start looking."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()

@@ -1,7 +1,7 @@
-"""Shows that this process answers calls, by making one about every second.
+"""Shows that this process answers calls, by calling itself about once a second.
 
-Liveness is told over HTTP by a thread that knows nothing of gRPC, and to a supervisor by another. A
-call takes the way that every caller's call takes: a connection, the serving thread, an answer.
+Other threads report liveness, over HTTP and to a supervisor, and know nothing of gRPC. The pulse
+takes the path of every caller's call: a connection, the serving thread, a reply.
 """
 
 import secrets
@@ -12,16 +12,16 @@ from time import monotonic
 
 import grpc
 
-# Without an answer for so long, a process is taken for one that hangs. Under ten times the load
-# that a server can take, an answer needs 0.1 s.
+# A process without a reply for longer counts as hanging. Under ten times the load that a server
+# can handle, a reply takes 0.1 s.
 MAX_SILENCE_SECONDS = 10.0
 _INTERVAL_SECONDS = 1.0
 _CALL_SECONDS = 2.0
 METHOD = "Beat"
 _OPTIONS = [
-    # A connection of its own: other channels of this process must not share it.
+    # Its own connection, which other channels of this process must not share.
     ("grpc.use_local_subchannel_pool", 1),
-    # By default a channel waits for up to two minutes before it connects again.
+    # By default, a channel waits up to two minutes before it reconnects.
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
@@ -29,17 +29,17 @@ _OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class PulsePoint:
-    """Where a process feels its pulse: an address and a method that nobody else knows.
+    """Address and method of a process's pulse, which no other process knows.
 
-    A port may be shared by many processes, and a call of a method that others know would be counted
-    among theirs.
+    The server's port may belong to many processes, and calls of public methods are counted as
+    callers' calls.
     """
 
     _token: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def address(self) -> str:
-        """Address that only this process listens on."""
+        """Address on which only this process listens."""
         return f"unix-abstract:prediction-{self._token}"
 
     @property
@@ -49,7 +49,7 @@ class PulsePoint:
 
     @property
     def path(self) -> str:
-        """Path of the one method of the service."""
+        """Path of the service's only method."""
         return f"/{self.service}/{METHOD}"
 
 
@@ -59,33 +59,40 @@ class Pulse:
     Parameters
     ----------
     point : PulsePoint
-        Where this process's own server listens, and what it answers there.
+        Address and method of the pulse.
     on_answer : callable
-        Is called, by a thread of the pulse, after each answer.
+        Called after each reply, on the pulse's thread.
+    max_silence_seconds : float
+        Time without a reply after which the process counts as hanging, > 0.
     """
 
     def __init__(
-        self, point: PulsePoint, on_answer: Callable[[], None] = lambda: None
+        self,
+        point: PulsePoint,
+        on_answer: Callable[[], None] = lambda: None,
+        *,
+        max_silence_seconds: float = MAX_SILENCE_SECONDS,
     ) -> None:
         self._point = point
         self._on_answer = on_answer
+        self._max_silence_seconds = max_silence_seconds
         self._answered_at = monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
     def start(self) -> None:
-        """Begin to call, once the server has started."""
+        """Start calling; the server has started before."""
         self._answered_at = monotonic()
         self._thread.start()
 
     def stop(self) -> None:
-        """Call no more."""
+        """Stop calling."""
         self._stop.set()
 
     def why_not_alive(self) -> str | None:
-        """Return the reason, or None if the server answers."""
+        """Return the reason, None if the server answers."""
         silence_seconds = monotonic() - self._answered_at
-        if self._stop.is_set() or silence_seconds <= MAX_SILENCE_SECONDS:
+        if self._stop.is_set() or silence_seconds <= self._max_silence_seconds:
             return None
         return f"the gRPC server has not answered for {silence_seconds:.0f} s"
 
@@ -97,6 +104,6 @@ class Pulse:
                 try:
                     beat(b"", timeout=_CALL_SECONDS)
                 except grpc.RpcError:
-                    continue  # `why_not_alive` tells of it, if it lasts
+                    continue  # `why_not_alive` reports it, if it lasts
                 self._answered_at = monotonic()
                 self._on_answer()

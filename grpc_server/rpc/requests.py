@@ -1,8 +1,8 @@
-"""Decodes requests, and refuses by their size those that no caller of the model would send.
+"""Decodes requests, after refusing those that are too large for the current model.
 
-Decoding holds up everything else in the process, and the heaviest messages take 40 ms for each MiB.
-So each message is bounded by what a request to the model that answers may need, before it is looked
-at. A larger batch is counted through first, and decoded in pieces.
+Decoding blocks everything else in the process, and the heaviest messages take 40 ms per MiB. So
+each message is first compared with the most bytes that a request to the current model may need. The
+parts of a larger batch are counted before it is decoded in pieces.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,12 +18,12 @@ from grpc_server.rpc.wire_format import BYTES, WireReader
 from grpc_server.rpc.wire_scan import BatchBounds, BatchScan
 from prediction.v1 import prediction_service_pb2 as pb
 
-# Room for what a message may have besides: long texts that are no known category, and fields of a
-# newer client. Messages up to it are decoded in 3 ms at most, whatever they hold.
+# Room for long strings that are no known category, and for fields of a newer client. A message up
+# to this size is decoded in 3 ms at most, whatever it contains.
 _SLACK_BYTES = 64 * 1024
-# What a value takes besides its name and text: tags and lengths, a double, and half as much again.
+# Bytes of a value besides its name and text: tags and lengths, a double, and half as much again.
 _VALUE_BYTES = 32
-# Requests that carry next to nothing.
+# Limit of requests with hardly any content.
 _MAX_SMALL_BYTES = 4096
 _CHUNK = 1
 _MAX_CHUNK_FIELDS = 64
@@ -33,7 +33,7 @@ _M = TypeVar("_M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """What requests to one model may hold."""
+    """Limits of the requests to one model."""
 
     model: LoadedModel | None
     instance_bytes: int
@@ -46,9 +46,9 @@ class RequestDecoder:
     Parameters
     ----------
     slot : ModelSlot
-        The model that answers, whose input schema bounds the requests.
+        Holds the current model, whose input schema limits the requests.
     max_batch_rows : int
-        The most rows of one batch.
+        Most rows of one batch, 1 or more.
     """
 
     def __init__(self, slot: ModelSlot, max_batch_rows: int) -> None:
@@ -61,16 +61,26 @@ class RequestDecoder:
     def predict(self, message: bytes) -> pb.PredictRequest:
         """Decode a PredictRequest.
 
+        Parameters
+        ----------
+        message : bytes
+            Encoded request.
+
+        Returns
+        -------
+        PredictRequest
+            The request.
+
         Raises
         ------
         MalformedMessage
-            If it is none.
+            If the bytes are not a PredictRequest.
         InvalidInstance
-            If it is larger than an instance of the model can be.
+            If the message is larger than any instance of the model.
         ModelUnavailable
             If no model is loaded.
         """
-        # As little as can be: this is part of every call.
+        # Kept short: every call passes here.
         bounds = self._bounds
         if bounds.model is not self._slot.get():
             bounds = self._find_bounds()
@@ -84,12 +94,23 @@ class RequestDecoder:
     def batch(self, message: bytes) -> pb.BatchPredictRequest:
         """Decode a BatchPredictRequest.
 
+        Parameters
+        ----------
+        message : bytes
+            Encoded request.
+
+        Returns
+        -------
+        BatchPredictRequest
+            The request.
+
         Raises
         ------
         MalformedMessage
-            If it is none, or has more columns or fields than a batch of the model can have.
+            If the bytes are not a BatchPredictRequest, or have more columns or fields than a batch
+            of the model can have.
         BatchTooLarge
-            If it has more rows than the server takes.
+            If the batch has more rows than the server accepts.
         ModelUnavailable
             If no model is loaded.
         """
@@ -100,10 +121,25 @@ class RequestDecoder:
         return _decode_pieces(pb.BatchPredictRequest(), pieces)
 
     def chunk(self, message: bytes) -> pb.StreamPredictRequest:
-        """Decode a StreamPredictRequest, whose chunk is bounded as a batch is.
+        """Decode a StreamPredictRequest; the limits of its chunk are those of a batch.
 
-        The model of the stream may be one that answered before the present one. So the bounds are
-        those of the widest of them.
+        A stream keeps its first model, which may be older than the current one. So the limits are
+        those of the model with the most features so far.
+
+        Parameters
+        ----------
+        message : bytes
+            Encoded request.
+
+        Returns
+        -------
+        StreamPredictRequest
+            The request.
+
+        Raises
+        ------
+        MalformedMessage, BatchTooLarge, ModelUnavailable
+            See `batch`.
         """
         bounds = self._find_bounds().batch
         if bounds.n_features > self._chunk_bounds.n_features:
@@ -114,7 +150,7 @@ class RequestDecoder:
         request = pb.StreamPredictRequest()
         if pieces:
             _decode_pieces(request.chunk, pieces)
-            request.chunk.SetInParent()  # it may have no field
+            request.chunk.SetInParent()  # marks a chunk without fields as present
         return request
 
     def _find_bounds(self) -> _Bounds:
@@ -130,12 +166,24 @@ class RequestDecoder:
 
 
 def decode(kind: type[_M], message: bytes) -> _M:
-    """Decode a message of a kind.
+    """Decode a message.
+
+    Parameters
+    ----------
+    kind : type
+        Type of the message.
+    message : bytes
+        Encoded message.
+
+    Returns
+    -------
+    kind
+        The message.
 
     Raises
     ------
     MalformedMessage
-        If it is none.
+        If the bytes are not a message of this type.
     """
     try:
         return kind.FromString(message)
@@ -144,12 +192,12 @@ def decode(kind: type[_M], message: bytes) -> _M:
 
 
 def decode_small(kind: type[_M]) -> Callable[[bytes], _M]:
-    """Return what decodes requests that carry next to nothing, and are refused beyond 4 KiB."""
+    """Return a decoder for requests with hardly any content; it refuses more than 4 KiB."""
 
     def decode_bounded(message: bytes) -> _M:
         if len(message) > _MAX_SMALL_BYTES:
             raise MalformedMessage(
-                f"the request has {len(message)} bytes; {_MAX_SMALL_BYTES} are allowed",
+                f"the request has {len(message)} bytes; at most {_MAX_SMALL_BYTES} are allowed",
                 n_bytes=len(message),
                 max_bytes=_MAX_SMALL_BYTES,
             )
@@ -165,9 +213,7 @@ def _scan_chunk(message: bytes, bounds: BatchBounds) -> list[bytes]:
     fields = WireReader(message, 0, len(message))
     for n_fields, (number, wire_type, start, end) in enumerate(fields, start=1):
         if n_fields > _MAX_CHUNK_FIELDS:
-            raise MalformedMessage(
-                "the request has too many fields that the server does not know"
-            )
+            raise MalformedMessage("the request has too many unknown fields")
         if number == _CHUNK and wire_type == BYTES:
             pieces += scan.scan(start, end)
     return pieces
@@ -176,7 +222,7 @@ def _scan_chunk(message: bytes, bounds: BatchBounds) -> list[bytes]:
 def _decode_pieces(
     request: pb.BatchPredictRequest, pieces: Iterable[bytes]
 ) -> pb.BatchPredictRequest:
-    """Decode the pieces one after the other, so that others get a turn between them."""
+    """Decode the pieces one by one, so that other threads may run in between."""
     try:
         for piece in pieces:
             request.MergeFromString(piece)
@@ -188,27 +234,27 @@ def _decode_pieces(
 def _malformed(kind: type[Message]) -> MalformedMessage:
     name = kind.DESCRIPTOR.full_name
     return MalformedMessage(
-        f"the bytes are no message of type {name}, whose texts are UTF-8",
+        f"the bytes are not a message of type {name}; its strings must be UTF-8",
         message_type=name,
     )
 
 
 def _too_large(message: bytes, bounds: _Bounds) -> InvalidInstance:
-    # The number of the first field is in the first byte.
+    # The first byte holds the number of the first field.
     field = "features" if message[0] >> 3 == 1 else "record"
     return InvalidInstance(
         [
             Violation(
                 field,
                 f"the request has {len(message)} bytes; an instance of the model's "
-                f"{bounds.batch.n_features} features has {bounds.instance_bytes} at most",
+                f"{bounds.batch.n_features} features has at most {bounds.instance_bytes}",
             )
         ]
     )
 
 
 def _count_instance_bytes(schema: InputSchema) -> int:
-    """Return how many bytes one instance may take on the wire."""
+    """Return the most bytes that one instance may take on the wire."""
     total = _SLACK_BYTES
     for feature in schema.features:
         total += _VALUE_BYTES + len(feature.name.encode())

@@ -1,4 +1,4 @@
-"""Proves at the start that this grpcio has what the dispatcher rests on."""
+"""Checks at every start that this grpcio has the private parts that the dispatcher uses."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,7 +6,7 @@ import grpc
 
 from grpc_server.errors import GrpcioUnusable
 from grpc_server.metrics import Uncounted
-from grpc_server.rpc.desks import FastLane
+from grpc_server.rpc.desks import DEFAULT_LANE_POLICY, FastLane, LanePolicy
 from grpc_server.rpc.dispatcher import Dispatcher
 from grpc_server.rpc.patience import Patience
 
@@ -20,7 +20,7 @@ def check_grpcio() -> None:
     Raises
     ------
     GrpcioUnusable
-        If a private part is missing, or the call is not answered.
+        If a private part is missing, or the call fails.
     """
     version = grpc.__version__
     needed = f"grpcio {version} cannot be used; install grpcio>=1.84.2,<1.86"
@@ -29,11 +29,28 @@ def check_grpcio() -> None:
     except (AttributeError, KeyError, TypeError, RuntimeError, grpc.RpcError) as error:
         raise GrpcioUnusable(f"{needed}: {error!r}") from error
     if answer != b"ping":
-        raise GrpcioUnusable(f"{needed}: a call was answered wrongly")
+        raise GrpcioUnusable(f"{needed}: a call had a wrong reply")
 
 
-def echo_server() -> tuple[Dispatcher, int, str]:
-    """Return a server of one method on a free port, not started yet, its port and the path."""
+def echo_server(
+    policy: LanePolicy = DEFAULT_LANE_POLICY,
+) -> tuple[Dispatcher, int, str]:
+    """Build a server with one method on a free port.
+
+    Parameters
+    ----------
+    policy : LanePolicy
+        Limits of the fast lane's rounds.
+
+    Returns
+    -------
+    dispatcher : Dispatcher
+        The server, not started yet.
+    port : int
+        Port on the loopback address.
+    path : str
+        Path of the method, which returns its request.
+    """
     handler = grpc.unary_unary_rpc_method_handler(
         lambda request, context: request, bytes, bytes
     )
@@ -45,7 +62,7 @@ def echo_server() -> tuple[Dispatcher, int, str]:
     patience = Patience(_SECONDS, _SECONDS, _SECONDS)
     dispatcher = Dispatcher(server, patience, goodbye_seconds=0)
     counter = Uncounted()
-    lane = FastLane(dispatcher.queue, 1000, counter.flush)
+    lane = FastLane(dispatcher.queue, 1000, counter.flush, policy)
     dispatcher.serve(_PATH, lane, counter, bytes)
     return dispatcher, server.add_insecure_port("127.0.0.1:0"), _PATH
 

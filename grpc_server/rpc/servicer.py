@@ -1,4 +1,4 @@
-"""prediction.v1.PredictionService: from request to model to response."""
+"""Implements prediction.v1.PredictionService with the current model."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,20 +16,20 @@ from grpc_server.rpc.converters import Replies, describe_model
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 
-# By how much probabilities may miss 1, rounded as they are.
+# Largest difference between 1 and a sum of probabilities, which are rounded.
 MAX_EXCESS = 1e-6
-# A batch of a model with more classes has fewer rows: its answer has a number for each of them.
+# With more classes, a batch may have fewer rows: the reply has one number per row and class.
 _CLASSES_OF_FULL_BATCH = 100
 
 
 class PredictionServicer(pb_grpc.PredictionServiceServicer):
-    """Answers with the model in `slot`; raises errors of the domain, which the edge translates."""
+    """Predicts with the model in `slot`; raises domain errors, which `Call` turns into statuses."""
 
     def __init__(self, slot: ModelSlot, metrics: Metrics, max_batch_rows: int) -> None:
         self._slot = slot
         self._metrics = metrics
         self._max_batch_rows = max_batch_rows
-        # Replaced as a whole, by any thread.
+        # Any thread may replace it, in one step.
         self._replies = Replies()
 
     def Predict(
@@ -39,7 +39,7 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         model = self._slot.get()
         row = _row(request, model)
         probabilities = model.estimator.predict_probabilities(row)
-        # Not a number is in no range.
+        # Written so that NaN fails.
         if not abs(sum(probabilities) - 1.0) <= MAX_EXCESS:
             raise _no_answer(
                 "record" if request.HasField("record") else "features", row
@@ -69,7 +69,7 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         request_iterator: Iterator[pb.StreamPredictRequest],
         context: grpc.ServicerContext,
     ) -> Iterator[pb.StreamPredictResponse]:
-        """Predict the classes of instances, chunk by chunk, with the model of the first one."""
+        """Predict the classes of instances, chunk by chunk, with one model for the whole stream."""
         model = self._slot.get()
         for number, request in enumerate(request_iterator):
             try:
@@ -92,7 +92,7 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
             model=model.display_name,
             classes=model.classes.labels,
             positions=positions,
-            # protobuf takes a list faster than an array.
+            # protobuf reads a list faster than an array.
             probabilities=probabilities.ravel().tolist(),
             model_version=model.source.version,
         )
@@ -114,14 +114,14 @@ def _no_answer(field: str, row: Iterable[float]) -> InvalidInstance:
         [
             Violation(
                 field,
-                f"the model has no answer to numbers as large as {largest!r}: its score overflows",
+                f"the model cannot score numbers as large as {largest!r}: its score overflows",
             )
         ]
     )
 
 
 def _check_batch(probabilities: Matrix, X: Matrix, field: str) -> None:
-    """Refuse a batch of which a row has no answer."""
+    """Refuse a batch if the score of a row overflows."""
     row = find_unlike_one(probabilities, MAX_EXCESS)
     if row is not None:
         position = row * X.shape[1]
@@ -136,7 +136,7 @@ def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:
         return model.input_schema.row_from_features(request.features)
     if request.features:
         raise InvalidInstance(
-            [Violation("record", "is set beside features; send one of the two")]
+            [Violation("record", "cannot be sent with features; send one of the two")]
         )
     return model.input_schema.row_from_record(request.record.fields)
 

@@ -1,4 +1,4 @@
-"""The one table from errors of the domain to gRPC statuses, with their machine-readable details."""
+"""The one table from domain errors to gRPC statuses, with machine-readable details."""
 
 import secrets
 from collections.abc import Callable, Mapping
@@ -27,18 +27,18 @@ from grpc_server.errors import (
 )
 
 ERROR_DOMAIN = "prediction.v1"
-# What a refused caller is told to wait: longer than a full lane takes to empty.
+# Delay in the RetryInfo of a refused call: longer than a full lane takes to empty.
 RETRY_DELAY_SECONDS = 0.1
 
-# What a status may take on the wire. All of it travels in headers; beyond 8 KiB a caller sees
-# RESOURCE_EXHAUSTED instead. The details, which hold the message as well, grow by a third there.
+# Size limits of a status, which travels in headers. Beyond 8 KiB of headers, a caller sees
+# RESOURCE_EXHAUSTED instead. The details contain the message as well, and grow by a third there.
 _MAX_MESSAGE_BYTES = 1000
 _MAX_VIOLATION_BYTES = 3500
 _MAX_VALUE_BYTES = 120
-# Tags and lengths of one violation, the dots of a cut, and the count of those that are untold.
+# Tags and lengths of one violation, the dots of a cut text, and the count of omitted violations.
 _VIOLATION_OVERHEAD_BYTES = 50
 
-# The reason is a value of prediction.v1.ErrorReason, which documents it.
+# Each reason is a value of prediction.v1.ErrorReason, which documents it.
 STATUS_BY_ERROR: Mapping[type[CallError], tuple[grpc.StatusCode, str]] = {
     InvalidInstance: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_INSTANCE"),
     BatchTooLarge: (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE"),
@@ -47,7 +47,7 @@ STATUS_BY_ERROR: Mapping[type[CallError], tuple[grpc.StatusCode, str]] = {
     CallCancelled: (grpc.StatusCode.CANCELLED, "CANCELLED"),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     MalformedMessage: (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
-    # gRPC's own code for a wrong number of messages.
+    # gRPC itself uses this code for a wrong number of messages.
     MessageMissing: (grpc.StatusCode.UNIMPLEMENTED, "MESSAGE_MISSING"),
     MessageOverdue: (grpc.StatusCode.DEADLINE_EXCEEDED, "MESSAGE_OVERDUE"),
     MessageRefused: (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_REFUSED"),
@@ -59,7 +59,7 @@ INTERNAL_REASON = "INTERNAL"
 
 
 def to_status(error: CallError) -> Status:
-    """Return the status that tells the caller of `error`."""
+    """Return the status of `error`, with its details."""
     code, reason = STATUS_BY_ERROR[type(error)]
     metadata = {
         name: _cut(value, _MAX_VALUE_BYTES, _count_bytes)
@@ -78,24 +78,27 @@ def to_status(error: CallError) -> Status:
 
 
 def internal_status() -> tuple[Status, str]:
-    """Return a status that tells nothing of a fault but an id, and the id for the log."""
+    """Return the status of an unexpected error, and the id that finds its cause in the log.
+
+    The status reveals nothing but the id.
+    """
     error_id = secrets.token_hex(8)
     info = ErrorInfo(
         reason=INTERNAL_REASON, domain=ERROR_DOMAIN, metadata={"error_id": error_id}
     )
-    message = f"internal error {error_id}: the server's log has the cause under this id"
+    message = f"internal error {error_id}; the server's log has the cause under this id"
     return _status(grpc.StatusCode.INTERNAL, message, [info]), error_id
 
 
-def _bad_request(error: InvalidInstance, n_told: int) -> BadRequest:
-    told = error.violations[:n_told]
+def _bad_request(error: InvalidInstance, n_listed: int) -> BadRequest:
+    listed = error.violations[:n_listed]
     request = BadRequest(
         field_violations=[
             BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in told
+            for v in listed
         ]
     )
-    n_more = error.n_more + len(error.violations) - n_told
+    n_more = error.n_more + len(error.violations) - n_listed
     if n_more:
         request.field_violations.add(
             field="*", description=f"{n_more} more fields do not fit"
@@ -104,19 +107,19 @@ def _bad_request(error: InvalidInstance, n_told: int) -> BadRequest:
 
 
 def _fit_bad_request(error: InvalidInstance) -> BadRequest:
-    """Return the violations that there is room for: fewer rather than shorter ones."""
-    n_told = len(error.violations)
-    request = _bad_request(error, n_told)
-    while request.ByteSize() > _MAX_VIOLATION_BYTES and n_told > 1:
-        n_told -= 1
-        request = _bad_request(error, n_told)
+    """Return the violations that fit: fewer ones rather than shorter ones."""
+    n_listed = len(error.violations)
+    request = _bad_request(error, n_listed)
+    while request.ByteSize() > _MAX_VIOLATION_BYTES and n_listed > 1:
+        n_listed -= 1
+        request = _bad_request(error, n_listed)
     if request.ByteSize() > _MAX_VIOLATION_BYTES:
         _cut_violation(request.field_violations[0])
     return request
 
 
 def _cut_violation(violation: BadRequest.FieldViolation) -> None:
-    """Cut the one violation that is told: each of its two texts may take half of the room."""
+    """Cut a single violation: each of its two texts may take half of the room."""
     room = _MAX_VIOLATION_BYTES // 2 - _VIOLATION_OVERHEAD_BYTES
     violation.field = _cut(violation.field, room, _count_bytes)
     violation.description = _cut(violation.description, room, _count_bytes)
@@ -135,7 +138,7 @@ def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> Stat
 
 
 def _cut(text: str, max_bytes: int, count_bytes: Callable[[str], int]) -> str:
-    """Cut a text where its characters would take more bytes; each is counted by `count_bytes`."""
+    """Cut a text to `max_bytes`; `count_bytes` returns the bytes of a character."""
     left = max_bytes
     for position, character in enumerate(text):
         left -= count_bytes(character)
@@ -149,6 +152,6 @@ def _count_bytes(character: str) -> int:
 
 
 def _count_header_bytes(character: str) -> int:
-    """Return what a character takes in the header of the message, where most bytes are three."""
+    """Return the bytes of a character in the message's header, where most bytes become three."""
     is_plain = " " <= character <= "~" and character != "%"
     return 1 if is_plain else 3 * _count_bytes(character)

@@ -11,7 +11,7 @@ from grpc_server.errors import UnknownMethod
 from grpc_server.metrics import CallCounter, Method
 from grpc_server.rpc.statuses import to_status
 
-# One label for all: whoever calls chooses the names.
+# One label for all unknown methods, because callers choose their names.
 UNKNOWN = Method("unknown", "unknown")
 
 _P = ParamSpec("_P")
@@ -19,16 +19,16 @@ _T = TypeVar("_T")
 
 
 class ServingThread(Executor):
-    """Runs what it is given at once, where grpcio would hand it to another thread.
+    """Runs a task immediately, on the thread that submits it.
 
-    Only calls of unknown methods come here. They are refused without waiting for anything, and a
-    storm of them leaves no queue behind.
+    Only calls of unknown methods arrive here. They are refused without waiting, so that many of
+    them leave no queue behind.
     """
 
     def submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Future[_T]:
-        """Run `fn`."""
+        """Run `fn`, and return its future, which is done."""
         future: Future[_T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -38,19 +38,19 @@ class ServingThread(Executor):
 
 
 class UnknownMethods(grpc.ServerInterceptor):
-    """Gives each call that no handler is registered for one that refuses it.
+    """Gives calls without a registered handler a handler that refuses them.
 
     Parameters
     ----------
     counter : CallCounter
-        Where these calls are counted.
+        Counts these calls.
     """
 
     def __init__(self, counter: CallCounter) -> None:
         self._counter = counter
         status = to_status(UnknownMethod("the server has no such method"))
         self._status = rpc_status.to_status(status)
-        # The shape that reads no message before it answers.
+        # A stream handler replies without reading a message first.
         self._handler: grpc.RpcMethodHandler[Any, Any]
         self._handler = grpc.stream_stream_rpc_method_handler(self._refuse)
 

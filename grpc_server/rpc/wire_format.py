@@ -1,7 +1,7 @@
-"""Walks through the fields of an encoded message without decoding it.
+"""Iterates over the fields of an encoded message without decoding it.
 
-The format is that of https://protobuf.dev/programming-guides/encoding/. This module knows no type
-of message.
+https://protobuf.dev/programming-guides/encoding/ defines the format. This module knows no message
+types.
 """
 
 from collections.abc import Iterator
@@ -9,37 +9,37 @@ from typing import TypeAlias
 
 from grpc_server.errors import MalformedMessage
 
-# Wire types: how the content of a field is written.
+# Wire types: how the content of a field is encoded.
 VARINT, FIXED64, BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
-# The number of the elements in messages that are lists.
+# Field number of the elements in list messages.
 ELEMENTS = 1
-# The number of what is within a group: no field has it.
+# Stands for the number of a field within a group; no field has it.
 _WITHIN_GROUP = 0
-# Bytes of an element with its tag; a varint is of one byte here.
+# Bytes of an element with its tag; only varints of one byte count here.
 _RUN_BYTES = {VARINT: 2, FIXED64: 9}
-# Elements that are looked at together, which bounds what a look in vain costs.
+# Elements that are checked together, which limits the cost of a check that finds none.
 _RUN_LENGTH = 1024
 _MAX_VARINT_BITS = 70
 _CUT_SHORT = "the message is cut short"
 
-# Number, wire type, and where the content begins and ends.
+# Number, wire type, and start and end of the content.
 Field: TypeAlias = tuple[int, int, int, int]
 
 
 class WireReader(Iterator[Field]):
-    """Iterates over the fields of an encoded message; those within a group have the number 0.
+    """Iterates over the fields of an encoded message; fields within a group have the number 0.
 
     Parameters
     ----------
     message : bytes
-        What holds the message.
+        Bytes that contain the message.
     start, end : int
-        Where it begins and ends.
+        Start and end of the message in the bytes.
     """
 
     def __init__(self, message: bytes, start: int, end: int) -> None:
         self.position = start
-        self.depth = 0  # of the groups that are open
+        self.depth = 0  # number of open groups
         self._message = message
         self._end = end
 
@@ -49,7 +49,7 @@ class WireReader(Iterator[Field]):
         Raises
         ------
         MalformedMessage
-            If the message is cut short, or this is no field.
+            If the message is cut short, or the next bytes are not a field.
         """
         if self.position >= self._end:
             if self.depth:
@@ -63,12 +63,17 @@ class WireReader(Iterator[Field]):
         return number, tag & 7, start, self.position
 
     def skip_numbers(self, wire_type: int) -> int:
-        """Skip elements of a list of numbers that come one by one; return how many, up to 1024.
+        """Skip unpacked numbers of a list that come next.
 
         Parameters
         ----------
         wire_type : int
-            VARINT, of which those of one byte are skipped, or FIXED64.
+            FIXED64, or VARINT, which skips numbers of one byte only.
+
+        Returns
+        -------
+        int
+            Number of skipped elements, [0, 1024].
         """
         size = _RUN_BYTES[wire_type]
         n_whole = min((self._end - self.position) // size, _RUN_LENGTH)
@@ -82,12 +87,15 @@ class WireReader(Iterator[Field]):
         return count
 
     def skip_texts(self) -> int:
-        """Skip elements of a list of texts that come next; return how many, up to 1024.
+        """Skip strings of a list that come next; stop at a string of 128 bytes or more.
 
-        Texts of 128 bytes or more are left.
+        Returns
+        -------
+        int
+            Number of skipped elements, [0, 1024].
         """
         message, position, tag = self._message, self.position, ELEMENTS << 3 | BYTES
-        last = self._end - 2  # where a field has a tag and a length
+        last = self._end - 2  # last position with room for a tag and a length
         count = 0
         while count < _RUN_LENGTH and position <= last and message[position] == tag:
             length = message[position + 1]
@@ -99,7 +107,7 @@ class WireReader(Iterator[Field]):
         return count
 
     def _skip(self, wire_type: int) -> int:
-        """Go behind the content of a field, and return where it begins."""
+        """Move past the content of a field, and return its start."""
         start = self.position
         if wire_type == VARINT:
             self._read_varint()

@@ -1,8 +1,8 @@
-"""Counts what is in an encoded batch without decoding it, and says in which pieces to decode it.
+"""Counts the parts of an encoded batch without decoding it, and cuts it into pieces to decode.
 
-Decoding is a call that nothing else in the process can interrupt, and it takes memory for every
-element: 16 MiB of empty columns take 0.7 s and 400 MiB. This module goes through the message field
-by field, which other threads may interrupt, and stops at the first count beyond its bound.
+Nothing else in the process can run while protobuf decodes a message, and every element takes
+memory: 16 MiB of empty columns take 0.7 s and 400 MiB. This module scans the message field by
+field, while other threads may run, and stops at the first count beyond its limit.
 """
 
 from collections.abc import Callable
@@ -22,32 +22,32 @@ from grpc_server.rpc.wire_format import (
 _VALUES, _COLUMNS = 1, 2
 _DOUBLES, _STRINGS, _BOOLEANS, _MISSING_ROWS = 2, 3, 4, 5
 _BYTES_PER_ELEMENT = {_DOUBLES: 8, _BOOLEANS: 1}
-# Fields that a message of a newer client may have besides, and parts that protobuf would merge.
+# Limit of other fields: those of a newer client, and parts that protobuf would merge.
 _MAX_OTHER_FIELDS = 64
-# The most bytes that the number of a row takes.
+# Most bytes of an encoded row number.
 _MISSING_ROW_BYTES = 5
-# A column is not looked into as long as it has no more bytes than these a row, and those columns
-# together no more than these. Were they full of empty texts, each would take 2 ms, and all 60 MiB.
+# A column with at most the first number of bytes per row is not scanned, up to the second number
+# of bytes in total. Full of empty strings, each column would take 2 ms, and all of them 60 MiB.
 _SMALL_COLUMN_BYTES_PER_ROW = 16
 _MAX_SMALL_COLUMN_BYTES = 3 * 1024 * 1024
-# A column of so many bytes is decoded in 10 ms whatever it holds, if its texts are few.
+# A column up to this size with few strings is decoded in 10 ms, whatever it contains.
 _MAX_LIGHT_COLUMN_BYTES = 4 * 1024 * 1024
-# The tag of a text, and how one begins that is longer than it has to be.
+# The tag of a string, and the first byte of a needlessly long encoding of that tag.
 _TEXT_TAG, _LONG_TEXT_TAG = b"\x0a", b"\x8a"
-# So many bytes are decoded at once, unless one field has more.
+# Bytes that are decoded at once; a larger field is not split.
 _PIECE_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class BatchBounds:
-    """What a batch may hold.
+    """Limits of a batch.
 
     Parameters
     ----------
     n_features : int
-        Features of the model.
+        Number of features of the model.
     max_rows : int
-        The most rows of one batch.
+        Most rows of one batch.
     """
 
     n_features: int
@@ -55,7 +55,7 @@ class BatchBounds:
 
 
 class _Counter:
-    """Counts up to a bound, and raises an error beyond it."""
+    """Counts up to a limit, and raises an error beyond it."""
 
     def __init__(self, bound: int, make_error: Callable[[], Exception]) -> None:
         self._left = bound
@@ -68,14 +68,14 @@ class _Counter:
 
 
 class BatchScan:
-    """Goes through one encoded BatchPredictRequest, which may come in parts to be merged.
+    """Scans one encoded BatchPredictRequest, which may consist of parts that protobuf merges.
 
     Parameters
     ----------
     message : bytes
-        What holds the request.
+        Bytes that contain the request.
     bounds : BatchBounds
-        What it may hold, all parts together.
+        Limits of all parts together.
     """
 
     def __init__(self, message: bytes, bounds: BatchBounds) -> None:
@@ -88,25 +88,25 @@ class BatchScan:
         self._small_column_bytes_left = _MAX_SMALL_COLUMN_BYTES
 
     def scan(self, start: int, end: int) -> list[bytes]:
-        """Go through a part.
+        """Scan one part.
 
         Parameters
         ----------
         start, end : int
-            Where it begins and ends in the message.
+            Start and end of the part in the message.
 
         Returns
         -------
         list of bytes
-            What the part is made of: each piece is a part of its own, and is decoded in a few
+            Pieces of the part. Each is an encoded BatchPredictRequest that decodes in a few
             milliseconds.
 
         Raises
         ------
         BatchTooLarge
-            If the batch has more rows.
+            If the batch has too many rows.
         MalformedMessage
-            If it has more columns or fields, or is cut short.
+            If the batch has too many columns or fields, or is cut short.
         """
         pieces = []
         reader = WireReader(self._message, start, end)
@@ -132,7 +132,7 @@ class BatchScan:
                 self._values.add((after - content) // 8)
 
     def _is_small_column(self, n_bytes: int) -> bool:
-        """Return whether a column is decoded fast whatever it holds."""
+        """Return whether a column is decoded fast, whatever it contains."""
         is_long = n_bytes > _SMALL_COLUMN_BYTES_PER_ROW * self._bounds.max_rows
         if is_long or n_bytes > self._small_column_bytes_left:
             return False
@@ -163,7 +163,7 @@ class BatchScan:
                 self._count_texts(field, rows, others)
 
     def _count_numbers(self, field: Field, rows: _Counter, others: _Counter) -> None:
-        """Count numbers or truth values: packed, or one by one."""
+        """Count numbers or booleans, packed or unpacked."""
         kind, _, start, end = field
         reader = WireReader(self._message, start, end)
         for number, wire_type, content, after in reader:
@@ -184,13 +184,13 @@ class BatchScan:
                 others.add()
 
     def _are_few_texts(self, start: int, end: int, rows: _Counter) -> bool:
-        """Return whether texts are few by the bytes without one of which there is no text.
+        """Return whether a column has few strings, by counting the bytes of their tags.
 
-        The length of a text may be such a byte as well. So there may be twice as many texts as rows
-        are counted.
+        A length byte may equal a tag, so the count is halved: there may be twice as many strings as
+        rows are counted.
         """
         count = self._message.count(_TEXT_TAG, start, end)
-        # To look for a byte that is not there takes a tenth of the time of counting it.
+        # Searching for an absent byte takes a tenth of the time of counting it.
         if self._message.find(_LONG_TEXT_TAG, start, end) >= 0:
             count += self._message.count(_LONG_TEXT_TAG, start, end)
         if count > 2 * self._bounds.max_rows:
@@ -215,6 +215,4 @@ class BatchScan:
 
 
 def _too_many_fields() -> Exception:
-    return MalformedMessage(
-        "the request has too many fields that the server does not know"
-    )
+    return MalformedMessage("the request has too many unknown fields")

@@ -1,4 +1,8 @@
-"""Lets a process of its own load a model before this one does; itself, it knows no model."""
+"""Runs a trial: another process loads a model before this one does.
+
+This module is outside of `grpc_server.model`, whose import brings gRPC: the supervisor, which runs
+trials, saves that memory.
+"""
 
 import json
 import subprocess
@@ -10,7 +14,7 @@ from pathlib import Path
 from grpc_server.errors import ArtifactCorrupt, ArtifactUntried
 
 TRIAL_SECONDS = 120.0
-# How the program says that its answer is an error. Python's own is 1.
+# Exit codes of the program when its answer is an error. Python itself exits with 1.
 EXIT_REFUSED = 3
 EXIT_UNTRIED = 4
 _PROGRAM = "grpc_server.model.trial"
@@ -19,44 +23,45 @@ _SOURCE_FIELDS = ("registered_model", "version", "run_id", "sha256")
 
 
 def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
-    """Load the model in `folder` in a process of its own.
+    """Load the model in `folder` in another process.
 
     Parameters
     ----------
     folder : Path
-        As for `load_model`.
+        See `load_model`.
     give_up : callable
-        Returns True once the answer does not matter any more.
+        Returns True once the result is no longer needed.
 
     Returns
     -------
     mapping of str to str
-        The fields of the `ModelSource` of what was loaded.
+        The fields of the `ModelSource` of the model.
 
     Raises
     ------
     ArtifactCorrupt
         If the model cannot be loaded.
     ArtifactUntried
-        If the process could not begin, or ended without an answer, as it does at its limits.
+        If the process could not start, or ended without an answer, as it does at its limits.
     """
     child = _begin(folder)
     output = _read(child, give_up)
     if child.returncode < 0:
         raise ArtifactUntried(
-            f"{folder}: a process that tried to load it was ended by signal "
-            f"{-child.returncode}, or had no more than {TRIAL_SECONDS:g} s"
+            f"{folder}: the process that tried to load it was ended by signal "
+            f"{-child.returncode}, or took longer than {TRIAL_SECONDS:g} s"
         )
     try:
-        told = json.loads(output)
+        answer = json.loads(output)
         if child.returncode == EXIT_UNTRIED:
-            raise ArtifactUntried(told["error"])
+            raise ArtifactUntried(answer["error"])
         if child.returncode == EXIT_REFUSED:
-            raise ArtifactCorrupt(told["error"])
-        return {name: str(told[name]) for name in _SOURCE_FIELDS}
+            raise ArtifactCorrupt(answer["error"])
+        return {name: str(answer[name]) for name in _SOURCE_FIELDS}
     except (ValueError, KeyError, TypeError):
         raise ArtifactUntried(
-            f"{folder}: a process that tried to load it ended with {child.returncode}"
+            f"{folder}: the process that tried to load it ended with exit code "
+            f"{child.returncode}"
         ) from None
 
 
@@ -70,12 +75,12 @@ def _begin(folder: Path) -> "subprocess.Popen[bytes]":
         )
     except OSError as error:
         raise ArtifactUntried(
-            f"{folder}: no process can begin to try it: {error.strerror}"
+            f"{folder}: no process can start to try it: {error.strerror}"
         ) from None
 
 
 def _read(child: "subprocess.Popen[bytes]", give_up: Callable[[], bool]) -> bytes:
-    """Return the output of a child that has ended, of itself or because its time was over."""
+    """Return the child's output once it has ended, or was killed for taking too long."""
     timer = threading.Timer(TRIAL_SECONDS, child.kill)
     timer.daemon = True
     timer.start()
