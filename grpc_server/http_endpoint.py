@@ -33,8 +33,8 @@ _SLOW_PATHS = ("/metrics",)
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
-# Turns of the event loop until an accepted connection has a task, or a cancelled one is closed.
-_N_TURNS = 5
+# How often a stopping server looks for connections that have come up meanwhile.
+_LOOK_SECONDS = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -173,14 +173,23 @@ class HttpEndpoint:
             self._attend, sock=self._socket, limit=_MAX_REQUEST_BYTES, backlog=_BACKLOG
         )
         await self._is_over.wait()
+        # Not closed yet: a closed server fails on connections that it has accepted meanwhile, and
+        # leaves them open.
+        self._loop.remove_reader(self._socket)
+        await self._cut_off_clients()
         server.close()
-        # Connections that were just accepted get their tasks before all are cancelled.
-        await _let_others_run()
-        clients = list(self._clients)
-        for task in clients:
-            task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
-        await _let_others_run()
+
+    async def _cut_off_clients(self) -> None:
+        """Close all connections, and those that asyncio has accepted but not handed over yet."""
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            # A task that is cancelled before its first step would leave its connection open. So
+            # only those that have begun are cancelled.
+            for task in list(self._clients):
+                task.cancel()
+            await asyncio.wait(others, timeout=_LOOK_SECONDS)
+        # asyncio closes the socket of a connection that is cut off a turn later.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def _attend(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -229,11 +238,6 @@ class HttpEndpoint:
         except Exception:
             _log.exception("page failed", extra={"fields": {"path": target[:100]}})
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-async def _let_others_run() -> None:
-    for _ in range(_N_TURNS):
-        await asyncio.sleep(0)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes | HTTPStatus:

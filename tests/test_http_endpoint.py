@@ -1,14 +1,17 @@
 """The HTTP port, against clients that are slow, silent, many, or do not speak HTTP."""
 
+import gc
 import json
 import socket
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -264,3 +267,39 @@ def test_it_stops_while_clients_are_there(endpoint: HttpEndpoint) -> None:
         stopping.join(20)
 
         assert not stopping.is_alive()
+
+
+def test_a_stop_leaves_no_connection_open() -> None:
+    """Connections come in while the endpoint stops, at each moment of it."""
+    left_open: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, left_open.append
+    try:
+        with warnings.catch_warnings():
+            # What is left open is a warning when it is freed, and the hook gets each as an error.
+            warnings.simplefilter("error", ResourceWarning)
+            for number in range(40):
+                _stop_while_clients_dial(seconds=0.002 * (number % 8))
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+
+    assert left_open == []
+
+
+def _stop_while_clients_dial(seconds: float) -> None:
+    app = make_app(CollectorRegistry(), lambda: None, lambda: None)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app)
+    endpoint.start()
+
+    def dial_many() -> None:
+        for _ in range(20):
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", endpoint.port), 5).close()
+
+    threads = [threading.Thread(target=dial_many) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)  # the moment of the stop is the subject
+    endpoint.stop()
+    for thread in threads:
+        thread.join()
