@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from grpc_server.server import PredictionServer
 from grpc_server.settings import LANES
@@ -27,6 +28,20 @@ def clean_environment() -> Iterator[None]:
                 patch.delenv(name)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("DO_NOT_TRACK", "true")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_for_algebra(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep BLAS and OpenMP to one thread where files of tests run side by side.
+
+    Threads beyond the cores wait for each other by spinning, which takes several times as long as
+    the work. What tests start has its own threads, as with its users.
+    """
+    if hasattr(request.config, "workerinput"):
+        with threadpool_limits(1):
+            yield
+    else:
         yield
 
 
