@@ -104,6 +104,17 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert "make test" in (ROOT / "README.md").read_text()
 
 
+def test_the_longest_files_of_tests_are_there_and_begin_first() -> None:
+    """A file that was renamed would begin last, and run alone at the end."""
+    makefile = (ROOT / "Makefile").read_text()
+    conftest = (ROOT / "tests" / "conftest.py").read_text()
+    longest = re.findall(r'"(test_\w+\.py)"', conftest)
+
+    assert [name for name in longest if not (ROOT / "tests" / name).exists()] == []
+    assert "test_train_flow.py" in longest
+    assert "--dist loadfile --no-loadscope-reorder" in makefile
+
+
 def test_the_lock_names_one_version_of_each_package_and_no_host() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
 
