@@ -120,13 +120,16 @@ lint: $(installed)  ## Check format, style, types, import rules, spelling and th
 	$(VENV)/bin/buf lint proto
 	$(VENV)/bin/buf format --diff --exit-code proto
 
+# The order is that of tests/conftest.py.
+side_by_side := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: $(installed)  ## Run the tests, three files at once; ARGS=--numprocesses=0 for one test after the other
-	$(python) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(python) -m pytest $(side_by_side) $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(installed)  ## Run the tests of faults that take minutes: thousands of broken models, signals and kills
-	$(python) -m pytest -m faults $(ARGS)
+	$(python) -m pytest $(side_by_side) -m faults $(ARGS)
 
 oldest_grpcio := build/grpcio-$(OLDEST_GRPCIO)
 
@@ -136,8 +139,8 @@ test-grpcio: $(installed)  ## Run the tests of the wire again, on the oldest grp
 	$(python) -m pip install --quiet --disable-pip-version-check --no-deps --target $(oldest_grpcio) \
 	  $(foreach package,grpcio grpcio-health-checking grpcio-reflection grpcio-status,$(package)==$(OLDEST_GRPCIO))
 	PYTHONPATH=$(oldest_grpcio) $(python) -c 'import grpc; assert grpc.__version__ == "$(OLDEST_GRPCIO)"'
-	PYTHONPATH=$(oldest_grpcio) $(python) -m pytest tests/test_lanes.py tests/test_batch.py \
-	  tests/test_server.py tests/test_server_process.py
+	PYTHONPATH=$(oldest_grpcio) $(python) -m pytest $(side_by_side) tests/test_lanes.py \
+	  tests/test_batch.py tests/test_server.py tests/test_server_process.py $(ARGS)
 
 .PHONY: train
 train: $(installed)  ## Run the training flow here; ARGS are its parameters
