@@ -25,7 +25,7 @@ OVERLAY ?= k8s/overlays/local
 # YES=1 answers the question whether the kubectl context is the right one.
 YES ?= 0
 OLDEST_GRPCIO := 1.84.2
-# What locks versions, and keeps the environments of other model servers.
+# What installs and locks versions, and keeps the environments of other model servers.
 UV := 'uv>=0.13,<0.14'
 
 # Absolute paths would break in a folder with a space in its name; every path here is relative.
@@ -47,11 +47,16 @@ help:  ## Show the targets
 .PHONY: install
 install: $(installed)  ## Make the virtual environment with the locked versions
 
+distributions := --constraint constraints.txt \
+  --editable clients/python --editable '.[sync,training,cluster,tracking,dev]'
+
+# uv keeps what it unpacked in a cache of the user's; pip knows indexes that its own settings name.
 $(installed): setup.cfg pyproject.toml clients/python/pyproject.toml constraints.txt .ci/preflight.py
 	$(PYTHON) .ci/preflight.py
 	$(PYTHON) -m venv $(VENV)
-	$(python) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable clients/python --editable '.[sync,training,cluster,tracking,dev]'
+	$(python) -m pip install --quiet --disable-pip-version-check $(UV)
+	$(python) -m uv pip install $(distributions) --quiet --compile-bytecode \
+	  || $(python) -m pip install $(distributions) --quiet --disable-pip-version-check
 	touch $@
 
 .PHONY: lock
@@ -115,13 +120,16 @@ lint: $(installed)  ## Check format, style, types, import rules, spelling and th
 	$(VENV)/bin/buf lint proto
 	$(VENV)/bin/buf format --diff --exit-code proto
 
+# The order is that of tests/conftest.py.
+side_by_side := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: $(installed)  ## Run the tests, three files at once; ARGS=--numprocesses=0 for one test after the other
-	$(python) -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(python) -m pytest $(side_by_side) $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(installed)  ## Run the tests of faults that take minutes: thousands of broken models, signals and kills
-	$(python) -m pytest -m faults $(ARGS)
+	$(python) -m pytest $(side_by_side) -m faults $(ARGS)
 
 oldest_grpcio := build/grpcio-$(OLDEST_GRPCIO)
 
@@ -131,8 +139,8 @@ test-grpcio: $(installed)  ## Run the tests of the wire again, on the oldest grp
 	$(python) -m pip install --quiet --disable-pip-version-check --no-deps --target $(oldest_grpcio) \
 	  $(foreach package,grpcio grpcio-health-checking grpcio-reflection grpcio-status,$(package)==$(OLDEST_GRPCIO))
 	PYTHONPATH=$(oldest_grpcio) $(python) -c 'import grpc; assert grpc.__version__ == "$(OLDEST_GRPCIO)"'
-	PYTHONPATH=$(oldest_grpcio) $(python) -m pytest tests/test_lanes.py tests/test_batch.py \
-	  tests/test_server.py tests/test_server_process.py
+	PYTHONPATH=$(oldest_grpcio) $(python) -m pytest $(side_by_side) tests/test_lanes.py \
+	  tests/test_batch.py tests/test_server.py tests/test_server_process.py $(ARGS)
 
 .PHONY: train
 train: $(installed)  ## Run the training flow here; ARGS are its parameters

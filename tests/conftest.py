@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from grpc_server.server import PredictionServer
 from grpc_server.settings import LANES
@@ -13,6 +14,24 @@ from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 from support import artifact_without_estimator, connect, running_server, write_artifact
+
+LONGEST = (
+    *("test_train_flow.py", "test_readme.py", "test_public_tables.py"),
+    *("test_tracking.py", "test_s3.py", "test_registry_faults.py"),
+)
+"""Files of tests that take minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Begin with the longest files where files run side by side, so that none ends alone.
+
+    Needs `--no-loadscope-reorder`: pytest-xdist would begin with the files of most tests.
+    """
+    if hasattr(config, "workerinput"):
+        ranks = {name: rank for rank, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +46,20 @@ def clean_environment() -> Iterator[None]:
                 patch.delenv(name)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("DO_NOT_TRACK", "true")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_for_algebra(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep BLAS and OpenMP to one thread where files of tests run side by side.
+
+    Threads beyond the cores wait for each other by spinning, which takes several times as long as
+    the work. What tests start has its own threads, as with its users.
+    """
+    if hasattr(request.config, "workerinput"):
+        with threadpool_limits(1):
+            yield
+    else:
         yield
 
 

@@ -104,6 +104,31 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert "make test" in (ROOT / "README.md").read_text()
 
 
+def test_continuous_integration_runs_each_part_of_make_ci_and_the_cluster() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    parts = re.findall(r"^ci: (.*?)  ##", makefile, re.MULTILINE)[0].split()
+    script = (ROOT / ".ci" / "run").read_text()
+    command = r"^(?:side_by_side '(?:nice )?)?make ([a-z -]+)"
+    commands = re.findall(command, script, re.MULTILINE)
+    run = {target for command in commands for target in command.split()}
+
+    assert set(parts) <= run, "continuous integration leaves these out"
+    assert {".ci/cluster prepare", ".ci/cluster test"} <= set(
+        re.findall(r"\.ci/cluster [a-z]+", script)
+    )
+
+
+def test_the_longest_files_of_tests_are_there_and_begin_first() -> None:
+    """A file that was renamed would begin last, and run alone at the end."""
+    makefile = (ROOT / "Makefile").read_text()
+    conftest = (ROOT / "tests" / "conftest.py").read_text()
+    longest = re.findall(r'"(test_\w+\.py)"', conftest)
+
+    assert [name for name in longest if not (ROOT / "tests" / name).exists()] == []
+    assert "test_train_flow.py" in longest
+    assert "--dist loadfile --no-loadscope-reorder" in makefile
+
+
 def test_the_lock_names_one_version_of_each_package_and_no_host() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
 
