@@ -14,7 +14,13 @@ from metaflow import Config, FlowSpec, Parameter, card, catch, current, resource
 from metaflow.cards import Markdown, VegaChart
 from metaflow.exception import MetaflowException
 
-from command_line import find_causes, name_user, refuse_local_table
+from command_line import (
+    escape_unshowable,
+    find_causes,
+    name_user,
+    print_as_it_is,
+    refuse_local_table,
+)
 from progress_card import ProgressCard
 from remote_tables import fetch_table
 from run_files import RunFiles
@@ -417,7 +423,9 @@ def main() -> None:
     the pod left no metadata; the errors before it name the cause, so they are printed too.
     """
     name_user(os.environ)
+    escape_unshowable((sys.stdout, sys.stderr), os.environ)
     refuse_local_table(sys.argv[1:], os.environ)
+    print_as_it_is(TrainFlow, UserError)
     try:
         TrainFlow()
     except SystemExit as end:
