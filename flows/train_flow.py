@@ -1,6 +1,7 @@
 """Train a tabular classifier and register it: `python flows/train_flow.py run --help`."""
 
 import os
+import shlex
 import sys
 import tempfile
 import tomllib
@@ -253,10 +254,7 @@ class TrainFlow(FlowSpec):
             store = FileStore(Path(scratch), RunFiles(self).put, fetch_table)
             self.plan = make_plan(request, store)
             print(self.plan.summary)
-            print(
-                f"MLflow: {prepare_store(self.experiment, self.model_name)}, "
-                f"experiment {self.experiment}"
-            )
+            print(prepare_store(self.experiment, self.model_name))
         self.next(self.plan_logistic_regression, self.plan_lightgbm)
 
     @resources(cpu=cluster.plan.cpu, memory=cluster.plan.memory)
@@ -361,10 +359,8 @@ class TrainFlow(FlowSpec):
         print(
             f"{self.model_name} version {outcome.version} is {outcome.alias}: {outcome.reason}"
         )
-        print(
-            "Serve the champion: "
-            f"python -m grpc_server --model-uri models:/{self.model_name}@champion"
-        )
+        uri = shlex.quote(f"models:/{self.model_name}@champion")
+        print(f"Serve the champion: python -m grpc_server --model-uri {uri}")
 
     def _search(self, family: str, number: int) -> Any:
         from training.models.family_search import share_of_cores
@@ -407,7 +403,10 @@ class TrainFlow(FlowSpec):
         summary = summarize(self.trained)
         print(summary)
         current.card.append(
-            Markdown(f"# {current.flow_name} {current.run_id}\n\n{summary}")
+            # In a fence, Markdown leaves the names and labels in it as they are.
+            Markdown(
+                f"# {current.flow_name} {current.run_id}\n\n```text\n{summary}\n```"
+            )
         )
         for spec in draw(self.trained, holdout):
             current.card.append(VegaChart(spec))

@@ -7,7 +7,7 @@ import numpy as np
 from training.data.dataset import Dataset
 from training.data.schema import Feature, Kind, Schema
 from training.data.splitting import HoldoutSplit
-from training.text import shorten_list
+from training.text import escape, shorten_list
 
 
 def summarize(dataset: Dataset, split: HoldoutSplit) -> str:
@@ -39,7 +39,7 @@ def summarize(dataset: Dataset, split: HoldoutSplit) -> str:
         *(f"not used: {name}: {why}" for name, why in dataset.dropped.items()),
         *dataset.notes,
     ]
-    return "\n".join(lines)
+    return "\n".join(map(escape, lines))
 
 
 def _list_kinds(schema: Schema) -> Iterator[str]:

@@ -13,6 +13,7 @@ from training.models.calibration import NO_CALIBRATION
 from training.models.evaluation import PREFIX, Bin
 from training.models.families import FAMILIES
 from training.models.thresholds import EVEN
+from training.text import escape
 from training.trained_model import TrainedModel
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -39,7 +40,8 @@ def summarize(trained: TrainedModel) -> str:
         for name, value in trained.metrics.items()
         if name.startswith(PREFIX)
     )
-    return "\n".join([*lines, *_tell_post_fit(trained), f"On the hold-out: {metrics}"])
+    lines += [*_tell_post_fit(trained), f"On the hold-out: {metrics}"]
+    return "\n".join(map(escape, lines))
 
 
 def _tell_post_fit(trained: TrainedModel) -> list[str]:
