@@ -139,6 +139,12 @@ class TrainFlow(FlowSpec):
     target = Parameter(
         "target", default=DEFAULTS.target, help="name of the label column"
     )
+    positive = Parameter(
+        "positive",
+        default=DEFAULTS.positive,
+        help="label of the class that matters, if there are two: precision, recall, F1, average "
+        "precision, thresholds and costs are about it; by default the label that sorts last",
+    )
     weight = Parameter(
         "weight",
         default=DEFAULTS.weight,
@@ -216,9 +222,9 @@ class TrainFlow(FlowSpec):
     threshold = Parameter(
         "threshold",
         default=DEFAULTS.threshold,
-        help="the second of two classes is predicted above it: a number between 0 and 1, or chosen "
-        "on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a false "
-        "positive",
+        help="the positive of two classes is predicted above it: a number between 0 and 1, or "
+        "chosen on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a "
+        "false positive",
     )
     code_version = Parameter(
         "code_version",
@@ -359,8 +365,9 @@ class TrainFlow(FlowSpec):
         print(
             f"{self.model_name} version {outcome.version} is {outcome.alias}: {outcome.reason}"
         )
-        uri = shlex.quote(f"models:/{self.model_name}@champion")
-        print(f"Serve the champion: python -m grpc_server --model-uri {uri}")
+        served = "champion" if outcome.has_champion else outcome.alias
+        uri = shlex.quote(f"models:/{self.model_name}@{served}")
+        print(f"Serve the {served}: python -m grpc_server --model-uri {uri}")
 
     def _search(self, family: str, number: int) -> Any:
         from training.models.family_search import share_of_cores

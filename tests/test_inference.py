@@ -27,7 +27,11 @@ def load(
     folder: Path, overrides: Mapping[str, Override] = NONE, **columns: Any
 ) -> Dataset:
     """Write columns to a CSV file, beside a number and the label, and load it."""
-    table = {"x": np.arange(N_ROWS) ** 2 / 2, **columns, "target": [0, 1] * (N_ROWS // 2)}
+    table = {
+        "x": np.arange(N_ROWS) ** 2 / 2,
+        **columns,
+        "target": [0, 1] * (N_ROWS // 2),
+    }
     path = folder / "table.csv"
     pd.DataFrame(table).to_csv(path, index=False)
     return load_dataset(str(path), "target", LoadOptions(overrides))

@@ -32,14 +32,14 @@ from training.secrets import find_secrets, redact
 CONNECT_SECONDS = 5.0
 FIRST_RETRIES = 2
 DATABASE_PORTS = {"mssql": 1433, "mysql": 3306, "postgresql": 5432}
-# MLflow refuses some of these, its URIs end at others or read them as an alias, its downloads decode
-# "%", and the quotes would end its queries.
+# MLflow refuses some of these, its URIs end at others or read them as an alias, its downloads
+# decode "%", and the quotes would end its queries.
 NOT_IN_NAMES = "/:@'\"#?%;\\"
 # What the columns of MLflow's databases hold; SQLite would take more.
 MAX_NAME = 256
 # Where programs that start others with MLflow say which run and experiment those should write to. A
 # flow has a run of its own, and --experiment names the experiment.
-AMBIENT = (
+AMBIENT: tuple[Any, ...] = (
     MLFLOW_RUN_ID,
     MLFLOW_EXPERIMENT_ID,
     MLFLOW_EXPERIMENT_NAME,

@@ -19,7 +19,7 @@ from training.data.encoding import to_table
 from training.data.rows import Rows
 from training.errors import RegistryError
 from training.registry.promotion import decide
-from training.registry.registration import Registration
+from training.registry.registration import CHAMPION, Registration
 from training.registry.run_log import FLOW_RUN_TAG, log_details, make_tags
 from training.registry.signature import make_signature
 from training.registry.store import writing
@@ -77,7 +77,10 @@ def register(
                 client, trained, holdout, experiment_id, model_name
             )
         alias, reason = decide(client, version, trained, holdout)
-    return Registration(str(version.run_id), str(version.version), alias, reason)
+        has_champion = CHAMPION in client.get_registered_model(model_name).aliases
+    return Registration(
+        str(version.run_id), str(version.version), alias, reason, has_champion
+    )
 
 
 def _log_and_create(

@@ -41,6 +41,8 @@ def summarize(trained: TrainedModel) -> str:
         if name.startswith(PREFIX)
     )
     lines += [*_tell_post_fit(trained), f"On the hold-out: {metrics}"]
+    if trained.weakness:
+        lines.append(f"WARNING: no model to rely on: {trained.weakness}")
     return "\n".join(map(escape, lines))
 
 
