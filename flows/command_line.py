@@ -2,7 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from typing import TextIO
+
+from metaflow import FlowSpec
+from metaflow.exception import MetaflowException
+from metaflow.parameters import flow_context
 
 from training.data.embedded import EMBEDDED
 
@@ -21,6 +26,58 @@ def name_user(environ: MutableMapping[str, str]) -> None:
     if not known - {None, "", "root"}:
         # Metaflow reads this variable late; it has read METAFLOW_USER when it was imported.
         environ["USERNAME"] = "trainer"
+
+
+def escape_unshowable(
+    streams: Iterable[TextIO], environ: MutableMapping[str, str]
+) -> None:
+    """Let streams escape the characters that they cannot show, instead of raising an error.
+
+    Metaflow reads what its tasks print as UTF-8, whatever this program's own encoding is. So the
+    tasks are told to print UTF-8.
+
+    Parameters
+    ----------
+    streams : iterable of TextIO
+        Standard output and standard error, which are changed in place.
+    environ : mutable mapping of str to str
+        The environment of the tasks, which is changed in place.
+    """
+    for stream in streams:
+        # Another program may have put a stream of its own in place, which shows everything.
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+    environ["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+
+
+def print_as_it_is(flow: type[FlowSpec], kind: type[MetaflowException]) -> None:
+    """Let Metaflow print errors of one kind as they are.
+
+    Metaflow takes asterisks in an error for emphasis, removes them, and has no escape for them. An
+    error that quotes the user's names and numbers needs them.
+
+    Parameters
+    ----------
+    flow : type
+        Class of the flow.
+    kind : type
+        Class of the errors. Metaflow prints all others as before, because its own errors use
+        asterisks for emphasis.
+    """
+    # When it is imported, this module reads the flow's parameters from the context.
+    with flow_context(flow):
+        from metaflow import cli
+
+    print_with_emphasis = cli.print_metaflow_exception
+
+    def print_exception(error: MetaflowException) -> None:
+        if not isinstance(error, kind):
+            print_with_emphasis(error)
+            return
+        cli.echo_always(f"{error.headline}:", indent=True, bold=True)
+        cli.echo_always(error.message, indent=True, no_bold=True, padding_bottom=True)
+
+    cli.print_metaflow_exception = print_exception
 
 
 def refuse_local_table(arguments: Sequence[str], environ: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Train a tabular classifier and register it: `python flows/train_flow.py run --help`."""
 
 import os
+import shlex
 import sys
 import tempfile
 import tomllib
@@ -14,7 +15,13 @@ from metaflow import Config, FlowSpec, Parameter, card, catch, current, resource
 from metaflow.cards import Markdown, VegaChart
 from metaflow.exception import MetaflowException
 
-from command_line import find_causes, name_user, refuse_local_table
+from command_line import (
+    escape_unshowable,
+    find_causes,
+    name_user,
+    print_as_it_is,
+    refuse_local_table,
+)
 from progress_card import ProgressCard
 from remote_tables import fetch_table
 from run_files import RunFiles
@@ -132,6 +139,12 @@ class TrainFlow(FlowSpec):
     target = Parameter(
         "target", default=DEFAULTS.target, help="name of the label column"
     )
+    positive = Parameter(
+        "positive",
+        default=DEFAULTS.positive,
+        help="label of the class that matters, if there are two: precision, recall, F1, average "
+        "precision, thresholds and costs are about it; by default the label that sorts last",
+    )
     weight = Parameter(
         "weight",
         default=DEFAULTS.weight,
@@ -209,9 +222,9 @@ class TrainFlow(FlowSpec):
     threshold = Parameter(
         "threshold",
         default=DEFAULTS.threshold,
-        help="the second of two classes is predicted above it: a number between 0 and 1, or chosen "
-        "on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a false "
-        "positive",
+        help="the positive of two classes is predicted above it: a number between 0 and 1, or "
+        "chosen on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a "
+        "false positive",
     )
     code_version = Parameter(
         "code_version",
@@ -247,10 +260,7 @@ class TrainFlow(FlowSpec):
             store = FileStore(Path(scratch), RunFiles(self).put, fetch_table)
             self.plan = make_plan(request, store)
             print(self.plan.summary)
-            print(
-                f"MLflow: {prepare_store(self.experiment, self.model_name)}, "
-                f"experiment {self.experiment}"
-            )
+            print(prepare_store(self.experiment, self.model_name))
         self.next(self.plan_logistic_regression, self.plan_lightgbm)
 
     @resources(cpu=cluster.plan.cpu, memory=cluster.plan.memory)
@@ -355,10 +365,9 @@ class TrainFlow(FlowSpec):
         print(
             f"{self.model_name} version {outcome.version} is {outcome.alias}: {outcome.reason}"
         )
-        print(
-            "Serve the champion: "
-            f"python -m grpc_server --model-uri models:/{self.model_name}@champion"
-        )
+        served = "champion" if outcome.has_champion else outcome.alias
+        uri = shlex.quote(f"models:/{self.model_name}@{served}")
+        print(f"Serve the {served}: python -m grpc_server --model-uri {uri}")
 
     def _search(self, family: str, number: int) -> Any:
         from training.models.family_search import share_of_cores
@@ -401,7 +410,10 @@ class TrainFlow(FlowSpec):
         summary = summarize(self.trained)
         print(summary)
         current.card.append(
-            Markdown(f"# {current.flow_name} {current.run_id}\n\n{summary}")
+            # In a fence, Markdown leaves the names and labels in it as they are.
+            Markdown(
+                f"# {current.flow_name} {current.run_id}\n\n```text\n{summary}\n```"
+            )
         )
         for spec in draw(self.trained, holdout):
             current.card.append(VegaChart(spec))
@@ -417,7 +429,9 @@ def main() -> None:
     the pod left no metadata; the errors before it name the cause, so they are printed too.
     """
     name_user(os.environ)
+    escape_unshowable((sys.stdout, sys.stderr), os.environ)
     refuse_local_table(sys.argv[1:], os.environ)
+    print_as_it_is(TrainFlow, UserError)
     try:
         TrainFlow()
     except SystemExit as end:

@@ -263,10 +263,12 @@ def test_a_calibration_that_answers_otherwise_is_refused(
     family: str, remedy: str
 ) -> None:
     schema, train, holdout = make_rows()
-    X, labels = to_table(train.X, schema), np.asarray(schema.class_labels)[train.y]
+    X, labels = to_table(train.X, schema), schema.class_labels
     pipeline = PipelineFactory(FAMILIES[family], schema, 0).make_final_pipeline({})
     folds = tuple(FOLDS.split(train.X, train.y))
-    model = fit_final_model(pipeline, PostFit("isotonic"), folds, X=X, labels=labels)
+    model = fit_final_model(
+        pipeline, PostFit("isotonic"), folds, X=X, y=train.y, class_labels=labels
+    )
     right = model.predictor.predict_proba(to_table(holdout.X, schema))
 
     encode(model, schema, family, ScoredRows(dense(holdout), right), PROVENANCE)

@@ -130,7 +130,10 @@ def test_fits_that_do_not_converge_are_counted_and_said() -> None:
         LOGISTIC_REGRESSION, schema, [{"max_iter": [1]}], SETTINGS
     ).run(train, report=lines.append)
 
-    assert result.notes == ("3 fits did not converge; their scores may be too low",)
+    assert result.notes == (
+        "3 fits did not converge, so their scores may be too low; raise max_iter in the grid, or "
+        "leave out its largest C",
+    )
     assert lines[1] == f"Logistic Regression: {result.notes[0]}"
 
 

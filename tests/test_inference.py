@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
@@ -27,7 +27,11 @@ def load(
     folder: Path, overrides: Mapping[str, Override] = NONE, **columns: Any
 ) -> Dataset:
     """Write columns to a CSV file, beside a number and the label, and load it."""
-    table = {"x": np.arange(N_ROWS) ** 2, **columns, "target": [0, 1] * (N_ROWS // 2)}
+    table = {
+        "x": np.arange(N_ROWS) ** 2 / 2,
+        **columns,
+        "target": [0, 1] * (N_ROWS // 2),
+    }
     path = folder / "table.csv"
     pd.DataFrame(table).to_csv(path, index=False)
     return load_dataset(str(path), "target", LoadOptions(overrides))
@@ -87,6 +91,10 @@ def test_a_column_is_read_as_what_it_is(
     assert not dataset.dropped and not dataset.notes
 
 
+def shuffle(numbers: range) -> list[int]:
+    return [int(n) for n in np.random.default_rng(0).permutation(numbers)]
+
+
 DROPPED = {
     "identifier": ([f"name {row}" for row in range(N_ROWS)], "it is an identifier"),
     "identifier with gaps": (
@@ -97,6 +105,22 @@ DROPPED = {
     "empty": (repeat(None), "it has no value"),
     "row numbers": (range(N_ROWS), "it numbers the rows"),
     "row numbers from 1": (range(1, N_ROWS + 1), "it numbers the rows"),
+    "shuffled row numbers": (
+        shuffle(range(N_ROWS)),
+        "it numbers the rows: 120 different whole numbers from 0 to 119",
+    ),
+    "row numbers of a sample": (
+        shuffle(range(0, 2 * N_ROWS, 2)),
+        "it numbers the rows",
+    ),
+    "row numbers after a gap": (
+        [*range(60), *range(61, N_ROWS + 1)],
+        "it numbers the rows: 120 different whole numbers from 0 to 120",
+    ),
+    "row numbers as doubles": (
+        [None, *map(float, shuffle(range(1, N_ROWS)))],
+        "it numbers the rows: 119 different whole numbers from 1 to 119",
+    ),
 }
 
 
@@ -108,6 +132,58 @@ def test_a_column_that_teaches_nothing_is_left_out(
 
     assert dataset.schema.feature_names == ("x",)
     assert dataset.dropped["c"].startswith(reason)
+
+
+def test_row_numbers_are_recognised_though_rows_have_no_label(tmp_path: Path) -> None:
+    """A missing label leaves a gap in the numbers of the rows that are left."""
+    table = {"row": range(N_ROWS), "x": repeat(0.5, 1.5), "y": repeat("no", "yes")}
+    table["y"] = ["", *table["y"][1:]]
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+
+    dataset = load_dataset(str(tmp_path / "t.csv"), "y")
+
+    assert dataset.dropped["row"].startswith("it numbers the rows")
+
+
+IDENTIFIERS = shuffle(range(10_000_000, 10_000_000 + 5000 * N_ROWS, 5000))
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "customer_id", "Order ID", "CustomerId", "row", "Unnamed: 0"]
+)
+def test_a_name_tells_an_identifier_from_a_feature(name: str) -> None:
+    frame = pd.DataFrame({name: IDENTIFIERS, "x": repeat(0.5, 1.5)})
+
+    inferred = infer(frame, NONE)
+
+    assert inferred.dropped[name].startswith("it is an identifier: its name says so")
+
+
+@pytest.mark.parametrize("name", ["paid", "grid", "monkey", "c"])
+def test_whole_numbers_that_are_all_different_are_used_and_noted(name: str) -> None:
+    frame = pd.DataFrame({name: IDENTIFIERS})
+
+    inferred = infer(frame, NONE)
+
+    assert [feature.name for feature in inferred.features] == [name]
+    assert inferred.notes[0].startswith(
+        f"column {name!r} has another whole number in each"
+    )
+
+
+def test_the_schema_file_makes_a_feature_of_row_numbers() -> None:
+    frame = pd.DataFrame({"rank": shuffle(range(N_ROWS))})
+
+    inferred = infer(frame, {"rank": Override("numeric")})
+
+    assert (inferred.features, inferred.notes) == ((Feature("rank"),), ())
+
+
+@pytest.mark.parametrize("n_rows", [99, 100])
+def test_few_rows_say_nothing_about_their_numbers(n_rows: int) -> None:
+    frame = pd.DataFrame({"c": range(n_rows), "x": np.arange(n_rows) / 2})
+
+    assert ("c" in infer(frame, NONE).dropped) == (n_rows == 100)
 
 
 DATES = {
@@ -151,7 +227,7 @@ def test_a_matrix_holds_numbers_truth_values_and_positions_of_categories(
     assert dataset.schema.n_numeric == 3
     assert np.array_equal(
         dataset.X[:3],
-        np.array([[0, 2, 1, 1], [1, 7, 0, np.nan], [4, 2, np.nan, 0]]),
+        np.array([[0, 2, 1, 1], [0.5, 7, 0, np.nan], [2, 2, np.nan, 0]]),
         equal_nan=True,
     )
 
@@ -293,9 +369,7 @@ def test_cells_that_are_lists_are_refused(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "table.parquet"), "target")
 
 
-names = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1
-)
+names = st.text(st.characters(codec="utf-8"), min_size=1)
 cells = {
     Kind.NUMERIC: st.floats(allow_nan=False, allow_infinity=False),
     Kind.BOOLEAN: st.booleans(),
@@ -334,6 +408,31 @@ def test_a_table_comes_back_from_its_matrix_and_its_schema_from_its_file(
     assert (
         infer(frame, parse_overrides(tomllib.loads(text))).features == schema.features
     )
+
+
+foreign_texts = st.text(st.characters(codec="utf-8"))
+
+
+@given(
+    st.dictionaries(foreign_texts, foreign_texts),
+    st.dictionaries(foreign_texts, st.lists(foreign_texts, min_size=1)),
+)
+@example({"note": 'every row has line one\nkind = "drop"\n[age]'}, {"age": ["\x7f"]})
+def test_no_name_and_no_cell_changes_what_a_schema_file_says(
+    dropped: dict[str, str], categories: dict[str, list[str]]
+) -> None:
+    kept = {name: cells for name, cells in categories.items() if name not in dropped}
+    features = [
+        Feature(name, Kind.CATEGORICAL, True, tuple(cells))
+        for name, cells in kept.items()
+    ]
+
+    text = format_schema(features, dropped)
+
+    assert parse_overrides(tomllib.loads(text)) == {
+        **{name: Override("categorical", "missing") for name in kept},
+        **{name: Override("drop") for name in dropped},
+    }
 
 
 @pytest.mark.parametrize("n_categories", [3, MAX_DENSE_INDICATORS + 1])

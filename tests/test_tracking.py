@@ -16,10 +16,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
+from mlflow.store.artifact.utils.models import _parse_model_uri
 from skops.io import get_untrusted_types
 
+from grpc_server.model_uri import ModelUri
 from prediction.artifact import REGISTRY_PATH, SHA256_TAG
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training.artifact.formula import evaluate_formula
@@ -32,7 +36,7 @@ from training.models.thresholds import FixedThreshold, parse_threshold
 from training.parameters import FlowParameters
 from training.registry import promotion, tracking
 from training.registry.registration import Registration
-from training.registry.store import prepare_store
+from training.registry.store import check_model_name, prepare_store
 from training.registry.tracking import register
 from training.trained_model import TrainedModel
 
@@ -523,7 +527,76 @@ def test_the_patience_that_a_user_set_is_kept(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
 
 
-@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a:b", "a@b", "it's", 'a"b'])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "..",
+        "a/b",
+        "a:b",
+        "a@b",
+        "it's",
+        'a"b',
+        "a#2",
+        "a?v=2",
+        "a%2Fb",
+        "a;b",
+        "a\nb",
+        " a",
+    ],
+)
 def test_a_name_that_the_registry_would_refuse_is_refused_first(name: str) -> None:
     with pytest.raises(RegistryError, match="--model_name .* is not allowed"):
         prepare_store("exp", name)
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20))
+@example("a#2")
+def test_the_uris_of_mlflow_and_of_the_server_say_every_name_that_is_allowed(
+    name: str,
+) -> None:
+    try:
+        check_model_name(name)
+    except RegistryError:
+        return
+    uri = f"models:/{name}@champion"
+
+    assert ModelUri.parse(uri) == ModelUri(name, "champion", None)
+    parsed = _parse_model_uri(uri)
+    assert (parsed.name, parsed.alias) == (name, "champion")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "model_name", "message"),
+    [
+        ("exp", "m" * 257, "--model_name has 257 characters, and MLflow takes 256"),
+        ("e" * 257, "m", "--experiment has 257 characters, and MLflow takes 256"),
+        (" ", "m", "--experiment ' ' is not allowed"),
+    ],
+)
+def test_names_that_no_database_would_hold_are_refused_first(
+    experiment: str, model_name: str, message: str
+) -> None:
+    with pytest.raises(RegistryError, match=message):
+        prepare_store(experiment, model_name)
+
+
+def test_a_flow_has_a_run_of_its_own_whatever_the_environment_says(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As inside `mlflow run` and on managed platforms, where a run is open already."""
+    other = store.create_run(store.create_experiment("theirs"), run_name="theirs")
+    monkeypatch.setenv("MLFLOW_RUN_ID", other.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other.info.experiment_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "nowhere")
+
+    line = prepare_store("exp", "churn")
+    enrolled = enroll(*make())
+
+    assert "MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME is ign" in line
+    after = store.get_run(other.info.run_id)
+    assert (after.info, after.data.metrics) == (other.info, {})
+    own = store.get_run(enrolled.run_id)
+    assert store.get_experiment(own.info.experiment_id).name == "exp"
+    assert os.environ["MLFLOW_RUN_ID"] == other.info.run_id

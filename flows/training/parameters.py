@@ -18,6 +18,8 @@ class FlowParameters:
         Name of the embedded data set, a path, or an s3:// URL.
     target : str
         Name of the label column.
+    positive : str
+        Label of the positive one of two classes; empty for the last.
     weight, group, time : str
         Names of the columns with these roles; empty for none.
     strict : bool
@@ -48,6 +50,7 @@ class FlowParameters:
 
     data: str = EMBEDDED
     target: str = "target"
+    positive: str = ""
     weight: str = ""
     group: str = ""
     time: str = ""

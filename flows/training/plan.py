@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.positive import put_positive_last
 from training.data.roles import RoleNames
 from training.data.rows import Rows, RowsRef, store_rows
 from training.data.schema import Schema
@@ -172,7 +173,7 @@ def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
     _check_shards(parameters.shards)
     post_fit = _make_post_fit(parameters)
     grids = parse_grids(request.grids)
-    dataset = _load(request, store)
+    dataset = put_positive_last(_load(request, store), parameters.positive)
     check_classes(post_fit.threshold, dataset.schema)
     settings = _make_settings(parameters, dataset.schema)
     _check_grids(grids, dataset.schema, settings)

@@ -3,6 +3,32 @@
 from collections.abc import Iterable
 
 MAX_SHOWN = 10
+SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def escape(text: str) -> str:
+    """Replace the characters that do not show, such as the end of a line, by their escapes.
+
+    Parameters
+    ----------
+    text : str
+        Text that somebody else wrote, such as a column's name.
+
+    Returns
+    -------
+    str
+        One line, which no terminal takes for a command. The escapes are those of TOML and Python.
+    """
+    return "".join(
+        character if character.isprintable() else _escape_character(character)
+        for character in text
+    )
+
+
+def _escape_character(character: str) -> str:
+    code = ord(character)
+    long = f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return SHORT_ESCAPES.get(character, long)
 
 
 def shorten_list(items: Iterable[object], n_items: int | None = None) -> str:

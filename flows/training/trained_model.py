@@ -17,6 +17,7 @@ from training.data.encoding import to_table
 from training.data.rows import Rows
 from training.data.splitting import Splitting, make_folds
 from training.errors import SearchError
+from training.models.baseline import find_weakness
 from training.models.evaluation import Bin, evaluate, measure_reliability
 from training.models.families import FAMILIES
 from training.models.final_model import (
@@ -59,6 +60,8 @@ class TrainedModel:
         The artifact that the server reads, serialised.
     library_versions : mapping of str to str
         Versions of the libraries that fitted it, by name.
+    weakness : str
+        Why it is no better than the class shares; empty if it is better.
     """
 
     plan: Plan
@@ -71,6 +74,7 @@ class TrainedModel:
     reliability: tuple[Bin, ...]
     artifact: bytes
     library_versions: Mapping[str, str]
+    weakness: str = ""
 
     @property
     def artifact_sha256(self) -> str:
@@ -166,6 +170,7 @@ def train_model(
         reliability=measure_reliability(holdout.y, probabilities),
         artifact=seal(artifact.SerializeToString(deterministic=True)),
         library_versions=provenance.library_versions,
+        weakness=find_weakness(train.y, holdout.y, metrics),
     )
 
 
@@ -213,7 +218,7 @@ def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
     Returns
     -------
     FinalModel
-        Fitted on labels as the user writes them.
+        It predicts labels as the user writes them.
     """
     family, schema, settings = FAMILIES[winner.family], plan.schema, plan.settings
     factory = PipelineFactory(
@@ -224,7 +229,8 @@ def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
         find_post_fit(plan, winner),
         make_folds(train, settings.n_folds, settings.seed, settings.splitting),
         X=to_table(train.X, schema),
-        labels=np.asarray(schema.class_labels)[train.y],
+        y=train.y,
+        class_labels=schema.class_labels,
         fit_params=make_fit_params(train),
     )
 

@@ -6,7 +6,8 @@ The rules, in the order in which they are tried:
 - Truth values are boolean. A column of pandas' categorical type is categorical.
 - Dates and durations are an error, because only the user knows their meaning to a model. Text such
   as 2024-01-31 or 31.1.2024 is an error too, and so are whole numbers that all read as 20240131.
-- Whole numbers that number the rows are dropped. All other numbers are numeric.
+- Whole numbers that name the rows are dropped, see `training.data.identifiers`. All other numbers
+  are numeric.
 - Text is numeric if more than half of its cells are numbers and none has a leading 0, as in 01234.
 - Other text is dropped as an identifier if no two cells are alike; otherwise it is categorical.
 
@@ -19,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -32,6 +32,7 @@ from training.data.cells import (
     read_booleans,
     unpack,
 )
+from training.data.identifiers import find_row_names, note_row_names
 from training.data.schema import Feature, Kind
 from training.data.schema_file import DROP, REFUSE, Override
 from training.errors import DataError
@@ -159,7 +160,7 @@ def _guess(
     if pd.api.types.is_integer_dtype(dtype):
         return _guess_whole_numbers(column, present)
     if pd.api.types.is_float_dtype(dtype):
-        return Kind.NUMERIC, ""
+        return _keep_unless_row_names(column, present.to_numpy())
     return _guess_text(column, present)
 
 
@@ -172,9 +173,14 @@ def _guess_whole_numbers(
             f"column {column.name!r} looks like dates written as numbers, such as {values[0]}; "
             f"{WAYS_OUT}"
         )
-    if len(values) == len(column) and _counts_rows(values):
-        return None, "it numbers the rows"
-    return Kind.NUMERIC, ""
+    return _keep_unless_row_names(column, values)
+
+
+def _keep_unless_row_names(
+    column: "pd.Series[Any]", values: NDArray[Any]
+) -> tuple[Kind | None, str]:
+    reason = find_row_names(str(column.name), values)
+    return (None, reason) if reason else (Kind.NUMERIC, "")
 
 
 def _are_dates(values: NDArray[Any]) -> bool:
@@ -187,18 +193,12 @@ def _are_dates(values: NDArray[Any]) -> bool:
     return bool(dates.notna().all())
 
 
-def _counts_rows(values: NDArray[Any]) -> bool:
-    # In a table of a few rows, a feature may count up by chance.
-    in_steps = values[0] in (0, 1) and len(values) >= MAX_CATEGORIES
-    return in_steps and bool((np.diff(values) == 1).all())
-
-
 def _guess_text(
     column: "pd.Series[Any]", present: "pd.Series[Any]"
 ) -> tuple[Kind | None, str]:
     numbers = parse_numbers(present)
     if numbers.notna().mean() > 0.5 and not _has_leading_zero(present):
-        return Kind.NUMERIC, ""
+        return _keep_unless_row_names(column, numbers.to_numpy())
     check_text(column)
     if present.str.fullmatch(DATE).all():
         raise DataError(
@@ -222,7 +222,9 @@ def _describe(
         read_booleans(column)
     if kind != Kind.CATEGORICAL:
         _refuse_policy(name, override)
-        return Feature(name, kind, nullable), ""
+        is_guess = kind == Kind.NUMERIC and not override.kind
+        note = note_row_names(name, parse_numbers(unpack(column).dropna()).to_numpy())
+        return Feature(name, kind, nullable), note if is_guess else ""
     is_refused = override.unknown == REFUSE
     categories, note = _find_categories(column, is_refused)
     return Feature(name, kind, nullable, categories, is_refused), note

@@ -47,7 +47,8 @@ class Schema:
     features : tuple of Feature
         Columns in the order of the matrix: numeric, then boolean, then categorical.
     class_labels : tuple of int or tuple of str
-        Two labels or more, sorted; a label's position is its code.
+        Two labels or more; a label's position is its code. They are sorted, but of two, the
+        positive class is the last, see `training.data.positive`.
     is_sparse : bool
         Whether the rows are a sparse matrix. All its columns are numeric, with made-up names.
     """

@@ -5,7 +5,6 @@ kind = "categorical"
 unknown = "refuse"
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from training.data.schema import Feature, Kind
 from training.errors import DataError
-from training.text import join_choices, shorten_list
+from training.text import escape, join_choices, shorten_list
 
 DROP = "drop"
 KINDS = (*Kind, DROP)
@@ -96,11 +95,11 @@ def format_schema(features: Sequence[Feature], dropped: Mapping[str, str]) -> st
     Returns
     -------
     str
-        TOML; comments state reasons, categories and gaps.
+        TOML; comments state reasons, categories and gaps. No name and no cell changes what it says.
     """
     tables = [_format(feature) for feature in features]
     for name, reason in dropped.items():
-        tables.append([f"# {reason}", f"[{_key(name)}]", f'kind = "{DROP}"'])
+        tables.append([f"# {escape(reason)}", f"[{_key(name)}]", f'kind = "{DROP}"'])
     return "\n\n".join("\n".join(lines) for lines in tables) + "\n"
 
 
@@ -117,10 +116,16 @@ def _format(feature: Feature) -> list[str]:
 
 def _list_categories(feature: Feature) -> str:
     return shorten_list(
-        [json.dumps(category, ensure_ascii=False) for category in feature.categories]
+        category if isinstance(category, int) else _quote(category)
+        for category in feature.categories
     )
 
 
 def _key(name: str) -> str:
-    # A JSON string is also a TOML string.
-    return name if BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return name if BARE_KEY.fullmatch(name) else _quote(name)
+
+
+def _quote(text: str) -> str:
+    """Return a basic string of TOML."""
+    quoted = text.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escape(quoted)}"'

@@ -1,5 +1,6 @@
 """Describes a data set in words, for the user who started the run."""
 
+import shlex
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from training.data.dataset import Dataset
 from training.data.schema import Feature, Kind, Schema
 from training.data.splitting import HoldoutSplit
-from training.text import shorten_list
+from training.text import escape, shorten_list
 
 
 def summarize(dataset: Dataset, split: HoldoutSplit) -> str:
@@ -35,11 +36,23 @@ def summarize(dataset: Dataset, split: HoldoutSplit) -> str:
         f"{dataset.name}: {len(dataset.y)} rows, {len(schema.features)} features, classes "
         f"{classes}. {len(split.train)} rows to learn from, {len(split.holdout)} locked away. "
         f"sha256 {dataset.sha256[:12]}",
+        *_name_positive(schema),
         *_list_kinds(schema),
         *(f"not used: {name}: {why}" for name, why in dataset.dropped.items()),
         *dataset.notes,
     ]
-    return "\n".join(lines)
+    return "\n".join(map(escape, lines))
+
+
+def _name_positive(schema: Schema) -> Iterator[str]:
+    """Yield a line about the class that the metrics of two classes are about."""
+    if schema.is_binary:
+        other, positive = schema.class_labels
+        yield (
+            f"the positive class is {str(positive)!r}: precision, recall, F1, average precision, "
+            "thresholds and costs are about it; for the other, add --positive "
+            f"{shlex.quote(str(other))}"
+        )
 
 
 def _list_kinds(schema: Schema) -> Iterator[str]:

@@ -26,6 +26,7 @@ from training.data.rows import Rows
 from training.data.schema import Schema
 from training.data.splitting import make_folds
 from training.errors import SearchError
+from training.models.class_labels import CLASS_WEIGHT, encode_params
 from training.models.families import Family
 from training.models.grids import ParamGrid, check_grid
 from training.models.pipelines import PipelineFactory, make_fit_params
@@ -187,7 +188,7 @@ class FamilySearch:
         self._check_scores(mean_scores, left_out, shards)
         result = SearchResult(
             self.family.name,
-            _with_own_names(cv_results, self._factory.parameter_prefix),
+            self._with_own_words(cv_results),
             break_ties(problem, scores, mean_scores, int(np.nanargmax(mean_scores))),
             (
                 *self._note_left_out(problem, left_out),
@@ -236,15 +237,24 @@ class FamilySearch:
         )
 
     def _make_problem(self) -> Problem:
-        prefix = self._factory.parameter_prefix
-        grids = [
-            {prefix + name: grid[name] for name in grid} for grid in self.param_grid
-        ]
+        prefix, labels = self._factory.parameter_prefix, self.schema.class_labels
+        candidates = tuple(
+            {
+                prefix + name: value
+                for name, value in encode_params(params, labels).items()
+            }
+            for params in self._candidates
+        )
         return Problem(
             self._factory.make_search_pipeline(),
-            tuple(ParameterGrid(grids)),
+            candidates,
             get_scorer(self.settings.scoring),
         )
+
+    @property
+    def _candidates(self) -> list[dict[str, Any]]:
+        """The candidates in the user's words."""
+        return list(ParameterGrid(self.param_grid))
 
     def _make_deadline(self) -> Callable[[], bool] | None:
         if not self.settings.max_minutes:
@@ -257,11 +267,7 @@ class FamilySearch:
     ) -> tuple[str, ...]:
         if not left_out:
             return ()
-        prefix = self._factory.parameter_prefix
-        first = {
-            name.removeprefix(prefix): value
-            for name, value in problem.candidates[left_out[0]].items()
-        }
+        first = self._candidates[left_out[0]]
         return (
             f"{len(left_out)} of {len(problem.candidates)} candidates were left out for lack of "
             f"time (--max_minutes {self.settings.max_minutes:g}), such as {first}",
@@ -281,14 +287,16 @@ class FamilySearch:
         X = self._factory.arrange(rows.X)
         return Data(X, rows.y, splits, make_fit_params(rows))
 
-
-def _with_own_names(cv_results: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Return `cv_results_` with the classifier's own parameter names."""
-    renamed = {
-        key.replace(f"param_{prefix}", "param_"): cv_results[key] for key in cv_results
-    }
-    renamed["params"] = [
-        {name.removeprefix(prefix): value for name, value in params.items()}
-        for params in cv_results["params"]
-    ]
-    return renamed
+    def _with_own_words(self, cv_results: dict[str, Any]) -> dict[str, Any]:
+        """Return `cv_results_` with the classifier's own parameter names, and the user's labels."""
+        prefix, candidates = self._factory.parameter_prefix, self._candidates
+        renamed = {
+            key.replace(f"param_{prefix}", "param_"): values
+            for key, values in cv_results.items()
+        }
+        renamed["params"] = candidates
+        if (weights := renamed.get(f"param_{CLASS_WEIGHT}")) is not None:
+            for position, params in enumerate(candidates):
+                if CLASS_WEIGHT in params:
+                    weights[position] = params[CLASS_WEIGHT]
+        return renamed

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
@@ -16,6 +18,7 @@ from training.models.calibration import (
     fit_calibrated,
     predict_out_of_fold,
 )
+from training.models.class_labels import Labels, name_classes
 from training.models.evaluation import BINARY_THRESHOLD
 from training.models.pipelines import unwrap
 from training.models.thresholds import (
@@ -124,7 +127,8 @@ def fit_final_model(
     folds: Folds,
     *,
     X: Any,
-    labels: Any,
+    y: NDArray[np.int64],
+    class_labels: Labels,
     fit_params: Mapping[str, Any] | None = None,
 ) -> FinalModel:
     """Fit a pipeline, its calibration and its threshold.
@@ -139,8 +143,10 @@ def fit_final_model(
         Folds of the search. Calibration and threshold are fitted on out-of-fold predictions.
     X : DataFrame or csr_matrix, shape (n_rows, n_features)
         Rows to learn from.
-    labels : ndarray of int64 or str, shape (n_rows,)
-        Their labels.
+    y : ndarray of int64, shape (n_rows,)
+        Codes of their labels.
+    class_labels : sequence of int or str
+        Labels in the order of their codes.
     fit_params : mapping, optional
         Further arguments of the pipeline's `fit`, such as weights; only without calibration and
         with a fixed threshold.
@@ -148,26 +154,23 @@ def fit_final_model(
     Returns
     -------
     FinalModel
-        The fitted model.
+        The fitted model. It predicts labels, and its classes are in the order of the codes.
     """
     predictor: BaseEstimator
     if post_fit.calibration == NO_CALIBRATION:
-        fitted = predictor = unwrap(pipeline.fit(X, labels, **(fit_params or {})))
+        fitted = predictor = unwrap(pipeline.fit(X, y, **(fit_params or {})))
         calibrators: tuple[Any, ...] = ()
     else:
-        predictor = fit_calibrated(
-            pipeline, post_fit.calibration, folds, X=X, labels=labels
-        )
+        predictor = fit_calibrated(pipeline, post_fit.calibration, folds, X=X, labels=y)
         fitted, calibrators = find_pipeline(predictor), find_calibrators(predictor)
     rule = post_fit.threshold
     if isinstance(rule, FixedThreshold):
         threshold = rule.value
     else:
-        probabilities = predict_out_of_fold(
-            pipeline, calibrators, folds, X=X, labels=labels
-        )
-        is_positive = labels == predictor.classes_[1]
-        threshold = choose_threshold(rule, is_positive, probabilities)
+        probabilities = predict_out_of_fold(pipeline, calibrators, folds, X=X, labels=y)
+        threshold = choose_threshold(rule, y == 1, probabilities)
+    predictor = name_classes(predictor, class_labels)
     if threshold != BINARY_THRESHOLD:
+        labels = np.asarray(class_labels)[y]
         predictor = apply_threshold(predictor, threshold, X=X, labels=labels)
     return FinalModel(predictor, fitted, calibrators, threshold)

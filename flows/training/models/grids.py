@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.errors import SearchError
+from training.models.class_labels import CLASS_WEIGHT, check_class_weight
 from training.models.families import FAMILIES, Family
 from training.models.pipelines import PipelineFactory
 
@@ -57,7 +58,8 @@ def check_grid(factory: PipelineFactory, param_grid: ParamGrid) -> None:
     Raises
     ------
     SearchError
-        If the classifier lacks a parameter, or the search sets the parameter itself.
+        If the classifier lacks a parameter, the search sets the parameter itself, or a weight of a
+        class is none.
     """
     allowed = sorted(set(factory.make_classifier().get_params()) - RESERVED)
     for grid in param_grid:
@@ -67,6 +69,9 @@ def check_grid(factory: PipelineFactory, param_grid: ParamGrid) -> None:
                     f"search.{factory.family.name}: {name!r} is not a parameter of "
                     f"{factory.family.display_name}; it has {', '.join(allowed)}"
                 )
+        place = f"search.{factory.family.name}.{CLASS_WEIGHT}"
+        for value in grid.get(CLASS_WEIGHT, ()):
+            check_class_weight(place, value, factory.schema.class_labels)
 
 
 def _parse_family(name: str, config: Mapping[str, Any]) -> ParamGrid:
@@ -93,4 +98,11 @@ def _parse_values(place: str, values: object) -> list[Any]:
         raise SearchError(
             f"{place} is {values!r}; it has to be a list of one value or more"
         )
-    return [None if value == NONE_WORD else value for value in values]
+    return [_parse_value(value) for value in values]
+
+
+def _parse_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # Metaflow's own type of mapping would end up in the model.
+        return dict(value)
+    return None if value == NONE_WORD else value

@@ -20,6 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from training.data.encoding import MAX_DENSE_INDICATORS, count_indicators, expand
 from training.data.rows import Rows
 from training.data.schema import Feature, Kind, Schema
+from training.models.class_labels import encode_params
 from training.models.early_stopping import EarlyStoppingClassifier
 from training.models.families import LIGHTGBM, LOGISTIC_REGRESSION, Family
 from training.search.pipeline_steps import steps_of
@@ -109,12 +110,13 @@ class PipelineFactory:
         Parameters
         ----------
         params : mapping of str to object
-            Parameters of the classifier, by the classifier's own names.
+            Parameters of the classifier, by the classifier's own names; weights of classes are by
+            label.
 
         Returns
         -------
         Pipeline
-            Its input is the output of `training.data.encoding.to_table`.
+            It learns codes. Its input is the output of `training.data.encoding.to_table`.
         """
         if self.schema.is_sparse:
             pipeline = self.make_search_pipeline()
@@ -124,6 +126,7 @@ class PipelineFactory:
         if self.family == LOGISTIC_REGRESSION and not {"solver", "tol"} & set(params):
             # The search scores models at their optimum, so the final fit has to reach it too.
             params = {"tol": FINAL_TOLERANCE, **params}
+        params = encode_params(params, self.schema.class_labels)
         return pipeline.set_params(
             **{self.parameter_prefix + name: value for name, value in params.items()}
         )

@@ -59,7 +59,8 @@ def note_fits(
     notes = []
     if n_not_converged:
         notes.append(
-            f"{n_not_converged} fits did not converge; their scores may be too low"
+            f"{n_not_converged} fits did not converge, so their scores may be too low; raise "
+            "max_iter in the grid, or leave out its largest C"
         )
     if n_without:
         notes.append(f"{n_without} candidates have no score: {find_failure(shards)}")

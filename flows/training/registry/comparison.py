@@ -27,7 +27,11 @@ class _Coded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the predicted code of each row, int64, shape (n_rows,)."""
-        return np.asarray(np.searchsorted(self.model.classes_, self.model.predict(X)))
+        classes = self.model.classes_
+        # The positive one of two classes is the last, whether it sorts last or not.
+        order = np.argsort(classes)
+        found = np.searchsorted(classes, self.model.predict(X), sorter=order)
+        return np.asarray(order[found])
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class, float64, shape (n_rows, n_classes)."""
@@ -59,13 +63,13 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
     Raises
     ------
     NotComparable
-        If the model has other classes, other columns or another order of columns. The order counts
-        because callers may send values by position.
+        If the model has other classes or columns, or another order of them. The order counts
+        because callers may send values and read probabilities by position.
     """
     try:
         classes = tuple(model.classes_.tolist())
         if classes != schema.class_labels:
-            raise NotComparable(f"its classes are {list(classes)}")
+            raise NotComparable(_tell_classes(classes, schema))
         if not schema.is_sparse:
             _check_columns(model, schema)
         score = get_scorer(scoring)(
@@ -74,6 +78,14 @@ def score_model(model: Pipeline, holdout: Rows, schema: Schema, scoring: str) ->
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotComparable(first_line(error)) from None
     return float(score)
+
+
+def _tell_classes(classes: tuple[object, ...], schema: Schema) -> str:
+    told = f"its classes are {list(classes)}"
+    if set(classes) != set(schema.class_labels):
+        return told
+    # Callers may read probabilities by position too.
+    return f"{told}, in this order; --positive {str(classes[-1])!r} keeps it"
 
 
 def _check_columns(model: Pipeline, schema: Schema) -> None:

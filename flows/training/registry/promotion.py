@@ -75,6 +75,8 @@ def _compare(
     holdout: Rows,
 ) -> tuple[str, str]:
     """Return the alias that a version earns, and why."""
+    if trained.weakness:
+        return CHALLENGER, f"{trained.weakness}. {_tell_promotion(version)}"
     if champion is None:
         return CHAMPION, "no other version was champion"
     schema, scoring = trained.plan.schema, trained.plan.settings.scoring
@@ -82,14 +84,20 @@ def _compare(
         champion_score = score_model(_load(champion), holdout, schema, scoring)
     except NotComparable as error:
         return CHALLENGER, (
-            f"version {champion.version} cannot score these rows: {error}. To promote by hand: "
-            f'MlflowClient().set_registered_model_alias("{version.name}", "{CHAMPION}", '
-            f'"{version.version}")'
+            f"version {champion.version} cannot score these rows: {error}. "
+            f"{_tell_promotion(version)}"
         )
     score = score_model(trained.estimator, holdout, schema, scoring)
     return CHAMPION if score > champion_score else CHALLENGER, (
         f"{scoring} {score:.6g} on the hold-out, "
         f"version {champion.version} has {champion_score:.6g}"
+    )
+
+
+def _tell_promotion(version: ModelVersion) -> str:
+    return (
+        "To promote by hand: MlflowClient().set_registered_model_alias("
+        f'"{version.name}", "{CHAMPION}", "{version.version}")'
     )
 
 

@@ -19,9 +19,12 @@ class Registration:
         "champion" or "challenger".
     reason : str
         Why, in words.
+    has_champion : bool
+        Whether the registered model has a champion, this version or another.
     """
 
     run_id: str
     version: str
     alias: str
     reason: str
+    has_champion: bool = True

@@ -3,6 +3,7 @@
 Everything has the time of the flow run, so logging it again changes nothing.
 """
 
+import math
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
@@ -20,6 +21,7 @@ from training.trained_model import TrainedModel
 FLOW_RUN_TAG = "metaflow_run_id"
 RELIABILITY_FILE = "reliability.png"
 MAX_BATCH = 1000  # metrics that MLflow takes at once
+MAX_TAG, MAX_PARAM = 5000, 6000  # characters of a value that MLflow's servers take
 MAX_DIGEST = 36  # characters of a data set's digest that MLflow takes
 
 
@@ -55,7 +57,9 @@ def log_details(
 def make_tags(trained: TrainedModel) -> dict[str, str]:
     """Return the tags that the run and the version share."""
     run = trained.plan.run
-    failed = {f"failed_{family}": why for family, why in trained.failures.items()}
+    failed = {
+        f"failed_{family}": why[:MAX_TAG] for family, why in trained.failures.items()
+    }
     return {
         FLOW_RUN_TAG: run.run_id,
         "family": trained.winner.family,
@@ -66,18 +70,24 @@ def make_tags(trained: TrainedModel) -> dict[str, str]:
 
 
 def _make_metrics(trained: TrainedModel) -> list[Metric]:
-    """Return the model's metrics, and each candidate's mean score with its number as the step."""
+    """Return the model's metrics, and each candidate's mean score with its number as the step.
+
+    MLflow shows the value of the last step, so the best score follows the last candidate's.
+    """
     time_ms = int(trained.plan.run.start_time.timestamp() * 1000)
     scoring, table = trained.plan.settings.scoring, trained.cv_table
     metrics = [
         Metric(name, value, time_ms, 0) for name, value in trained.metrics.items()
     ]
-    return metrics + [
-        Metric(f"cv_{family}_{scoring}", float(score), time_ms, step)
-        for family, candidates in table.groupby("family")
-        for step, score in enumerate(candidates["mean_test_score"])
-        if isfinite(score)
-    ]
+    for family, candidates in table.groupby("family"):
+        scores = candidates["mean_test_score"].tolist()
+        best = max(filter(isfinite, scores), default=math.nan)
+        metrics += [
+            Metric(f"cv_{family}_{scoring}", score, time_ms, step)
+            for step, score in enumerate([*scores, best])
+            if isfinite(score)
+        ]
+    return metrics
 
 
 def _make_params(trained: TrainedModel) -> list[Param]:
@@ -85,7 +95,7 @@ def _make_params(trained: TrainedModel) -> list[Param]:
     params = asdict(trained.plan.run.parameters)
     best = trained.winner.best_params
     params |= {f"best_{name}": value for name, value in best.items()}
-    return [Param(name, str(value)) for name, value in params.items()]
+    return [Param(name, str(value)[:MAX_PARAM]) for name, value in params.items()]
 
 
 def _describe_data(trained: TrainedModel, holdout: Rows) -> Any:

@@ -3,15 +3,21 @@
 import logging
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from posixpath import normpath
 from typing import Any
 
 import mlflow
 import sqlalchemy
+from mlflow import MlflowClient
 from mlflow.environment_variables import (
+    MLFLOW_ACTIVE_MODEL_ID,
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD,
+    MLFLOW_EXPERIMENT_ID,
+    MLFLOW_EXPERIMENT_NAME,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_RUN_ID,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
     MLFLOW_TRACKING_PASSWORD,
     MLFLOW_TRACKING_TOKEN,
@@ -26,8 +32,19 @@ from training.secrets import find_secrets, redact
 CONNECT_SECONDS = 5.0
 FIRST_RETRIES = 2
 DATABASE_PORTS = {"mssql": 1433, "mysql": 3306, "postgresql": 5432}
-# MLflow refuses some of these, its URIs read one as an alias, and the quotes would end its queries.
-NOT_IN_NAMES = "/:@'\""
+# MLflow refuses some of these, its URIs end at others or read them as an alias, its downloads
+# decode "%", and the quotes would end its queries.
+NOT_IN_NAMES = "/:@'\"#?%;\\"
+# What the columns of MLflow's databases hold; SQLite would take more.
+MAX_NAME = 256
+# Where programs that start others with MLflow say which run and experiment those should write to. A
+# flow has a run of its own, and --experiment names the experiment.
+AMBIENT: tuple[Any, ...] = (
+    MLFLOW_RUN_ID,
+    MLFLOW_EXPERIMENT_ID,
+    MLFLOW_EXPERIMENT_NAME,
+    MLFLOW_ACTIVE_MODEL_ID,
+)
 MAX_REASON = 300  # characters of MLflow's own message
 
 
@@ -55,6 +72,42 @@ def _unless_set(variable: Any, value: object) -> Iterator[None]:
         yield
     finally:
         variable.unset()
+
+
+@contextmanager
+def own_run() -> Iterator[None]:
+    """Ignore what the environment says about runs and experiments, inside the context."""
+    given = [(one, one.get_raw()) for one in AMBIENT if one.is_set()]
+    for variable, _ in given:
+        variable.unset()
+    try:
+        yield
+    finally:
+        for variable in AMBIENT:
+            # MLflow itself sets one of them when an experiment is chosen.
+            variable.unset()
+        for variable, value in given:
+            variable.set(value)
+
+
+def list_ignored() -> list[str]:
+    """Return the names of the variables that are set and that `own_run` ignores."""
+    return [variable.name for variable in AMBIENT if variable.is_set()]
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Write to MLflow as the flow needs it: one run of its own, no progress bars, no detours.
+
+    Errors of MLflow and of its database become a RegistryError of one line.
+    """
+    quiet_loggers()
+    with ExitStack() as stack:
+        stack.enter_context(registry_errors())
+        stack.enter_context(own_run())
+        stack.enter_context(through_the_server())
+        stack.enter_context(_unless_set(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, False))
+        yield
 
 
 def through_the_server() -> AbstractContextManager[None]:
@@ -113,29 +166,57 @@ def prepare_store(experiment: str, model_name: str) -> str:
     Returns
     -------
     str
-        Address of the store, without secrets.
+        A line for the user: the address of the store, without secrets, the experiment, and the
+        variables that are ignored.
 
     Raises
     ------
     RegistryError
-        If MLflow is not reached, or would refuse the model's name after the training.
+        If MLflow is not reached, or would refuse a name after the training, or its URIs cannot say
+        the model's name.
     """
-    _check_model_name(model_name)
+    check_model_name(model_name)
+    _check_experiment(experiment)
     quiet_loggers()
     retries = MLFLOW_HTTP_REQUEST_MAX_RETRIES
-    with registry_errors(), _unless_set(retries, FIRST_RETRIES):
+    ignored = list_ignored()
+    with registry_errors(), own_run(), _unless_set(retries, FIRST_RETRIES):
         _check_database_answers()
         mlflow.set_experiment(experiment)
-    return show_tracking_uri()
+        # The registry may be at another address than the runs, MLFLOW_REGISTRY_URI.
+        MlflowClient().search_registered_models(f"name = '{model_name}'", max_results=1)
+    line = f"MLflow: {show_tracking_uri()}, experiment {experiment}"
+    if not ignored:
+        return line
+    return f"{line}. The run is one of its own: {', '.join(ignored)} is ignored"
 
 
-def _check_model_name(model_name: str) -> None:
+def check_model_name(model_name: str) -> None:
+    """Raise RegistryError if MLflow would refuse a name, or its URIs cannot say it."""
     is_path = normpath(model_name) != model_name or model_name in (".", "..")
-    if is_path or not model_name.strip() or set(model_name) & set(NOT_IN_NAMES):
+    is_shown = model_name.isprintable() and model_name == model_name.strip()
+    if is_path or not model_name or not is_shown or set(model_name) & set(NOT_IN_NAMES):
         raise RegistryError(
-            f"--model_name {model_name!r} is not allowed: a name is neither empty nor a path, and "
-            f"has none of {' '.join(NOT_IN_NAMES)}"
+            f"--model_name {model_name!r} is not allowed: a name is neither empty nor a path, has "
+            "no space at its ends and no character that does not show, and has none of "
+            f"{' '.join(NOT_IN_NAMES)}"
         )
+    _check_length("--model_name", model_name)
+
+
+def _check_length(flag: str, name: str) -> None:
+    if len(name) > MAX_NAME:
+        raise RegistryError(
+            f"{flag} has {len(name)} characters, and MLflow takes {MAX_NAME}; shorten it"
+        )
+
+
+def _check_experiment(experiment: str) -> None:
+    if not experiment.strip():
+        raise RegistryError(
+            f"--experiment {experiment!r} is not allowed: MLflow needs a name"
+        )
+    _check_length("--experiment", experiment)
 
 
 def quiet_loggers() -> None:

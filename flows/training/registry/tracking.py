@@ -19,14 +19,10 @@ from training.data.encoding import to_table
 from training.data.rows import Rows
 from training.errors import RegistryError
 from training.registry.promotion import decide
-from training.registry.registration import Registration
+from training.registry.registration import CHAMPION, Registration
 from training.registry.run_log import FLOW_RUN_TAG, log_details, make_tags
 from training.registry.signature import make_signature
-from training.registry.store import (
-    quiet_loggers,
-    registry_errors,
-    through_the_server,
-)
+from training.registry.store import writing
 from training.trained_model import TrainedModel
 
 MODEL_NAME_IN_RUN = "model"
@@ -72,8 +68,7 @@ def register(
         If MLflow is not reached, or refuses. A later call goes on where this one stopped.
     """
     # MLflow's own long retries apply here: hours of training should outlive a server's restart.
-    quiet_loggers()
-    with registry_errors(), through_the_server():
+    with writing():
         experiment_id = mlflow.set_experiment(experiment).experiment_id
         client = MlflowClient()
         version = _find_version(client, model_name, trained)
@@ -82,7 +77,10 @@ def register(
                 client, trained, holdout, experiment_id, model_name
             )
         alias, reason = decide(client, version, trained, holdout)
-    return Registration(str(version.run_id), str(version.version), alias, reason)
+        has_champion = CHAMPION in client.get_registered_model(model_name).aliases
+    return Registration(
+        str(version.run_id), str(version.version), alias, reason, has_champion
+    )
 
 
 def _log_and_create(

@@ -14,6 +14,7 @@ from training.models.evaluation import PREFIX, Bin
 from training.models.families import FAMILIES
 from training.models.final_model import has_shifted_probabilities
 from training.models.thresholds import EVEN
+from training.text import escape
 from training.trained_model import TrainedModel, find_post_fit
 
 SCHEMA_URL = "https://vega.github.io/schema/vega-lite/v5.json"
@@ -40,7 +41,10 @@ def summarize(trained: TrainedModel) -> str:
         for name, value in trained.metrics.items()
         if name.startswith(PREFIX)
     )
-    return "\n".join([*lines, *_tell_post_fit(trained), f"On the hold-out: {metrics}"])
+    lines += [*_tell_post_fit(trained), f"On the hold-out: {metrics}"]
+    if trained.weakness:
+        lines.append(f"WARNING: no model to rely on: {trained.weakness}")
+    return "\n".join(map(escape, lines))
 
 
 def _tell_post_fit(trained: TrainedModel) -> list[str]:

@@ -1,0 +1,73 @@
+"""Compares a model with the class shares: the answer of somebody who never looks at a row."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.models.evaluation import PREFIX
+
+
+def find_weakness(
+    y_train: NDArray[np.int64],
+    y_holdout: NDArray[np.int64],
+    metrics: Mapping[str, float],
+) -> str:
+    """Say why a model is no better than the class shares.
+
+    Parameters
+    ----------
+    y_train, y_holdout : ndarray of int64, shape (n_rows,)
+        Codes of the rows that it learned from, and of the hold-out; each class occurs in both.
+    metrics : mapping of str to float
+        Its metrics on the hold-out, from `training.models.evaluation.evaluate`.
+
+    Returns
+    -------
+    str
+        The reason and a remedy; empty if the model is better. It is no better if its ROC AUC is not
+        a standard error above 0.5, or its log loss is not below that of the shares in the training
+        rows.
+    """
+    auc, log_loss = metrics[f"{PREFIX}roc_auc"], metrics[f"{PREFIX}log_loss"]
+    error, of_shares = chance_error(y_holdout), shares_log_loss(y_train, y_holdout)
+    if not auc > 0.5 + error:
+        return (
+            f"it ranks rows no better than chance: ROC AUC {auc:.3g} on the hold-out, where chance "
+            f"has 0.5 with a standard error of {error:.2g}; bring more rows, or columns that tell "
+            "more"
+        )
+    if not log_loss < of_shares:
+        return (
+            f"its probabilities are no better than the class shares: log loss {log_loss:.3g} on "
+            f"the hold-out, where the shares have {of_shares:.3g}; search with --scoring "
+            'neg_log_loss, without class_weight = "balanced", or add --calibration sigmoid'
+        )
+    return ""
+
+
+def shares_log_loss(y_train: NDArray[np.int64], y_holdout: NDArray[np.int64]) -> float:
+    """Return the log loss of the training rows' class shares on the hold-out, above 0."""
+    shares = np.bincount(y_train) / len(y_train)
+    return float(-np.log(shares[y_holdout]).mean())
+
+
+def chance_error(y: NDArray[np.int64]) -> float:
+    """Return the standard error of the ROC AUC of a model that ranks rows by chance, above 0.
+
+    It is that of the Mann-Whitney statistic, sqrt((m + n + 1) / (12 m n)) for m rows of a class and
+    n others. For more than two classes it is the mean over the classes, which is an upper bound.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (n_rows,)
+        Codes; each class occurs.
+
+    Returns
+    -------
+    float
+        Standard error.
+    """
+    counts = np.bincount(y)
+    errors = np.sqrt((len(y) + 1) / (12 * counts * (len(y) - counts)))
+    return float(errors.mean())
