@@ -24,7 +24,7 @@ def note_numbers(present: "pd.Series[Any]", numbers: Numbers) -> list[str]:
     if numbers.form:
         doubt = '; decimal = "," in the schema file reads them as decimal commas'
         notes.append(
-            f"column {present.name!r}: {numbers.n_numbers} of {numbers.n_cells} cells are numbers, "
+            f"column {present.name!r}: {numbers.n_numbers:,} of {numbers.n_cells:,} cells are numbers, "
             f"with {numbers.form}, such as {numbers.example!r} for "
             f"{numbers.values[numbers.example]:.15g}: read as numbers"
             f"{doubt if numbers.is_ambiguous else ''}"
@@ -32,7 +32,7 @@ def note_numbers(present: "pd.Series[Any]", numbers: Numbers) -> list[str]:
     if numbers.others:
         broken = present.isin(numbers.others).to_numpy(dtype=bool)
         notes.append(
-            f"column {present.name!r}: {int(broken.sum())} cells among {numbers.n_numbers} numbers "
+            f"column {present.name!r}: {int(broken.sum()):,} cells among {numbers.n_numbers:,} numbers "
             f"are none and count as gaps: {list_cells(present, broken)}"
         )
     return notes
@@ -44,14 +44,14 @@ def note_number_gaps(
     """Say which texts are gaps in a column of numbers, shape (n_rows,)."""
     if not gaps:
         return ()
-    shown = ", ".join(f"{text!r} in {count} cells" for text, count in gaps.items())
+    shown = ", ".join(f"{text!r} in {count:,} cells" for text, count in gaps.items())
     return (f"column {column.name!r}: gaps are written as {shown}",)
 
 
 def note_gap(column: "pd.Series[Any]", text: str, count: int) -> str:
     """Say that a text counts as a gap in a column of text, shape (n_rows,), and what to do."""
     return (
-        f"column {column.name!r}: {text!r} in {count} of {len(column)} cells counts as a gap; if "
+        f"column {column.name!r}: {text!r} in {count:,} of {len(column):,} cells counts as a gap; if "
         "it is a category, set gaps = [] in the schema file"
     )
 
@@ -60,7 +60,7 @@ def note_doubtful(present: "pd.Series[Any]") -> list[str]:
     """Say which categories of a column of text, shape (n_rows,), may be gaps."""
     counts = present.value_counts()
     return [
-        f"column {present.name!r}: {text!r} in {counts[text]} of {len(present)} cells is a "
+        f"column {present.name!r}: {text!r} in {counts[text]:,} of {len(present):,} cells is a "
         f"category; if it is a gap, set gaps = [{quote_toml(text)}] in the schema file"
         for text in _DOUBTFUL
         if text in counts.index

@@ -25,10 +25,10 @@ _DAYS = (
     # 31.1.2024, 01/31/24
     rf"{_DAY}([-/.])\s?{_DAY}\2\s?(?:{_YEAR}|\d\d)",
     # 02 May 2013, 19-Aug-24, 2. Mai 2013
-    rf"{_DAY}(?:st|nd|rd|th)?[-\s./]+{_MONTH_NAME}[-\s./,]*(?:{_YEAR}|'?\d\d)?",
+    rf"{_DAY}(?:st|[nr]d|th)?[-\s./]+{_MONTH_NAME}[-\s./,]*(?:{_YEAR}|'?\d\d)?",
     rf"{_DAY}[-\s./]+{_MONTH_WORD}[-\s./,]+{_YEAR}",
     # Aug 19, 2024
-    rf"{_MONTH_NAME}[-\s./]+{_DAY}(?:st|nd|rd|th)?[,\s]+{_YEAR}",
+    rf"{_MONTH_NAME}[-\s./]+{_DAY}(?:st|[nr]d|th)?[,\s]+{_YEAR}",
     # Sep-13, August 2024
     rf"{_MONTH_NAME}[-\s./']*(?:{_YEAR}|\d\d)",
     # 2024-Aug-19
