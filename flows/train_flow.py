@@ -133,7 +133,7 @@ class TrainFlow(FlowSpec):
     data = Parameter(
         "data",
         default=DEFAULTS.data,
-        help=f"{EMBEDDED}, or the path or s3:// URL of a .csv, .csv.gz, .parquet or .svmlight "
+        help=f"{EMBEDDED}, or the path or s3:// URL of a .csv, .tsv, .parquet or .svmlight "
         "file, or of a folder of .parquet files",
     )
     target = Parameter(

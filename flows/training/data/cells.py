@@ -13,6 +13,10 @@ from training.text import MAX_SHOWN, shorten_list
 MAX_SHOWN_CHARACTERS = 40
 # A double holds every integer up to this one.
 MAX_EXACT_INTEGER = 2**53
+# Values beyond it, such as DBL_MAX, are marks for "unknown"; no model can add them up.
+LARGEST = 1e300
+# The largest single-precision number is such a mark too.
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 LEADING_ZERO = re.compile(r"\s*[+-]?0\d+\s*")
 
 
@@ -46,6 +50,14 @@ def read_numbers(column: "pd.Series[Any]") -> NDArray[np.float64]:
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     refuse(column, np.isinf(values), "is not finite")
     return values
+
+
+def refuse_marks(column: "pd.Series[Any]") -> None:
+    """Raise DataError if a cell of a column, shape (n_rows,), is DBL_MAX, FLT_MAX or the like."""
+    sizes = np.abs(read_numbers(column))
+    # Marks are printed with 6 digits or more.
+    broken = (sizes > LARGEST) | (np.abs(sizes / FLOAT32_MAX - 1) < 1e-5)
+    refuse(column, broken, "is a mark rather than a number; leave such cells empty")
 
 
 def unpack(column: "pd.Series[Any]") -> "pd.Series[Any]":

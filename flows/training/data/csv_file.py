@@ -1,100 +1,199 @@
-"""CSV files, read without the changes that pandas makes on the way."""
+"""CSV files: every cell as the text that it is."""
 
-import gzip
-import re
-import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from training.data.cells import LEADING_ZERO, MAX_EXACT_INTEGER
+from training.data.csv_layout import Format, Layout, find_layout
 from training.data.header import check_header
+from training.data.text_file import (
+    decode_head,
+    find_encoding,
+    open_bytes,
+    read_head,
+    refuse_other_kinds,
+)
 from training.errors import DataError
 from training.text import first_line
 
-_LEADING_ZERO_CELL = re.compile(rb'[,"]\s*[+-]?0\d+\s*[,"\r\n]')
+if TYPE_CHECKING:
+    import pyarrow
+
+_SEPARATOR_NAMES = {"\t": "tab"}
 
 
-def read_csv_file(path: Path) -> pd.DataFrame:
+@dataclass(frozen=True, slots=True, eq=False)
+class CsvTable:
+    """The cells of a CSV file.
+
+    Parameters
+    ----------
+    cells : DataFrame of str, shape (n_rows, n_columns)
+        Text; nothing is missing yet.
+    notes : tuple of str
+        What was found that is not plain CSV, for the user.
+    """
+
+    cells: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def read_csv_file(path: Path) -> CsvTable:
     """Read a CSV file, compressed or not.
 
     Parameters
     ----------
     path : Path
-        A .csv or .csv.gz file whose first line names the columns.
+        A file whose first line that is no remark names the columns.
 
     Returns
     -------
-    DataFrame, shape (n_rows, n_columns)
-        Numbers, truth values and text. Numbers with a leading 0, such as zip codes, are text.
+    CsvTable
+        Its cells. An unnamed first column with row numbers or row names is left out.
 
     Raises
     ------
     DataError
-        If the file is not a CSV table, or an integer in it has more digits than a double holds.
+        If the file is not a CSV table.
     """
     try:
-        # The header is read as text first, because pandas renames the second of two equal names.
-        header = list(
-            pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("")
-        )
-        check_header(path, header)
-        with warnings.catch_warnings():
-            # pandas only warns when it drops the cells that a row has beyond the header's.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = _read(path)
-            _check_long_integers(path, frame)
-            _keep_leading_zeros(path, frame)
-    except (ValueError, OSError, EOFError, pd.errors.ParserWarning) as error:
+        head = read_head(path)
+        refuse_other_kinds(path, head)
+        encoding = find_encoding(path, head)
+        layout = find_layout(path, decode_head(head, encoding))
+        frame = _read(path, encoding, layout)
+    except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path} is not a CSV table: {first_line(error)}") from None
-    return frame
+    frame, left_out = _drop_unnamed(frame, layout.names)
+    check_header(path, list(frame.columns))
+    found = _describe(path, encoding, layout, frame)
+    return CsvTable(frame, (*found, *left_out))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(
-        path,
-        # Only empty cells are missing; the country code NA is text.
-        keep_default_na=False,
-        na_values=["", "NaN", "nan"],
-        index_col=False,
-        # Read in pieces, a label 01 would be 1 in a piece of numbers and 01 in one with text.
-        low_memory=False,
-    )
+def _read(path: Path, encoding: str, layout: Layout) -> pd.DataFrame:
+    import pyarrow
+    from pyarrow import csv
+
+    handler = _RowHandler(layout)
+    positions = [str(position) for position in range(len(layout.names))]
+    if layout.is_empty:
+        return pd.DataFrame(columns=positions, dtype="str")
+    options = {
+        "read_options": csv.ReadOptions(
+            encoding="utf8" if encoding.startswith("utf-8") else encoding,
+            # Names may repeat here; the header is checked later.
+            column_names=positions,
+            skip_rows=layout.n_skipped,
+            skip_rows_after_names=0 if layout.is_ragged else 1,
+        ),
+        "parse_options": csv.ParseOptions(
+            delimiter=layout.format.separator,
+            quote_char=layout.format.quote,
+            double_quote=not layout.format.escape,
+            escape_char=layout.format.escape or False,
+            newlines_in_values=True,
+            invalid_row_handler=handler,
+        ),
+        "convert_options": csv.ConvertOptions(
+            column_types=dict.fromkeys(positions, pyarrow.large_string()),
+            strings_can_be_null=False,
+        ),
+    }
+    with open_bytes(path) as file:
+        try:
+            return _to_frame(csv.read_csv(file, **options))
+        except pyarrow.ArrowInvalid as error:
+            raise DataError(
+                f"{path} is not a CSV table: {handler.fault or first_line(error)}"
+            ) from None
 
 
-def _check_long_integers(path: Path, frame: pd.DataFrame) -> None:
-    """Refuse integers that pandas changed when it read their column, which has gaps, as doubles."""
-    suspects = [
-        name
-        for name in frame.columns
-        if pd.api.types.is_float_dtype(frame[name])
-        and (frame[name].abs() >= MAX_EXACT_INTEGER).any()
-    ]
-    if not suspects:
-        return
-    cells = pd.read_csv(path, usecols=suspects, dtype=str, index_col=False)
-    for name in suspects:
-        for row, cell in enumerate(cells[name].fillna("")):
-            digits = cell.strip().lstrip("+-")
-            if digits.isdecimal() and int(digits) != int(float(digits)):
-                raise DataError(
-                    f"column {name!r}, row {row + 1}: {cell!r} has more digits than a double holds "
-                    "(2**53); drop the column if it is an identifier"
-                )
+def _to_frame(table: "pyarrow.Table") -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame.astype("str")
 
 
-def _keep_leading_zeros(path: Path, frame: pd.DataFrame) -> None:
-    """Put back the text of columns such as zip codes, whose 01234 pandas reads as 1234."""
-    if not _has_leading_zero(path):
-        return
-    numeric = [n for n in frame.columns if pd.api.types.is_numeric_dtype(frame[n])]
-    cells = pd.read_csv(path, usecols=numeric, dtype=str, index_col=False)
-    for name in numeric:
-        if cells[name].str.fullmatch(LEADING_ZERO).any():
-            frame[name] = cells[name]
+class _RowHandler:
+    """Decides about rows with more or fewer cells than the others; Arrow calls it.
+
+    Parameters
+    ----------
+    layout : Layout
+        The file's layout.
+
+    Attributes
+    ----------
+    fault : str
+        The first such row, in words; empty if there is none.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.fault = ""
+
+    def __call__(self, row: Any) -> str:
+        is_header = row.actual_columns == len(self._layout.header)
+        if self._layout.is_ragged and is_header:
+            return "skip"
+        # Arrow passes no exception on from here.
+        self.fault = self.fault or (
+            f"its rows have {row.expected_columns} cells, but one has {row.actual_columns}: "
+            f"{row.text[:100].strip()!r}; correct that row"
+        )
+        return "error"
 
 
-def _has_leading_zero(path: Path) -> bool:
-    """Return whether a cell of the file may be a whole number with a leading 0."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return any(_LEADING_ZERO_CELL.search(b"," + line) for line in file)
+def _drop_unnamed(
+    frame: pd.DataFrame, names: tuple[str, ...]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out columns without a name that hold row numbers, row names or nothing."""
+    kept, notes = list(range(len(names))), []
+    if names[0] == "" and len(names) > 1 and frame["0"].is_unique:
+        kept.remove(0)
+        notes.append(
+            f"column 1 has no name and {_show_first(frame['0'])}no two equal cells, as row numbers "
+            "have: left out"
+        )
+    last = len(names) - 1
+    if names[-1] == "" and last in kept and not frame[str(last)].str.strip().any():
+        kept.remove(last)
+        notes.append(
+            f"column {last + 1} has neither a name nor a cell, as a separator at the end of each "
+            "line makes: left out"
+        )
+    frame = frame.iloc[:, kept]
+    frame.columns = pd.Index([names[position] for position in kept], dtype=object)
+    return frame, notes
+
+
+def _show_first(column: "pd.Series[str]") -> str:
+    return f"begins with {column.iloc[0]!r}, and has " if len(column) else ""
+
+
+def _describe(
+    path: Path, encoding: str, layout: Layout, frame: pd.DataFrame
+) -> list[str]:
+    """Return a line that says how the file is read, if it is not plain CSV in UTF-8."""
+    found = []
+    form = layout.format
+    if form != Format():
+        name = _SEPARATOR_NAMES.get(form.separator, form.separator)
+        found.append(f"separator {name!r}")
+    if form.quote != '"' or form.escape:
+        found.append(f"quote {form.quote!r}, escape {form.escape!r}")
+    if not encoding.startswith("utf-8"):
+        found.append(f"encoding {encoding}{_show_letters(frame)}")
+    if layout.n_skipped:
+        found.append(f"line {layout.n_skipped + 1} is the header")
+    return [f"{path.name}: {', '.join(found)}"] if found else []
+
+
+def _show_letters(frame: pd.DataFrame) -> str:
+    """Return a cell with a letter beyond ASCII, by which the user sees whether all is well."""
+    for name in frame.columns:
+        foreign = frame[name][frame[name].str.contains(r"[^\x00-\x7f]")]
+        if len(foreign):
+            return f", as in {foreign.iloc[0][:40]!r}"
+    return ""

@@ -11,18 +11,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from training.data.cells import LARGEST
+from training.data.columns import read_columns
 from training.data.encoding import to_matrix
 from training.data.inference import infer
 from training.data.roles import RoleNames, take_roles
 from training.data.schema import Feature, Schema
 from training.data.schema_file import Override
 from training.data.sources import RawTable, read_source
+from training.data.text_columns import read_label
 from training.errors import DataError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 INT32 = np.iinfo(np.int32)
+# A model has a few numbers for each column, and a file that lists them.
+MAX_SPARSE_COLUMNS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +117,15 @@ def load_dataset(
     table = read_source(source, target)
     if not isinstance(table.features, pd.DataFrame):
         return _load_sparse(table, options)
-    frame = table.features
-    frame.columns = frame.columns.map(str)
-    frame, labels, notes = _drop_unlabelled(frame, table.labels, options.strict)
+    overrides, gaps = _split_off_label(options.overrides, target)
+    frame, notes = read_columns(table.features, overrides, options.roles.names)
+    label = read_label(table.labels, gaps)
+    frame, labels, left_out = _drop_unlabelled(frame, label.cells, options.strict)
     roles = take_roles(frame, options.roles)
     if roles.order is not None:
         frame, labels = frame.iloc[roles.order], labels.iloc[roles.order]
     y, class_labels = _encode_labels(labels)
-    inferred = infer(frame, options.overrides)
+    inferred = infer(frame, overrides)
     return Dataset(
         name=table.name,
         sha256=table.sha256,
@@ -129,8 +135,21 @@ def load_dataset(
         weight=roles.weight,
         group=roles.group,
         dropped=inferred.dropped,
-        notes=(*notes, *inferred.notes),
+        notes=(*table.notes, *notes, *label.notes, *left_out, *inferred.notes),
     )
+
+
+def _split_off_label(
+    overrides: Mapping[str, Override], target: str
+) -> tuple[dict[str, Override], tuple[str, ...] | None]:
+    """Return the settings of all columns but the label, and what the label's gaps are."""
+    others = dict(overrides)
+    label = others.pop(target, Override())
+    if label != Override(gaps=label.gaps):
+        raise DataError(
+            f"schema: {target!r} is the label, which takes gaps only; remove the other keys"
+        )
+    return others, label.gaps
 
 
 def _drop_unlabelled(
@@ -157,8 +176,8 @@ def _load_sparse(table: RawTable, options: LoadOptions) -> Dataset:
             f"{table.name} has no column {named[0]!r}: the columns of an svmlight file have no "
             "names and are all numeric; leave it out"
         )
-    y, class_labels = _encode_labels(table.labels)
     X = _check_sparse(table)
+    y, class_labels = _encode_labels(table.labels)
     features = tuple(Feature(f"f{number}") for number in range(X.shape[1]))
     schema = Schema(features, class_labels, is_sparse=True)
     return Dataset(table.name, table.sha256, schema, X, y)
@@ -208,6 +227,16 @@ def _check_sparse(table: RawTable) -> "csr_matrix":
     assert not isinstance(X, pd.DataFrame)
     if 0 in X.shape:
         raise DataError("the file has no rows or no features")
+    if X.shape[1] > MAX_SPARSE_COLUMNS:
+        raise DataError(
+            f"{table.name} has indices up to {X.shape[1]:,}; the limit is {MAX_SPARSE_COLUMNS:,} "
+            "columns. Hash to fewer, or number the columns that occur without holes"
+        )
     if not np.isfinite(X.data).all():
         raise DataError("the file has a value that is not finite")
+    if (np.abs(X.data) > LARGEST).any():
+        raise DataError(
+            f"the file has a value beyond {LARGEST:g}, such as {np.abs(X.data).max():.15g}; leave "
+            "it out if it stands for a gap"
+        )
     return X.astype(np.float64)

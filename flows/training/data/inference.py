@@ -4,34 +4,33 @@ The rules, in the order in which they are tried:
 
 - A column without a value, or with the same value in every row, is dropped.
 - Truth values are boolean. A column of pandas' categorical type is categorical.
-- Dates and durations are an error, because only the user knows their meaning to a model. Text such
-  as 2024-01-31 or 31.1.2024 is an error too, and so are whole numbers that all read as 20240131.
+- Dates, times and durations are an error, because only the user knows their meaning to a model. So
+  is text if more than half of its cells are dates, see `training.data.dates`, and so are numbers
+  that all read as 20240131.
 - Whole numbers that name the rows are dropped, see `training.data.identifiers`. All other numbers
   are numeric.
-- Text is numeric if more than half of its cells are numbers and none has a leading 0, as in 01234.
-- Other text is dropped as an identifier if no two cells are alike; otherwise it is categorical.
+- Text is dropped as an identifier if no two cells are alike; otherwise it is categorical. Text that
+  holds numbers is none any more: `training.data.text_columns` has read it.
 
 A categorical column has its `MAX_CATEGORIES` most frequent categories. All others count as missing
 in training. The server treats them as missing too, unless the schema file says "refuse".
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
-from numpy.typing import NDArray
 
 from training.data.cells import (
-    LEADING_ZERO,
     check_plain,
     check_text,
     check_whole_numbers,
-    parse_numbers,
     read_booleans,
+    refuse_marks,
     unpack,
 )
+from training.data.dates import are_date_numbers, are_dates, is_temporal
 from training.data.identifiers import find_row_names, note_row_names
 from training.data.schema import Feature, Kind
 from training.data.schema_file import DROP, REFUSE, Override
@@ -39,16 +38,12 @@ from training.errors import DataError
 from training.text import quote_list
 
 MAX_CATEGORIES = 100
-# The year comes first or last; a time may follow.
-DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})([T ].*)?"
+_CONVERT = (
+    "convert it to what matters, such as days since an event, or set its kind in the file of "
+    "--config schema: "
 )
-# Whole numbers in this range may be dates.
-DATE_NUMBERS = (19000101, 21001231)
-WAYS_OUT = (
-    "convert the column, or set its kind in the file of --config schema: "
-    'kind = "numeric", "categorical" or "drop"'
-)
+WAYS_OUT = _CONVERT + 'kind = "categorical" or "drop"'
+WAYS_OUT_OF_NUMBERS = _CONVERT + 'kind = "numeric", "categorical" or "drop"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
             feature, note = _describe(
                 frame[name], kind, overrides.get(name, Override())
             )
-            features.append(feature)
+            features.append(_keep_settings(feature, overrides))
             notes += [note] if note else []
         except DataError as error:
             problems.append(str(error))
@@ -117,6 +112,12 @@ def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
     order = list(Kind)
     features.sort(key=lambda feature: order.index(feature.kind))
     return Inferred(tuple(features), dropped, tuple(notes))
+
+
+def _keep_settings(feature: Feature, overrides: Mapping[str, Override]) -> Feature:
+    """Return a column with the user's settings for reading it, for the schema file of the run."""
+    override = overrides.get(feature.name, Override())
+    return replace(feature, gaps=override.gaps, decimal=override.decimal)
 
 
 def _check_names(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> None:
@@ -142,6 +143,11 @@ def _find_kind(column: "pd.Series[Any]", override: Override) -> tuple[Kind | Non
         return None, "it has no value"
     if len(present) == len(column) and (present == present.iloc[0]).all():
         return None, f"every row has {present.iloc[0]!s:.40}"
+    if is_temporal(column):
+        raise DataError(
+            f"column {column.name!r} holds dates or durations, such as {present.iloc[0]}; "
+            f"{WAYS_OUT}"
+        )
     if override.kind:
         return Kind(override.kind), ""
     return _guess(column, present)
@@ -155,62 +161,35 @@ def _guess(
         return Kind.CATEGORICAL, ""
     if pd.api.types.is_bool_dtype(present.infer_objects()):
         return Kind.BOOLEAN, ""
-    if dtype.kind in "mM":
-        raise DataError(f"column {column.name!r} holds dates or durations; {WAYS_OUT}")
-    if pd.api.types.is_integer_dtype(dtype):
-        return _guess_whole_numbers(column, present)
-    if pd.api.types.is_float_dtype(dtype):
-        return _keep_unless_row_names(column, present.to_numpy())
+    if pd.api.types.is_numeric_dtype(dtype):
+        return _guess_numbers(column, present)
     return _guess_text(column, present)
 
 
-def _guess_whole_numbers(
+def _guess_numbers(
     column: "pd.Series[Any]", present: "pd.Series[Any]"
 ) -> tuple[Kind | None, str]:
     values = present.to_numpy()
-    if _are_dates(values):
+    if are_date_numbers(values):
         raise DataError(
-            f"column {column.name!r} looks like dates written as numbers, such as {values[0]}; "
-            f"{WAYS_OUT}"
+            f"column {column.name!r} looks like dates written as numbers, such as {values[0]:.0f}; "
+            f"{WAYS_OUT_OF_NUMBERS}"
         )
-    return _keep_unless_row_names(column, values)
-
-
-def _keep_unless_row_names(
-    column: "pd.Series[Any]", values: NDArray[Any]
-) -> tuple[Kind | None, str]:
     reason = find_row_names(str(column.name), values)
     return (None, reason) if reason else (Kind.NUMERIC, "")
-
-
-def _are_dates(values: NDArray[Any]) -> bool:
-    low, high = DATE_NUMBERS
-    if not ((values >= low) & (values <= high)).all():
-        return False
-    dates = pd.to_datetime(
-        pd.Series(values).astype(str), format="%Y%m%d", errors="coerce"
-    )
-    return bool(dates.notna().all())
 
 
 def _guess_text(
     column: "pd.Series[Any]", present: "pd.Series[Any]"
 ) -> tuple[Kind | None, str]:
-    numbers = parse_numbers(present)
-    if numbers.notna().mean() > 0.5 and not _has_leading_zero(present):
-        return _keep_unless_row_names(column, numbers.to_numpy())
     check_text(column)
-    if present.str.fullmatch(DATE).all():
+    if are_dates(present):
         raise DataError(
             f"column {column.name!r} looks like dates, such as {present.iloc[0]!r}; {WAYS_OUT}"
         )
     if present.is_unique:
         return None, "it is an identifier: no two rows have the same text"
     return Kind.CATEGORICAL, ""
-
-
-def _has_leading_zero(present: "pd.Series[Any]") -> bool:
-    return bool(present.astype(str).str.fullmatch(LEADING_ZERO).any())
 
 
 def _describe(
@@ -220,11 +199,14 @@ def _describe(
     name, nullable = str(column.name), bool(column.isna().any())
     if kind == Kind.BOOLEAN:
         read_booleans(column)
+    if kind == Kind.NUMERIC and pd.api.types.is_float_dtype(column):
+        refuse_marks(column)
     if kind != Kind.CATEGORICAL:
         _refuse_policy(name, override)
         is_guess = kind == Kind.NUMERIC and not override.kind
-        note = note_row_names(name, parse_numbers(unpack(column).dropna()).to_numpy())
-        return Feature(name, kind, nullable), note if is_guess else ""
+        numbers = unpack(column).dropna().to_numpy() if is_guess else None
+        note = "" if numbers is None else note_row_names(name, numbers)
+        return Feature(name, kind, nullable), note
     is_refused = override.unknown == REFUSE
     categories, note = _find_categories(column, is_refused)
     return Feature(name, kind, nullable, categories, is_refused), note

@@ -1,7 +1,8 @@
-"""Parquet files, one or a folder of them."""
+"""Parquet files, one or a folder of them: parts of one table."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -9,37 +10,8 @@ from training.data.header import check_header
 from training.errors import DataError
 from training.text import first_line
 
-
-def read_parquet_file(path: Path) -> pd.DataFrame:
-    """Read a Parquet file.
-
-    Parameters
-    ----------
-    path : Path
-        A .parquet file.
-
-    Returns
-    -------
-    DataFrame, shape (n_rows, n_columns)
-        Its columns, among them the named index that pandas writes.
-
-    Raises
-    ------
-    DataError
-        If the file is not a Parquet table, or the names of its columns repeat.
-    """
+if TYPE_CHECKING:
     import pyarrow
-
-    try:
-        frame = pd.read_parquet(path, partitioning=None)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a Parquet table: {first_line(error)}") from None
-    # pandas writes a named index as a column, and reads that column as an index.
-    is_named = any(name is not None for name in frame.index.names)
-    frame = frame.reset_index(drop=not is_named)
-    frame.columns = frame.columns.map(str)
-    check_header(path, list(frame.columns))
-    return frame
 
 
 def read_parquet_files(paths: Sequence[Path]) -> pd.DataFrame:
@@ -48,22 +20,151 @@ def read_parquet_files(paths: Sequence[Path]) -> pd.DataFrame:
     Parameters
     ----------
     paths : sequence of Path
-        One file or more, in the order of their rows.
+        One file or more, in the order of their rows. Types may differ as they do when a writer
+        saw other rows: a column may be empty, a whole number or a fraction, of 32 or of 64 bits.
 
     Returns
     -------
     DataFrame, shape (n_rows, n_columns)
-        The rows of all files, with the columns in the first file's order.
+        The rows of all files, with the columns in the first file's order, among them the named
+        index that pandas writes. What pandas wrote as a category is one again, and whole numbers
+        with gaps stay whole.
 
     Raises
     ------
     DataError
         If a file is not a Parquet table, or two files differ in a column's name or type.
     """
-    frames = [read_parquet_file(path) for path in paths]
-    for path, frame in zip(paths[1:], frames[1:], strict=True):
-        _check_same_columns((path, frame), (paths[0], frames[0]))
-    return pd.concat([frame[frames[0].columns] for frame in frames], ignore_index=True)
+    import pyarrow
+
+    tables = [_read(path) for path in paths]
+    categories = {name for table in tables for name in _list_categories(table.schema)}
+    periods = {
+        name: frequency
+        for table in tables
+        for name, frequency in _list_periods(table.schema)
+    }
+    plain = [_decode(table) for table in tables]
+    for path, table in zip(paths[1:], plain[1:], strict=True):
+        _check_same_columns((path, table), (paths[0], plain[0]))
+    try:
+        table = pyarrow.concat_tables(plain, promote_options="permissive")
+    except pyarrow.ArrowException as error:
+        raise DataError(
+            f"{paths[0].parent}: the parts do not make one table: {first_line(error)}; write all "
+            "parts with the same types"
+        ) from None
+    return _to_frame(table, categories, periods)
+
+
+def _read(path: Path) -> "pyarrow.Table":
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            table = file.read()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a Parquet table: {first_line(error)}") from None
+    # An index without a name, which pandas writes if it is no range.
+    names = [name for name in table.column_names if not _is_unnamed_index(name)]
+    table = _add_ranges(table.select(names))
+    check_header(path, table.column_names)
+    return table
+
+
+def _add_ranges(table: "pyarrow.Table") -> "pyarrow.Table":
+    """Add named indexes that count up, of which pandas writes the ends only."""
+    import pyarrow
+
+    for index in (table.schema.pandas_metadata or {}).get("index_columns", ()):
+        if not isinstance(index, dict) or index["name"] is None:
+            continue
+        cells = range(index["start"], index["stop"], index["step"])
+        # Other programs keep pandas' notes when they change the rows.
+        if len(cells) == len(table):
+            table = table.append_column(str(index["name"]), pyarrow.array(cells))
+    return table
+
+
+def _is_unnamed_index(name: str) -> bool:
+    prefix, suffix = "__index_level_", "__"
+    number = name.removeprefix(prefix).removesuffix(suffix)
+    return number.isdecimal() and name == f"{prefix}{number}{suffix}"
+
+
+def _list_categories(schema: "pyarrow.Schema") -> set[str]:
+    """Return the columns that hold categories; Parquet itself keeps those of text only."""
+    from pyarrow import types
+
+    stated = {
+        str(column["field_name"])
+        for column in (schema.pandas_metadata or {}).get("columns", ())
+        if column["pandas_type"] == "categorical"
+    }
+    return stated | {field.name for field in schema if types.is_dictionary(field.type)}
+
+
+def _list_periods(schema: "pyarrow.Schema") -> list[tuple[str, str]]:
+    """Return the columns that hold pandas' periods, which Parquet keeps as numbers."""
+    return [
+        (str(column["field_name"]), str(column["numpy_type"]))
+        for column in (schema.pandas_metadata or {}).get("columns", ())
+        if str(column["numpy_type"]).startswith("period[")
+    ]
+
+
+def _decode(table: "pyarrow.Table") -> "pyarrow.Table":
+    """Return a table without dictionaries, extensions and metadata, by which parts may differ."""
+    import pyarrow
+    from pyarrow import types
+
+    fields = []
+    for field in table.schema:
+        kind = field.type
+        if isinstance(kind, pyarrow.BaseExtensionType):
+            kind = kind.storage_type
+        if types.is_dictionary(kind):
+            kind = kind.value_type
+        if types.is_string(kind):
+            kind = pyarrow.large_string()
+        fields.append(pyarrow.field(field.name, kind))
+    return table.cast(pyarrow.schema(fields))
+
+
+def _to_frame(
+    table: "pyarrow.Table", categories: set[str], periods: dict[str, str]
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        cells = table[name]
+        if name in periods:
+            columns[name] = _to_periods(cells, periods[name])
+        elif name in categories:
+            columns[name] = cells.combine_chunks().dictionary_encode().to_pandas()
+        else:
+            columns[name] = cells.to_pandas(types_mapper=_keep_whole(cells))
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
+
+
+def _keep_whole(cells: "pyarrow.ChunkedArray") -> Any:
+    """Return what makes whole numbers and truth values with gaps pandas' own types."""
+    import pyarrow
+
+    if not cells.null_count:
+        return None
+    kinds: dict[Any, Any] = {pyarrow.bool_(): pd.BooleanDtype()}
+    for bits in (8, 16, 32, 64):
+        kinds[getattr(pyarrow, f"int{bits}")()] = pd.Int64Dtype()
+        kinds[getattr(pyarrow, f"uint{bits}")()] = getattr(pd, f"UInt{bits}Dtype")()
+    return kinds.get
+
+
+def _to_periods(cells: "pyarrow.ChunkedArray", dtype: str) -> "pd.Series[Any]":
+    ordinals = cells.to_pandas()
+    numbers = ordinals.fillna(0).astype("int64").to_numpy()
+    periods = pd.arrays.PeriodArray(numbers, dtype=pd.PeriodDtype(dtype[7:-1]))
+    return pd.Series(periods).mask(ordinals.isna())
 
 
 def find_parquet_files(folder: Path) -> list[Path]:
@@ -90,16 +191,26 @@ def find_parquet_files(folder: Path) -> list[Path]:
 
 
 def _check_same_columns(
-    other: tuple[Path, pd.DataFrame], first: tuple[Path, pd.DataFrame]
+    other: "tuple[Path, pyarrow.Table]", first: "tuple[Path, pyarrow.Table]"
 ) -> None:
-    (path, frame), (first_path, first_frame) = other, first
-    odd = sorted(set(frame.columns) ^ set(first_frame.columns))
+    import pyarrow
+
+    (path, table), (first_path, first_table) = other, first
+    odd = sorted(set(table.column_names) ^ set(first_table.column_names))
     if odd:
-        which = path if odd[0] in first_frame.columns else first_path
+        which = path if odd[0] in first_table.column_names else first_path
         raise DataError(f"{which} has no column {odd[0]!r}, which other files have")
-    for name in first_frame.columns:
-        if frame[name].dtype != first_frame[name].dtype:
+    for name in first_table.column_names:
+        schemas = [part.select([name]).schema for part in (table, first_table)]
+        try:
+            pyarrow.unify_schemas(schemas, promote_options="permissive")
+        except pyarrow.ArrowException:
+            kinds = [_name(schema.field(name).type) for schema in schemas]
             raise DataError(
-                f"{path}: column {name!r} is {frame[name].dtype}, but in {first_path.name} it is "
-                f"{first_frame[name].dtype}"
-            )
+                f"{path}: column {name!r} is {kinds[0]}, but in {first_path.name} it is "
+                f"{kinds[1]}; write all parts with the same type"
+            ) from None
+
+
+def _name(kind: "pyarrow.DataType") -> str:
+    return "text" if str(kind) == "large_string" else str(kind)

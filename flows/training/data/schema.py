@@ -29,6 +29,10 @@ class Feature:
     refuse_unknown : bool
         Whether the server refuses a category that the model does not know. By default the server
         treats it as missing.
+    gaps : tuple of str or None
+        Texts that the user's schema file calls gaps; None if it does not say.
+    decimal : str
+        The decimal mark that the user's schema file states; empty if it does not say.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Feature:
     nullable: bool = False
     categories: tuple[str, ...] | tuple[int, ...] = ()
     refuse_unknown: bool = False
+    gaps: tuple[str, ...] | None = None
+    decimal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

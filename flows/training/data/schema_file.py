@@ -17,6 +17,12 @@ from training.text import escape, join_choices, shorten_list
 DROP = "drop"
 KINDS = (*Kind, DROP)
 MISSING, REFUSE = "missing", "refuse"
+# What each key takes; "gaps" takes a list of texts.
+ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "kind": KINDS,
+    "unknown": (MISSING, REFUSE),
+    "decimal": (".", ","),
+}
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -31,10 +37,16 @@ class Override:
     unknown : str
         "missing" or "refuse": how the server treats a category that the model does not know; empty
         for the default, "missing".
+    gaps : tuple of str or None
+        Texts that count as gaps, beside empty cells; None for the usual ones, `training.data.gaps`.
+    decimal : str
+        Decimal mark of its numbers, "." or ","; empty to decide by the cells.
     """
 
     kind: str = ""
     unknown: str = ""
+    gaps: tuple[str, ...] | None = None
+    decimal: str = ""
 
 
 def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
@@ -43,7 +55,7 @@ def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
     Parameters
     ----------
     config : mapping
-        Tables with "kind", "unknown" or both, by column.
+        Tables with some of "kind", "unknown", "gaps" and "decimal", by column.
 
     Returns
     -------
@@ -63,23 +75,41 @@ def _parse(name: str, table: object) -> Override:
         raise DataError(
             f'schema: {name!r} is {table!r}; it has to be a table such as kind = "drop"'
         )
-    allowed = {"kind": KINDS, "unknown": (MISSING, REFUSE)}
     for key, value in table.items():
-        if key not in allowed:
-            raise DataError(
-                f"schema: {name!r} has the key {key!r}; it takes {join_choices(allowed)}"
-            )
-        if value not in allowed[key]:
-            raise DataError(
-                f"schema: {key} of {name!r} is {value!r}; it has to be {join_choices(allowed[key])}"
-            )
-    override = Override(table.get("kind", ""), table.get("unknown", ""))
+        _check(name, key, value)
+    gaps = table.get("gaps")
+    override = Override(
+        kind=table.get("kind", ""),
+        unknown=table.get("unknown", ""),
+        gaps=None if gaps is None else tuple(gaps),
+        decimal=table.get("decimal", ""),
+    )
     if override.unknown and override.kind not in ("", Kind.CATEGORICAL):
         raise DataError(
             f"schema: {name!r} is {override.kind}, but only categorical columns take unknown; "
             "remove one of the two"
         )
     return override
+
+
+def _check(name: str, key: str, value: object) -> None:
+    """Raise DataError if a key is not known, or its value is none of those that it takes."""
+    if key == "gaps":
+        is_list = isinstance(value, list) and all(isinstance(x, str) for x in value)
+        if not is_list:
+            raise DataError(
+                f"schema: gaps of {name!r} is {value!r}; it has to be a list of texts such as "
+                '["?", "unknown"]'
+            )
+        return
+    if key not in ALLOWED:
+        raise DataError(
+            f"schema: {name!r} has the key {key!r}; it takes {join_choices((*ALLOWED, 'gaps'))}"
+        )
+    if value not in ALLOWED[key]:
+        raise DataError(
+            f"schema: {key} of {name!r} is {value!r}; it has to be {join_choices(ALLOWED[key])}"
+        )
 
 
 def format_schema(features: Sequence[Feature], dropped: Mapping[str, str]) -> str:
@@ -111,6 +141,10 @@ def _format(feature: Feature) -> list[str]:
     lines += [f"[{_key(feature.name)}]", f'kind = "{feature.kind}"']
     if feature.kind == Kind.CATEGORICAL:
         lines.append(f'unknown = "{REFUSE if feature.refuse_unknown else MISSING}"')
+    if feature.gaps is not None:
+        lines.append(f"gaps = [{', '.join(map(_quote, feature.gaps))}]")
+    if feature.decimal:
+        lines.append(f'decimal = "{feature.decimal}"')
     return lines
 
 

@@ -16,9 +16,9 @@ from training.data.digests import hash_file
 from training.data.embedded import EMBEDDED, load_embedded
 from training.data.parquet_files import (
     find_parquet_files,
-    read_parquet_file,
     read_parquet_files,
 )
+from training.data.text_file import open_bytes
 from training.errors import DataError
 from training.text import first_line, quote_list
 
@@ -41,12 +41,15 @@ class RawTable:
     sha256 : str
         SHA-256 in lower-case hexadecimal digits: of the file's bytes, of the embedded data set's
         arrays, or of a list of a folder's files and their digests.
+    notes : tuple of str
+        What was found in the file, for the user.
     """
 
     name: str
     features: "pd.DataFrame | csr_matrix"
     labels: pd.Series
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 def read_source(source: str, target: str) -> RawTable:
@@ -55,7 +58,7 @@ def read_source(source: str, target: str) -> RawTable:
     Parameters
     ----------
     source : str
-        Name of the embedded data set, or the path of a .csv, .csv.gz, .parquet, .svmlight, .svm or
+        Name of the embedded data set, or the path of a .csv, .tsv, .parquet, .svmlight, .svm or
         .libsvm file, or of a folder of .parquet files.
     target : str
         Name of the label column. It is ignored for svmlight files, whose format has a label.
@@ -103,11 +106,12 @@ def _find_reader(path: Path) -> Callable[[Path, str], RawTable]:
 
 
 def _read_csv(path: Path, target: str) -> RawTable:
-    return _split_off_labels(path, read_csv_file(path), target)
+    table = read_csv_file(path)
+    return _split_off_labels(path, table.cells, target, table.notes)
 
 
 def _read_parquet(path: Path, target: str) -> RawTable:
-    return _split_off_labels(path, read_parquet_file(path), target)
+    return _split_off_labels(path, read_parquet_files([path]), target)
 
 
 def _read_parquet_folder(folder: Path, target: str) -> RawTable:
@@ -119,22 +123,25 @@ def _read_svmlight(path: Path, target: str) -> RawTable:
     from sklearn.datasets import load_svmlight_file
 
     try:
-        X, y = load_svmlight_file(str(path))
-    except (ValueError, OSError, EOFError) as error:
+        with open_bytes(path) as file:
+            X, y = load_svmlight_file(file)
+    except (ValueError, OverflowError, OSError, EOFError) as error:
         raise DataError(
             f"{path} is not an svmlight file: {first_line(error)}"
         ) from None
     return RawTable(path.name, X, pd.Series(y), hash_file(path))
 
 
-def _split_off_labels(path: Path, frame: pd.DataFrame, target: str) -> RawTable:
+def _split_off_labels(
+    path: Path, frame: pd.DataFrame, target: str, notes: tuple[str, ...] = ()
+) -> RawTable:
     if target not in frame.columns:
         raise DataError(
             f"{path} has no column {target!r} for --target; its columns are "
             f"{quote_list(frame.columns)}"
         )
     labels = frame.pop(target)
-    return RawTable(path.name, frame, labels, _hash(path))
+    return RawTable(path.name, frame, labels, _hash(path), notes)
 
 
 def _hash(path: Path) -> str:
@@ -149,7 +156,7 @@ def _hash(path: Path) -> str:
 
 
 _READERS: dict[tuple[str, ...], Callable[[Path, str], RawTable]] = {
-    (".csv",): _read_csv,
+    (".csv", ".tsv"): _read_csv,
     (".parquet",): _read_parquet,
     (".svmlight", ".svm", ".libsvm"): _read_svmlight,
 }

@@ -1,0 +1,90 @@
+"""Tells dates and times from other cells, in the forms in which people write them."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_YEAR = r"(?:1[5-9]|2[01])\d\d"
+_MONTH_WORD = r"(?!(?:am|pm|utc|gmt)\b)[^\W\d_]{3,10}\.?"
+# Names of months in English and German, for the forms in which any word would do.
+_MONTH_NAME = (
+    r"(?:jan(?:uary?)?|feb(?:ruary?)?|mar(?:ch)?|m[aä]rz|apr(?:il)?|ma[iy]|jun[ei]?|jul[iy]?"
+    r"|aug(?:ust)?|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)\.?"
+)
+_CLOCK = (
+    r"\d{1,2}[:h]\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[ap]\.?m\.?)?"
+    r"(?:\s*(?:z|utc|gmt|[+-]\d{2}:?\d{2}|[+-]\d{2}))?"
+)
+_DAYS = (
+    # 2024-01-31, 2024/1/31
+    rf"{_YEAR}([-/.]){_DAY}\1{_DAY}",
+    # 31.1.2024, 01/31/24
+    rf"{_DAY}([-/.])\s?{_DAY}\2\s?(?:{_YEAR}|\d\d)",
+    # 02 May 2013, 19-Aug-24, 2. Mai 2013
+    rf"{_DAY}(?:st|[nr]d|th)?[-\s./]+{_MONTH_NAME}[-\s./,]*(?:{_YEAR}|'?\d\d)?",
+    rf"{_DAY}[-\s./]+{_MONTH_WORD}[-\s./,]+{_YEAR}",
+    # Aug 19, 2024
+    rf"{_MONTH_NAME}[-\s./]+{_DAY}(?:st|[nr]d|th)?[,\s]+{_YEAR}",
+    # Sep-13, August 2024
+    rf"{_MONTH_NAME}[-\s./']*(?:{_YEAR}|\d\d)",
+    # 2024-Aug-19
+    rf"{_YEAR}[-\s./]+{_MONTH_NAME}(?:[-\s./]+{_DAY})?",
+    # 2024-08, 08/2024
+    rf"{_YEAR}[-/.](?:0[1-9]|1[0-2])",
+    rf"(?:0?[1-9]|1[0-2])[-/]{_YEAR}",
+    # 2024Q1, Q1 2024, 2024-W05
+    rf"{_YEAR}[-\s]?(?:q[1-4]|w\d\d(?:-?\d)?)",
+    rf"q[1-4][-\s/]?{_YEAR}",
+    # 2024-01-31 without separators, as text
+    rf"{_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?=t)",
+)
+_WEEKDAY = r"(?:[^\W\d_]{2,10}\.?,?\s+)?"
+_DATE = re.compile(
+    rf"{_WEEKDAY}(?:{'|'.join(_DAYS)})(?:[T\s,]+(?:{_CLOCK}|\d{{1,2}}|\d{{6}}z?))?(?:\s+{_YEAR})?"
+    rf"|{_CLOCK}|\d{{1,2}}\s*[ap]\.?m\.?|\d+ days?,? \d+:\d\d:\d\d(?:\.\d+)?",
+    re.IGNORECASE,
+)
+# Whole numbers in this range may be dates.
+_DATE_NUMBERS = (15000101, 21991231)
+_TEMPORAL = {"date", "time", "datetime", "datetime64", "period", "timedelta"}
+
+
+def is_date(text: str) -> bool:
+    """Return whether a text is a date, a time of day, or both."""
+    return text[:1].isalnum() and _DATE.fullmatch(text) is not None
+
+
+def are_dates(column: "pd.Series[Any]") -> bool:
+    """Return whether more than half of a column's cells of text, shape (n_rows,), are dates."""
+    counts = column.dropna().value_counts()
+    n_dates = sum(int(n) for text, n in counts.items() if is_date(str(text).strip()))
+    return n_dates * 2 > int(counts.sum())
+
+
+def are_date_numbers(values: NDArray[Any]) -> bool:
+    """Return whether all numbers, shape (n_rows,), read as dates such as 20240131."""
+    low, high = _DATE_NUMBERS
+    if not ((values >= low) & (values <= high)).all():
+        return False
+    whole = values.astype(np.int64)
+    if (whole != values).any():
+        return False
+    texts = pd.Series(np.unique(whole)).astype(str)
+    return bool(pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna().all())
+
+
+def is_temporal(column: "pd.Series[Any]") -> bool:
+    """Return whether the type of a column, or of its cells, is one of dates, times or durations."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.PeriodDtype) or dtype.kind in "mM":
+        return True
+    return dtype == object and pd.api.types.infer_dtype(column) in _TEMPORAL
+
+
+def write_dates(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return dates, shape (n_rows,), as text in ISO form; gaps stay gaps."""
+    return column.map(str, na_action="ignore").astype("str")

@@ -1,0 +1,48 @@
+"""What a gap looks like in text: one rule for all columns and for the label."""
+
+from typing import Any
+
+import pandas as pd
+
+# What R, SQL and pandas write. A word such as "None" is a category of its own in many tables.
+GAPS = (
+    *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
+    *("NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "null"),
+)
+# Between numbers, these words are gaps too, as is all that has neither a letter nor a digit.
+NUMBER_GAPS = ("none", "missing", "unknown", "na", "n.a.", "nil", "nul")
+
+
+def is_number_gap(text: str) -> bool:
+    """Return whether a text among numbers stands for a gap, as "-", "?" and "unknown" do."""
+    return text.casefold() in NUMBER_GAPS or not any(map(str.isalnum, text))
+
+
+def trim(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return a column of text, shape (n_rows,), without the spaces at both ends of its cells."""
+    return column.str.strip()
+
+
+def clear_gaps(
+    column: "pd.Series[Any]", gaps: tuple[str, ...]
+) -> tuple["pd.Series[Any]", dict[str, int]]:
+    """Make gaps of the cells that stand for one.
+
+    Parameters
+    ----------
+    column : Series of str, shape (n_rows,)
+        Trimmed text.
+    gaps : tuple of str
+        Texts that stand for a gap.
+
+    Returns
+    -------
+    Series of str, shape (n_rows,)
+        The column; missing where there is a gap.
+    dict of str to int
+        How many cells had each text, most frequent first; empty cells are not counted.
+    """
+    is_gap = column.isin(gaps)
+    counts = column[is_gap].value_counts()
+    shown = {str(text): int(count) for text, count in counts.items() if text != ""}
+    return (column.mask(is_gap) if is_gap.any() else column), shown

@@ -1,0 +1,155 @@
+"""Text files as they are found: compressed or not, in one of several encodings."""
+
+import codecs
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from training.errors import DataError
+
+GZIP = b"\x1f\x8b"
+CHUNK_BYTES = 2**20
+# Marks at the beginning of a file; the codecs remove them.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_EXPORT = "export the table as CSV in UTF-8"
+# How other kinds of files begin, what they are, and what to do.
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", _EXPORT),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook", _EXPORT),
+    (b"PAR1", "a Parquet file", "rename it so that its name ends with .parquet"),
+    (b"%PDF", "a PDF document", _EXPORT),
+    (b"SQLite format 3", "an SQLite database", _EXPORT),
+    (b"BZh", "a bzip2 file", "unpack it, or compress it with gzip"),
+    (b"\xfd7zXZ", "an xz file", "unpack it, or compress it with gzip"),
+    (b"(\xb5/\xfd", "a zstd file", "unpack it, or compress it with gzip"),
+    (
+        b"version https://git-lfs",
+        "a pointer of Git LFS, not the table",
+        "fetch the table with git lfs pull",
+    ),
+    (b"<!doctype html", "an HTML page", "download the table itself"),
+    (b"<html", "an HTML page", "download the table itself"),
+    (b"<?xml", "an XML document", _EXPORT),
+    (b"{", "JSON", _EXPORT),
+    (b"[{", "JSON", _EXPORT),
+)
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file, and unpack it on the way if its first bytes are those of gzip.
+
+    Raises
+    ------
+    ValueError
+        If only its name says that it is compressed.
+    """
+    with path.open("rb") as file:
+        is_packed = file.read(len(GZIP)) == GZIP
+    if path.suffix.lower() == ".gz" and not is_packed:
+        raise ValueError(
+            "its name ends with .gz, but it is not compressed with gzip; rename it, or download it "
+            "again"
+        )
+    if is_packed:
+        return cast(IO[bytes], gzip.open(path))
+    return path.open("rb")
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first `CHUNK_BYTES` of a file, unpacked; all of it if it is shorter."""
+    with open_bytes(path) as file:
+        return file.read(CHUNK_BYTES)
+
+
+def refuse_other_kinds(path: Path, head: bytes) -> None:
+    """Raise DataError if a file is of another kind than text with cells.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    head : bytes
+        Its first bytes, unpacked.
+    """
+    start = head[:100].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for mark, kind, cure in _OTHER_KINDS:
+        if head.startswith(mark) or start.startswith(mark.lower()):
+            raise DataError(f"{path} is not a CSV table: it is {kind}; {cure}")
+
+
+def find_encoding(path: Path, head: bytes) -> str:
+    """Find the encoding of a text file.
+
+    Parameters
+    ----------
+    path : Path
+        The file. All of it is read, because its only letter beyond ASCII may be its last.
+    head : bytes
+        Its first bytes, unpacked.
+
+    Returns
+    -------
+    str
+        "utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be" or "cp1252".
+
+    Raises
+    ------
+    DataError
+        If it is none of them.
+    """
+    marked = [name for mark, name in _MARKS if head.startswith(mark)]
+    # Every second byte of Western text in UTF-16 is 0.
+    halves = {"utf-16-be": head[:1000:2], "utf-16-le": head[1:1000:2]}
+    wide = [name for name, half in halves.items() if half and not any(half)]
+    for encoding in marked[:1] or wide or ("utf-8", "cp1252"):
+        if _decodes(path, encoding):
+            return encoding
+    raise DataError(
+        f"{path} is not a CSV table: its text is neither UTF-8 nor UTF-16 nor cp1252; save "
+        "it as UTF-8"
+    )
+
+
+def _decodes(path: Path, encoding: str) -> bool:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    try:
+        for chunk in _chunks(path):
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeError:
+        return False
+    return True
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with open_bytes(path) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def decode_head(head: bytes, encoding: str) -> str:
+    """Decode the first bytes of a file; a line that they cut is left out.
+
+    Parameters
+    ----------
+    head : bytes
+        Up to `CHUNK_BYTES`.
+    encoding : str
+        Return value of `find_encoding`.
+
+    Returns
+    -------
+    str
+        Whole lines, or all if the file is not longer.
+    """
+    text = codecs.getincrementaldecoder(encoding)().decode(head)
+    if len(head) < CHUNK_BYTES:
+        return text
+    end = max(text.rfind("\n"), text.rfind("\r"))
+    return text[: end + 1]

@@ -1,0 +1,279 @@
+"""CSV files as people have them: read as what they are, or refused with what to do."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.data.csv_file import CsvTable, read_csv_file
+from training.data.csv_layout import Format, find_layout
+from training.data.dataset import load_dataset
+from training.errors import DataError
+
+PLAIN = "age,city,target\n1.5,Köln,yes\n2.5,Oslo,no\n3.5,Köln,yes\n"
+
+
+def read(folder: Path, content: str | bytes, name: str = "table.csv") -> CsvTable:
+    """Write a file and read it."""
+    data = content if isinstance(content, bytes) else content.encode()
+    (folder / name).write_bytes(data)
+    return read_csv_file(folder / name)
+
+
+SAME = {
+    "as it is": PLAIN.encode(),
+    "no last line end": PLAIN.rstrip().encode(),
+    "Windows line ends": PLAIN.replace("\n", "\r\n").encode(),
+    "old Mac line ends": PLAIN.replace("\n", "\r").encode(),
+    "blank lines at the end": PLAIN.encode() + b"\n\n",
+    "byte order mark": PLAIN.encode("utf-8-sig"),
+    "UTF-16": PLAIN.encode("utf-16"),
+    "UTF-16 without a mark": PLAIN.encode("utf-16-le"),
+    "UTF-32": PLAIN.encode("utf-32"),
+    "cp1252": PLAIN.encode("cp1252"),
+    "gzip": gzip.compress(PLAIN.encode()),
+    "semicolons": PLAIN.replace(",", ";").encode(),
+    "tabs": PLAIN.replace(",", "\t").encode(),
+    "bars": PLAIN.replace(",", "|").encode(),
+    "stated separator": b"sep=;\n" + PLAIN.replace(",", ";").encode(),
+    "remarks": b"# made by hand\n#\n" + PLAIN.encode(),
+    "remark with commas": b"# by A, B, C\n" + PLAIN.encode(),
+    "separators at all ends": PLAIN.replace("\n", ",\n").encode(),
+    "separators at the ends of rows": PLAIN.replace("\n", ",\n")
+    .replace("target,", "target")
+    .encode(),
+    "separator at the end of the header": PLAIN.replace(
+        "target\n", "target,\n"
+    ).encode(),
+    "index of to_csv": "".join(
+        f"{number}{line}\n"
+        for number, line in zip(
+            ("", 0, 1, 2), ("," + x for x in PLAIN.split("\n")), strict=False
+        )
+    ).encode(),
+    "index after a shuffle": (
+        ",age,city,target\n7,1.5,Köln,yes\n3,2.5,Oslo,no\n12,3.5,Köln,yes\n"
+    ).encode(),
+    "row names of write.table": (
+        "age,city,target\na,1.5,Köln,yes\nb,2.5,Oslo,no\nc,3.5,Köln,yes\n"
+    ).encode(),
+    "single quotes": (
+        "'age';'city';'target'\n1.5;'Köln';'yes'\n2.5;'Oslo';'no'\n3.5;'Köln';'yes'\n"
+    ).encode(),
+    "all in quotes": (
+        '"age","city","target"\n"1.5","Köln","yes"\n"2.5","Oslo","no"\n"3.5","Köln","yes"\n'
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("content", SAME.values(), ids=SAME)
+def test_the_form_of_a_file_does_not_change_its_cells(
+    content: bytes, tmp_path: Path
+) -> None:
+    table = read(tmp_path, content)
+
+    assert list(table.cells.columns) == ["age", "city", "target"]
+    assert table.cells.to_numpy().tolist() == [
+        ["1.5", "Köln", "yes"],
+        ["2.5", "Oslo", "no"],
+        ["3.5", "Köln", "yes"],
+    ]
+
+
+NOTES = {
+    "as it is": [],
+    "byte order mark": [],
+    "cp1252": ["table.csv: encoding cp1252, as in 'Köln'"],
+    "semicolons": ["table.csv: separator ';'"],
+    "tabs": ["table.csv: separator 'tab'"],
+    "stated separator": ["table.csv: separator ';', line 2 is the header"],
+    "remarks": ["table.csv: line 3 is the header"],
+    "index of to_csv": ["column 1 has no name and begins with '0', and has no two "],
+    "separators at all ends": ["column 4 has neither a name nor a cell"],
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_what_is_not_plain_is_said(name: str, tmp_path: Path) -> None:
+    notes = read(tmp_path, SAME[name]).notes
+
+    assert len(notes) == len(NOTES[name])
+    for note, begin in zip(notes, NOTES[name], strict=True):
+        assert note.startswith(begin)
+
+
+@pytest.mark.parametrize("name", ["table.CSV.GZ", "table.csv.gz", "TABLE.TSV"])
+def test_the_case_of_a_name_changes_nothing(name: str, tmp_path: Path) -> None:
+    text = "zip,target\n01234,a\n10115,b\n01234,a\n"
+    data = text.replace(",", "\t") if name.endswith("TSV") else text
+    content = gzip.compress(data.encode()) if "gz" in name.lower() else data.encode()
+    (tmp_path / name).write_bytes(content)
+
+    dataset = load_dataset(str(tmp_path / name), "target")
+
+    assert dataset.schema.features[0].categories == ("01234", "10115")
+
+
+OTHER_KINDS = {
+    "page": (b"<!DOCTYPE html>\n<html><body>Sign in, please", "it is an HTML page; "),
+    "page after a mark": (b"\xef\xbb\xbf\n <HTML>\n<p>,</p>", "it is an HTML page; "),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+    "workbook": (b"PK\x03\x04\x14\x00", "a zip archive or an Excel workbook; export"),
+    "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is an Excel workbook; export"),
+    "Parquet": (b"PAR1\x15\x04", "it is a Parquet file; rename it"),
+    "JSON": (b'[{"a": 1}]', "it is JSON; export"),
+    "title": (
+        b"Customer export\na,b,c\n1,2,3\n4,5,6\n",
+        "line 1 is 'Customer export', which is no header for the 3 cells of the lines below; "
+        "remove the lines above",
+    ),
+    "filled title": (b"Export,,\n,,\na,b,c\n1,2,3\n4,5,6\n", "line 1 is 'Export'"),
+    "title after a remark": (b"# x\nExport\na,b,c\n1,2,3\n4,5,6\n", "line 2 is 'Exp"),
+    "long row": (
+        b"a,b\n1,2\n3,4,5\n",
+        "its rows have 2 cells, but one has 3: '3,4,5'; correct that row",
+    ),
+    "short row": (b"a,b\n1,2\n3", "its rows have 2 cells, but one has 1: '3'"),
+    "open quote": (b'a,b\n"1,2\n3,4\n', "its rows have 2 cells, but one has 1"),
+    "no text": (b"a,b\n\x81\x8d,\x90\n", "neither UTF-8 nor UTF-16 nor cp1252; save"),
+    "cut": (
+        gzip.compress(bytes(range(256)) * 40)[:90],
+        "is not a CSV table: Compressed",
+    ),
+    "one line": (b"hello\n", "it has no lines below a line with names"),
+    "blank": (b"\n\n", "it has no lines below a line with names"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), OTHER_KINDS.values(), ids=OTHER_KINDS)
+def test_a_file_that_is_no_table_is_named_with_the_cure(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, content)
+
+    assert "is not a CSV table: " in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unnamed_column_that_names_no_rows_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 1 has no name"):
+        read(tmp_path, ",a\n1,2\n1,3\n")
+
+
+def test_commas_in_decimal_numbers_do_not_separate_cells(tmp_path: Path) -> None:
+    """Each line of this file has one comma and one semicolon."""
+    table = read(tmp_path, "height, cm;age\n180,5;30\n170,5;31\n")
+
+    assert list(table.cells.columns) == ["height, cm", "age"]
+    assert table.cells["height, cm"].tolist() == ["180,5", "170,5"]
+
+
+def test_a_name_may_begin_with_a_hash(tmp_path: Path) -> None:
+    assert list(read(tmp_path, "#id,a\n1,2\n3,4\n").cells.columns) == ["#id", "a"]
+
+
+def test_quotes_and_line_ends_within_cells_are_kept(tmp_path: Path) -> None:
+    table = read(tmp_path, 'a,b\n"x, ""y""","1\n2"\nz,"\u2028"\n')
+
+    assert table.cells.to_numpy().tolist() == [['x, "y"', "1\n2"], ["z", "\u2028"]]
+
+
+def test_escaped_quotes_are_found(tmp_path: Path) -> None:
+    table = read(tmp_path, 'a,b\n"x, \\"y\\"",1\n"say \\"hi\\"",0\n' + '"z",1\n' * 9)
+
+    assert table.cells["a"].tolist()[:2] == ['x, "y"', 'say "hi"']
+    assert "escape" in table.notes[0]
+
+
+def test_a_plain_file_needs_no_sniffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+
+    assert len(read(tmp_path, PLAIN.replace(",", ";")).cells) == 3
+
+
+cells = st.text(
+    st.characters(
+        codec="utf-8", exclude_characters="\x00\r", exclude_categories=["Cs"]
+    ),
+    max_size=6,
+)
+
+
+@given(rows=st.lists(st.tuples(cells, cells, st.sampled_from("xyz")), min_size=1))
+@settings(deadline=None)
+def test_what_a_writer_quotes_is_read_back(
+    rows: list[tuple[str, str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    quote = '"{}"'.format
+    lines = [
+        ",".join(quote(cell.replace('"', '""')) for cell in row)
+        for row in [("a", "b", "c"), *rows]
+    ]
+    text = "\n".join(lines) + "\n"
+
+    table = read(tmp_path_factory.mktemp("csv"), text)
+
+    assert [tuple(row) for row in table.cells.to_numpy().tolist()] == rows
+
+
+TABLE = "n,money,euro,flag,city,when,target\n" + "".join(
+    f'{i},"${i * 1234:,}","{i},5",{i % 2 == 0},city {i % 3},{i * 7 % 20},{"ab"[i % 2]}\n'
+    for i in range(1, 41)
+)
+
+
+def drop_a_cell(text: str) -> str:
+    """Empty the first cell of the third line."""
+    lines = text.split("\n")
+    lines[2] = "," + lines[2].split(",", 1)[1]
+    return "\n".join(lines)
+
+
+METAMORPHOSES: dict[str, Callable[[str], str]] = {
+    "one more row": lambda text: text + '99,"$9","9,5",True,city 1,3,a\n',
+    "no last line end": str.rstrip,
+    "another order": lambda text: "\n".join(
+        [text.split("\n")[0], *sorted(text.split("\n")[1:-1], reverse=True), ""]
+    ),
+    "other line ends": lambda text: text.replace("\n", "\r\n"),
+    "one empty cell": drop_a_cell,
+    "one empty label": lambda text: text.replace(",b\n", ",\n", 1),
+    "one label NA": lambda text: text.replace(",b\n", ",NA\n", 1),
+    "one gap in truth values": lambda text: text.replace("True", "", 1),
+    "one space": lambda text: text.replace("city 1", "city 1 ", 1),
+}
+
+
+@pytest.mark.parametrize("change", METAMORPHOSES.values(), ids=METAMORPHOSES)
+def test_a_small_change_does_not_change_what_columns_are(
+    change: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(TABLE)
+    (tmp_path / "b.csv").write_bytes(change(TABLE).encode())
+
+    before, after = (
+        load_dataset(str(tmp_path / name), "target") for name in ("a.csv", "b.csv")
+    )
+
+    assert after.schema.class_labels == before.schema.class_labels == ("a", "b")
+    assert [(f.name, f.kind, f.categories) for f in after.schema.features] == [
+        (f.name, f.kind, f.categories) for f in before.schema.features
+    ]
+    n_gaps = int(np.isnan(after.X).sum())
+    assert n_gaps == sum(f.nullable for f in after.schema.features) <= 1
+
+
+def test_the_layout_of_a_plain_table_is_the_default(tmp_path: Path) -> None:
+    layout = find_layout(tmp_path / "x.csv", PLAIN)
+
+    assert layout.format == Format()
+    assert layout.names == layout.header == ("age", "city", "target")
+    assert layout.n_skipped == 0
