@@ -10,7 +10,6 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss, roc_auc_score
 
 from training.models.baseline import chance_error, find_weakness, shares_log_loss
-from training.models.evaluation import evaluate
 from training.registry.promotion import _compare
 from training.report.vega import summarize
 
@@ -22,7 +21,7 @@ RARE = (RNG.random(2000) < 0.06).astype(np.int64)
 
 def judge(y: Any, positive: Any) -> str:
     probabilities = np.column_stack([1 - positive, positive])
-    return find_weakness(RARE, y, evaluate(y, probabilities, (0, 1)))
+    return find_weakness(RARE, y, probabilities, roc_auc_score(y, positive))
 
 
 def test_the_log_loss_of_the_shares_is_that_of_scikit_learns_dummy() -> None:
@@ -56,6 +55,14 @@ def test_probabilities_that_are_far_off_are_weak_though_they_rank_well() -> None
 
     assert judge(y, good) == ""
     assert "no better than the class shares" in judge(y, odds * 4 / (1 + odds * 4))
+
+
+def test_one_row_that_was_thought_impossible_does_not_decide_alone() -> None:
+    """Isotonic calibration often says 0."""
+    y = RARE[:500]
+    positive = np.where(np.arange(500) == y.argmax(), 0.0, 0.01 + 0.9 * y)
+
+    assert judge(y, positive) == ""
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -18,7 +18,7 @@ from training.data.rows import Rows
 from training.data.splitting import make_folds
 from training.errors import SearchError
 from training.models.baseline import find_weakness
-from training.models.evaluation import Bin, evaluate, measure_reliability
+from training.models.evaluation import PREFIX, Bin, evaluate, measure_reliability
 from training.models.families import FAMILIES
 from training.models.final_model import FinalModel, fit_final_model
 from training.models.pipelines import PipelineFactory, make_fit_params
@@ -165,7 +165,9 @@ def train_model(
         reliability=measure_reliability(holdout.y, probabilities),
         artifact=seal(artifact.SerializeToString(deterministic=True)),
         library_versions=provenance.library_versions,
-        weakness=find_weakness(train.y, holdout.y, metrics),
+        weakness=find_weakness(
+            train.y, holdout.y, probabilities, metrics[f"{PREFIX}roc_auc"]
+        ),
     )
 
 
