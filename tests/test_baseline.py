@@ -9,9 +9,11 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss, roc_auc_score
 
+from training.errors import SearchError
 from training.models.baseline import chance_error, find_weakness, shares_log_loss
 from training.registry.promotion import _compare
 from training.report.vega import summarize
+from training.trained_model import choose_winner
 
 from training_support import make_rows, train_family
 
@@ -85,3 +87,14 @@ def test_a_model_of_what_is_no_longer_so_is_told_and_not_promoted() -> None:
     assert alias == "challenger"
     assert "no better than" in reason
     assert 'set_registered_model_alias("churn", "champion", "1")' in reason
+
+
+def test_when_both_searches_fail_both_reasons_are_shown() -> None:
+    failures = {"logistic_regression": "C is wrong", "lightgbm": "num_leaves is wrong"}
+
+    with pytest.raises(SearchError) as caught:
+        choose_winner({}, failures)
+
+    assert str(caught.value) == (
+        "both searches failed. logistic_regression: C is wrong; lightgbm: num_leaves is wrong"
+    )

@@ -34,8 +34,8 @@ def find_weakness(
     if not roc_auc > 0.5 + error:
         return (
             f"it ranks rows no better than chance: ROC AUC {roc_auc:.3g} on the hold-out, where "
-            f"chance has 0.5 with a standard error of {error:.2g}; bring more rows, or columns that "
-            "tell more"
+            f"chance has 0.5 with a standard error of {error:.2g}; bring more rows, or columns "
+            "that tell more"
         )
     if not log_loss < of_shares:
         return (

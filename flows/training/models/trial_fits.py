@@ -1,7 +1,7 @@
 """Tries every value of the grids on a few rows, so that none fails after hours of search.
 
-A value is wrong if no candidate with it can be fitted and predicts probabilities. So a grid may hold
-combinations that do not go together.
+A value is wrong if no candidate with it can be fitted and predicts probabilities. So a grid may
+hold combinations that do not go together.
 """
 
 import warnings
