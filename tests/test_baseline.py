@@ -9,10 +9,11 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import log_loss, roc_auc_score
 
+from training.errors import SearchError
 from training.models.baseline import chance_error, find_weakness, shares_log_loss
-from training.models.evaluation import evaluate
 from training.registry.promotion import _compare
 from training.report.vega import summarize
+from training.trained_model import choose_winner
 
 from training_support import make_rows, train_family
 
@@ -22,7 +23,7 @@ RARE = (RNG.random(2000) < 0.06).astype(np.int64)
 
 def judge(y: Any, positive: Any) -> str:
     probabilities = np.column_stack([1 - positive, positive])
-    return find_weakness(RARE, y, evaluate(y, probabilities, (0, 1)))
+    return find_weakness(RARE, y, probabilities, roc_auc_score(y, positive))
 
 
 def test_the_log_loss_of_the_shares_is_that_of_scikit_learns_dummy() -> None:
@@ -58,6 +59,14 @@ def test_probabilities_that_are_far_off_are_weak_though_they_rank_well() -> None
     assert "no better than the class shares" in judge(y, odds * 4 / (1 + odds * 4))
 
 
+def test_one_row_that_was_thought_impossible_does_not_decide_alone() -> None:
+    """Isotonic calibration often says 0."""
+    y = RARE[:500]
+    positive = np.where(np.arange(500) == y.argmax(), 0.0, 0.01 + 0.9 * y)
+
+    assert judge(y, positive) == ""
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_model_that_learned_is_not_weak(n_classes: int) -> None:
     trained = train_family("lightgbm", *make_rows(n_classes))
@@ -78,3 +87,14 @@ def test_a_model_of_what_is_no_longer_so_is_told_and_not_promoted() -> None:
     assert alias == "challenger"
     assert "no better than" in reason
     assert 'set_registered_model_alias("churn", "champion", "1")' in reason
+
+
+def test_when_both_searches_fail_both_reasons_are_shown() -> None:
+    failures = {"logistic_regression": "C is wrong", "lightgbm": "num_leaves is wrong"}
+
+    with pytest.raises(SearchError) as caught:
+        choose_winner({}, failures)
+
+    assert str(caught.value) == (
+        "both searches failed. logistic_regression: C is wrong; lightgbm: num_leaves is wrong"
+    )

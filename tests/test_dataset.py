@@ -248,9 +248,9 @@ def test_the_hold_out_is_drawn_by_its_seed() -> None:
         (0.0, 2, "--test_fraction is 0"),
         (1.0, 2, "--test_fraction is 1"),
         (0.5, 1, "--folds is 1"),
-        (0.25, 4, "class 1 has 4 rows, 3 of them outside the hold-out, for 4 folds"),
+        (0.25, 4, "class 1 has 4 rows, 3 of them to learn from and 1 in the hold-out"),
         (0.01, 2, "a hold-out of 0.01 cannot be drawn"),
-        (0.1, 2, "class 1 has no row in the hold-out"),
+        (0.1, 2, "class 1 has 4 rows, 4 of them to learn from and 0 in the hold-out"),
     ],
 )
 def test_too_few_rows_are_named(

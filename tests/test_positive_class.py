@@ -143,7 +143,7 @@ def test_the_positive_class_goes_from_the_flag_to_the_answer(
         atol=1e-12,
     )
     predicted = trained.estimator.predict(table).tolist()
-    assert [answer.prediction for answer in answers] == predicted
+    assert [answer.label for answer in answers] == predicted
 
 
 def test_a_champion_with_the_other_order_is_named_with_the_way_to_keep_it() -> None:

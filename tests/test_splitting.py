@@ -1,5 +1,6 @@
 """Weights, groups and time: columns that steer fits and splits."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from training.data.dataset import Dataset, LoadOptions, load_dataset
 from training.data.encoding import to_table
 from training.data.roles import RoleNames
 from training.data.rows import Rows
+from training.data.schema import Feature, Schema
 from training.data.splitting import Splitting, make_folds, split_holdout
 from training.errors import DataError, SearchError
 from training.models.families import FAMILIES, LIGHTGBM, Family
@@ -142,6 +144,31 @@ def test_a_role_that_does_not_fit_is_named(
         load(tmp_path, roles, **columns)
 
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("n_rare", range(2, 12))
+@pytest.mark.parametrize("fraction", [0.02, 0.2, 0.6])
+def test_one_advice_is_enough(n_rare: int, fraction: float) -> None:
+    """What it says was tried, so that no other advice follows it."""
+    y = np.repeat([0, 1], [90, n_rare])
+    schema = Schema((Feature("x"),), ("no", "yes"))
+    dataset = Dataset("t", "", schema, np.zeros((len(y), 1)), y)
+    try:
+        split_holdout(dataset, fraction, 5, 0)
+    except DataError as error:
+        message = str(error)
+    else:
+        assert n_rare > 5
+        return
+
+    advice = re.search(r"--test_fraction (\S+) --folds (\d+) would do", message)
+
+    assert message.startswith(f"class 'yes' has {n_rare} rows, ")
+    if advice is None:
+        assert n_rare < 3 and message.endswith("bring more rows of it")
+    else:
+        split = split_holdout(dataset, float(advice[1]), int(advice[2]), 0)
+        assert dataset.y[split.holdout].any()
 
 
 def test_too_few_groups_are_named(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from training.data.roles import RoleNames
 from training.data.rows import Rows, RowsRef, store_rows
 from training.data.schema import Schema
 from training.data.schema_file import format_schema, parse_overrides
-from training.data.splitting import Splitting, split_holdout
+from training.data.splitting import Splitting, make_folds, split_holdout
 from training.data.summary import summarize
 from training.errors import DataError, SearchError
 from training.models.calibration import check_method
@@ -33,6 +33,7 @@ from training.models.pipelines import PipelineFactory
 from training.models.scoring import resolve_scoring
 from training.models.search_values import SearchSettings
 from training.models.thresholds import check_classes, parse_threshold
+from training.models.trial_fits import sample_rows, try_grid
 from training.parameters import FlowParameters
 
 # Metaflow starts no more than 100 tasks for a step.
@@ -184,6 +185,7 @@ def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
         settings.seed,
         settings.splitting,
     )
+    _try_search(dataset, split.train, grids, settings)
     return Plan(
         run=_describe_run(request, dataset),
         schema=dataset.schema,
@@ -277,6 +279,23 @@ def _check_grids(
         check_grid(factory, param_grid)
 
 
+def _try_search(
+    dataset: Dataset,
+    train: NDArray[np.int64],
+    grids: Mapping[str, ParamGrid],
+    settings: SearchSettings,
+) -> None:
+    """Make the folds once, and try the values of the grids on a few rows."""
+    rows = _take_rows(dataset, train)
+    if settings.splitting != Splitting.STRATIFIED:
+        # Groups and times may leave a class out of a fold; drawn rows do not.
+        make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
+    few = sample_rows(rows)
+    for family, param_grid in grids.items():
+        factory = PipelineFactory(FAMILIES[family], dataset.schema, settings.seed)
+        try_grid(factory, param_grid, few)
+
+
 def _describe_run(request: TrainingRequest, dataset: Dataset) -> FlowRun:
     return FlowRun(
         run_id=request.run_id,
@@ -291,10 +310,13 @@ def _describe_run(request: TrainingRequest, dataset: Dataset) -> FlowRun:
 def _store_rows(
     dataset: Dataset, rows: NDArray[np.int64], name: str, store: FileStore
 ) -> RowsRef:
-    part = Rows(
+    return store_rows(_take_rows(dataset, rows), name, store.scratch, store.put)
+
+
+def _take_rows(dataset: Dataset, rows: NDArray[np.int64]) -> Rows:
+    return Rows(
         dataset.X[rows],
         dataset.y[rows],
         None if dataset.weight is None else dataset.weight[rows],
         None if dataset.group is None else dataset.group[rows],
     )
-    return store_rows(part, name, store.scratch, store.put)

@@ -18,7 +18,7 @@ from training.data.rows import Rows
 from training.data.splitting import Splitting, make_folds
 from training.errors import SearchError
 from training.models.baseline import find_weakness
-from training.models.evaluation import Bin, evaluate, measure_reliability
+from training.models.evaluation import PREFIX, Bin, evaluate, measure_reliability
 from training.models.families import FAMILIES
 from training.models.final_model import (
     FinalModel,
@@ -170,7 +170,9 @@ def train_model(
         reliability=measure_reliability(holdout.y, probabilities),
         artifact=seal(artifact.SerializeToString(deterministic=True)),
         library_versions=provenance.library_versions,
-        weakness=find_weakness(train.y, holdout.y, metrics),
+        weakness=find_weakness(
+            train.y, holdout.y, probabilities, metrics[f"{PREFIX}roc_auc"]
+        ),
     )
 
 

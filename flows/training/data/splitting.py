@@ -85,17 +85,30 @@ def split_holdout(
     """
     _check_split_parameters(test_fraction, n_folds)
     _check_no_class_of_one_row(dataset)
+    split = _split(dataset, test_fraction, n_folds, seed, splitting)
+    lacking = _find_lacking_class(dataset, split, n_folds)
+    if lacking is not None:
+        advice = _advise(dataset, test_fraction, n_folds, seed, splitting)
+        raise DataError(_tell_lack(dataset, split, n_folds, lacking, advice))
+    return split
+
+
+def _split(
+    dataset: Dataset,
+    test_fraction: float,
+    n_folds: int,
+    seed: int,
+    splitting: Splitting,
+) -> HoldoutSplit:
     match splitting:
         case Splitting.STRATIFIED:
-            split = _draw_rows(dataset, test_fraction, seed)
+            return _draw_rows(dataset, test_fraction, seed)
         case Splitting.GROUPED:
-            split = _draw_groups(dataset, test_fraction, n_folds, seed)
+            return _draw_groups(dataset, test_fraction, n_folds, seed)
         case Splitting.TIMED:
             n_train = int(len(dataset.y) * (1 - test_fraction))
             rows = np.arange(len(dataset.y))
-            split = HoldoutSplit(rows[:n_train], rows[n_train:])
-    _check_rows_per_class(dataset, split, n_folds)
-    return split
+            return HoldoutSplit(rows[:n_train], rows[n_train:])
 
 
 def make_folds(rows: Rows, n_folds: int, seed: int, splitting: Splitting) -> Folds:
@@ -201,20 +214,70 @@ def _check_no_class_of_one_row(dataset: Dataset) -> None:
         )
 
 
-def _check_rows_per_class(dataset: Dataset, split: HoldoutSplit, n_folds: int) -> None:
+def _count_by_class(
+    dataset: Dataset, split: HoldoutSplit
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of each class to learn from and in the hold-out."""
     n_classes = len(dataset.schema.class_labels)
-    in_train = np.bincount(dataset.y[split.train], minlength=n_classes)
-    in_holdout = np.bincount(dataset.y[split.holdout], minlength=n_classes)
-    rarest = int(in_train.argmin())
-    label = dataset.schema.class_labels[rarest]
-    if in_train[rarest] < n_folds:
-        raise DataError(
-            f"class {label!r} has {in_train[rarest] + in_holdout[rarest]} rows, "
-            f"{in_train[rarest]} of them outside the hold-out, for {n_folds} folds; lower --folds "
-            "or --test_fraction, or bring more rows"
-        )
-    if not in_holdout.all():
-        absent = dataset.schema.class_labels[int(in_holdout.argmin())]
-        raise DataError(
-            f"class {absent!r} has no row in the hold-out; raise --test_fraction or bring rows"
-        )
+    return (
+        np.bincount(dataset.y[split.train], minlength=n_classes),
+        np.bincount(dataset.y[split.holdout], minlength=n_classes),
+    )
+
+
+def _find_lacking_class(
+    dataset: Dataset, split: HoldoutSplit, n_folds: int
+) -> int | None:
+    """Return the code of a class with too few rows in a part; None if all have enough."""
+    in_train, in_holdout = _count_by_class(dataset, split)
+    if in_train.min() < n_folds:
+        return int(in_train.argmin())
+    return None if in_holdout.all() else int(in_holdout.argmin())
+
+
+def _tell_lack(
+    dataset: Dataset, split: HoldoutSplit, n_folds: int, lacking: int, advice: str
+) -> str:
+    in_train, in_holdout = (part[lacking] for part in _count_by_class(dataset, split))
+    return (
+        f"class {dataset.schema.class_labels[lacking]!r} has {in_train + in_holdout} rows, "
+        f"{in_train} of them to learn from and {in_holdout} in the hold-out; it needs {n_folds}, "
+        f"one for each fold, and 1; {advice}"
+    )
+
+
+def _advise(
+    dataset: Dataset,
+    test_fraction: float,
+    n_folds: int,
+    seed: int,
+    splitting: Splitting,
+) -> str:
+    """Return flags that were tried and work, so that one advice is not followed by another."""
+    n_rarest = int(np.bincount(dataset.y).min())
+    fractions = [test_fraction]
+    if n_rarest > n_folds:
+        fractions += np.linspace(1 / n_rarest, 1 - n_folds / n_rarest, 5).tolist()
+    for folds in range(n_folds, 1, -1):
+        for fraction in fractions + [1 / n_rarest, 0.5]:
+            # The flag is typed with two digits.
+            flags = float(f"{fraction:.2g}"), folds
+            if _would_do(dataset, *flags, seed, splitting):
+                return f"--test_fraction {flags[0]:g} --folds {folds} would do"
+    return "bring more rows of it"
+
+
+def _would_do(
+    dataset: Dataset,
+    test_fraction: float,
+    n_folds: int,
+    seed: int,
+    splitting: Splitting,
+) -> bool:
+    if not 0 < test_fraction < 1:
+        return False
+    try:
+        split = _split(dataset, test_fraction, n_folds, seed, splitting)
+    except DataError:
+        return False
+    return _find_lacking_class(dataset, split, n_folds) is None

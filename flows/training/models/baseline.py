@@ -1,17 +1,14 @@
 """Compares a model with the class shares: the answer of somebody who never looks at a row."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
-
-from training.models.evaluation import PREFIX
 
 
 def find_weakness(
     y_train: NDArray[np.int64],
     y_holdout: NDArray[np.int64],
-    metrics: Mapping[str, float],
+    probabilities: NDArray[np.float64],
+    roc_auc: float,
 ) -> str:
     """Say why a model is no better than the class shares.
 
@@ -19,23 +16,26 @@ def find_weakness(
     ----------
     y_train, y_holdout : ndarray of int64, shape (n_rows,)
         Codes of the rows that it learned from, and of the hold-out; each class occurs in both.
-    metrics : mapping of str to float
-        Its metrics on the hold-out, from `training.models.evaluation.evaluate`.
+    probabilities : ndarray of float64, shape (n_holdout, n_classes)
+        Its probabilities on the hold-out.
+    roc_auc : float
+        Its ROC AUC on the hold-out, [0, 1].
 
     Returns
     -------
     str
         The reason and a remedy; empty if the model is better. It is no better if its ROC AUC is not
         a standard error above 0.5, or its log loss is not below that of the shares in the training
-        rows.
+        rows. For the log loss, a probability is at least 1 / n_holdout, because so few rows cannot
+        tell it from 0: isotonic calibration often says 0, and one such row would decide alone.
     """
-    auc, log_loss = metrics[f"{PREFIX}roc_auc"], metrics[f"{PREFIX}log_loss"]
     error, of_shares = chance_error(y_holdout), shares_log_loss(y_train, y_holdout)
-    if not auc > 0.5 + error:
+    log_loss = bounded_log_loss(y_holdout, probabilities)
+    if not roc_auc > 0.5 + error:
         return (
-            f"it ranks rows no better than chance: ROC AUC {auc:.3g} on the hold-out, where chance "
-            f"has 0.5 with a standard error of {error:.2g}; bring more rows, or columns that tell "
-            "more"
+            f"it ranks rows no better than chance: ROC AUC {roc_auc:.3g} on the hold-out, where "
+            f"chance has 0.5 with a standard error of {error:.2g}; bring more rows, or columns "
+            "that tell more"
         )
     if not log_loss < of_shares:
         return (
@@ -50,6 +50,12 @@ def shares_log_loss(y_train: NDArray[np.int64], y_holdout: NDArray[np.int64]) ->
     """Return the log loss of the training rows' class shares on the hold-out, above 0."""
     shares = np.bincount(y_train) / len(y_train)
     return float(-np.log(shares[y_holdout]).mean())
+
+
+def bounded_log_loss(y: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Return the log loss of probabilities that are raised to 1 / n_rows where they are lower."""
+    of_label = probabilities[np.arange(len(y)), y]
+    return float(-np.log(np.maximum(of_label, 1 / len(y))).mean())
 
 
 def chance_error(y: NDArray[np.int64]) -> float:

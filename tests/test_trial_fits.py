@@ -1,0 +1,88 @@
+"""Every value of the grids is tried on a few rows before anything is searched."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.errors import SearchError
+from training.models.families import FAMILIES
+from training.models.pipelines import PipelineFactory
+from training.models.trial_fits import N_ROWS_OF_CLASS, sample_rows, try_grid
+
+from training_support import make_rows
+
+
+def attempt(
+    family: str, grid: dict[str, list[Any]], n_classes: int = 2, **kind: bool
+) -> None:
+    schema, train, _ = make_rows(n_classes, **kind)
+    try_grid(PipelineFactory(FAMILIES[family], schema, 0), [grid], sample_rows(train))
+
+
+@pytest.mark.parametrize(
+    ("family", "grid", "message"),
+    [
+        (
+            "logistic_regression",
+            {"C": [1.0, -1.0]},
+            "C: no candidate with -1.0 can be fitted: ",
+        ),
+        ("logistic_regression", {"C": ["big"]}, "C: no candidate with 'big'"),
+        (
+            "logistic_regression",
+            {"solver": ["lbfgs", "newton"]},
+            "solver: no candidate with 'newton'",
+        ),
+        (
+            "lightgbm",
+            {"num_leaves": [7, 1, 15]},
+            "num_leaves: no candidate with 1 can be fitted: ",
+        ),
+        (
+            "lightgbm",
+            {"n_estimators": [5, "many"]},
+            "n_estimators: no candidate with 'many'",
+        ),
+        (
+            "lightgbm",
+            {"objective": ["binary", "nonsense"]},
+            "objective: no candidate with 'nonsense'",
+        ),
+        (
+            "lightgbm",
+            {"bagging_fraction": [0.8, 1.5]},
+            "bagging_fraction: no candidate with 1.5",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_fitted_is_named(
+    family: str, grid: dict[str, list[Any]], message: str
+) -> None:
+    with pytest.raises(SearchError) as caught:
+        attempt(family, grid)
+
+    assert str(caught.value).startswith(f"search.{family}.{message}")
+
+
+def test_combinations_that_do_not_go_together_are_allowed() -> None:
+    grid: dict[str, list[Any]] = {
+        "solver": ["lbfgs", "liblinear"],
+        "l1_ratio": [0.0, 1.0],
+    }
+
+    attempt("logistic_regression", grid)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", [{}, {"missing": True}, {"sparse": True}])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_good_values_pass(family: str, kind: dict[str, bool], n_classes: int) -> None:
+    attempt(family, {"class_weight": [None, "balanced"]}, n_classes, **kind)
+    attempt(family, {})
+
+
+def test_the_trial_takes_a_few_rows_of_each_class() -> None:
+    _, train, _ = make_rows(3)
+
+    assert np.bincount(sample_rows(train).y).tolist() == [N_ROWS_OF_CLASS] * 3
