@@ -139,10 +139,19 @@ OTHER_KINDS = {
     ),
     "short row": (b"a,b\n1,2\n3", "its rows have 2 cells, but one has 1: '3'"),
     "open quote": (b'a,b\n"1,2\n3,4\n', "its rows have 2 cells, but one has 1"),
+    "open quote in the last cell": (
+        b'a,b\n1,2\n3,"4\n5,6\n',
+        "nothing closes the quote before '4\\n5,6\\n'; correct it",
+    ),
     "no text": (b"a,b\n\x81\x8d,\x90\n", "neither UTF-8 nor UTF-16 nor cp1252; save"),
     "cut": (
         gzip.compress(bytes(range(256)) * 40)[:90],
         "is not a CSV table: Compressed",
+    ),
+    "long cell": (b'a,b\n1,"' + b"x" * 2**24 + b"\n", "closes"),
+    "long cell later": (
+        b"a,b\n" + b"1,2\n" * 1_000_000 + b'1,"' + b"x\n" * 2**24,
+        "a row has over 16 MiB, as after a quote that nothing closes",
     ),
     "one line": (b"hello\n", "it has no lines below a line with names"),
     "blank": (b"\n\n", "it has no lines below a line with names"),
@@ -172,6 +181,15 @@ def test_commas_in_decimal_numbers_do_not_separate_cells(tmp_path: Path) -> None
 
     assert list(table.cells.columns) == ["height, cm", "age"]
     assert table.cells["height, cm"].tolist() == ["180,5", "170,5"]
+
+
+def test_very_wide_tables_are_read(tmp_path: Path) -> None:
+    header = ",".join(
+        f"a_name_as_long_as_a_sentence_may_be_number_{n:09}" for n in range(25_000)
+    )
+    row = ",".join("1" * 25_000)
+
+    assert read(tmp_path, f"{header}\n{row}\n").cells.shape == (1, 25_000)
 
 
 def test_a_name_may_begin_with_a_hash(tmp_path: Path) -> None:

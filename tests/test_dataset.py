@@ -3,6 +3,7 @@
 import gzip
 import io
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from pyarrow import parquet
 from scipy.sparse import csr_matrix
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
-from training.data.dataset import load_dataset
+from training.data.dataset import LoadOptions, load_dataset
 from training.data.parquet_files import read_parquet_files
 from training.data.schema import Feature, Kind
+from training.data.schema_file import Override
 from training.data.splitting import split_holdout
 from training.errors import DataError
 
@@ -465,6 +467,55 @@ def test_a_category_of_whole_numbers_stays_one_in_parquet(tmp_path: Path) -> Non
     features = load_dataset(str(tmp_path / "table.parquet"), "target").schema.features
 
     assert features == (Feature("a", Kind.CATEGORICAL, True, (10, 20)),)
+
+
+def test_a_label_of_pandas_type_category_keeps_its_classes(tmp_path: Path) -> None:
+    for labels, expected in (([1, 0, None], (0, 1)), (["b ", "a", "NA"], ("a", "b"))):
+        column = pd.Categorical(labels * 4)
+        frame = pd.DataFrame({"a": np.arange(12) / 8, "target": column})
+        frame.to_parquet(tmp_path / "table.parquet")
+
+        dataset = load_dataset(str(tmp_path / "table.parquet"), "target")
+
+        assert dataset.schema.class_labels == expected
+        assert len(dataset.y) == 8
+
+
+def test_decimals_are_numbers_and_stated_gaps_hold_in_parquet_too(
+    tmp_path: Path,
+) -> None:
+    column = [Decimal("0.10"), Decimal("-999.00"), None, Decimal("2.50")]
+    frame = pd.DataFrame({"a": column, "target": ["x", "y"] * 2})
+    frame.to_parquet(tmp_path / "table.parquet")
+    path = str(tmp_path / "table.parquet")
+
+    X = load_dataset(path, "target").X
+    options = LoadOptions({"a": Override(gaps=("-999",))})
+    with_gaps = load_dataset(path, "target", options).X
+
+    assert np.array_equal(X, np.array([[0.1], [-999], [np.nan], [2.5]]), equal_nan=True)
+    assert np.isnan(with_gaps).ravel().tolist() == [False, True, True, False]
+
+
+def test_a_category_of_dates_is_dates(tmp_path: Path) -> None:
+    days = pd.Categorical(pd.to_datetime(["2024-01-31", "2024-02-01"] * 6))
+    frame = pd.DataFrame({"a": days, "target": ["x", "y", "y"] * 4})
+    frame.to_parquet(tmp_path / "table.parquet")
+    path = str(tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match="column 'a' holds dates"):
+        load_dataset(path, "target")
+    options = LoadOptions({"a": Override("categorical")})
+    assert load_dataset(path, "target", options).schema.features[0].categories
+
+
+def test_more_columns_than_the_server_takes_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "table.svmlight"
+    path.write_text("1 1:1 200000:1\n0 2:1\n")
+
+    assert load_dataset(str(path), "target").notes == (
+        "200,000 columns; the server takes models of up to 100,000",
+    )
 
 
 def test_a_named_index_is_a_column_and_an_unnamed_one_is_none(tmp_path: Path) -> None:

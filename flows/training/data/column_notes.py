@@ -24,16 +24,16 @@ def note_numbers(present: "pd.Series[Any]", numbers: Numbers) -> list[str]:
     if numbers.form:
         doubt = '; decimal = "," in the schema file reads them as decimal commas'
         notes.append(
-            f"column {present.name!r}: {numbers.n_numbers:,} of {numbers.n_cells:,} cells are numbers, "
-            f"with {numbers.form}, such as {numbers.example!r} for "
+            f"column {present.name!r}: {numbers.n_numbers:,} of {numbers.n_cells:,} cells are "
+            f"numbers, with {numbers.form}, such as {numbers.example!r} for "
             f"{numbers.values[numbers.example]:.15g}: read as numbers"
             f"{doubt if numbers.is_ambiguous else ''}"
         )
     if numbers.others:
         broken = present.isin(numbers.others).to_numpy(dtype=bool)
         notes.append(
-            f"column {present.name!r}: {int(broken.sum()):,} cells among {numbers.n_numbers:,} numbers "
-            f"are none and count as gaps: {list_cells(present, broken)}"
+            f"column {present.name!r}: {int(broken.sum()):,} cells among {numbers.n_numbers:,} "
+            f"numbers are none and count as gaps: {list_cells(present, broken)}"
         )
     return notes
 
@@ -51,8 +51,8 @@ def note_number_gaps(
 def note_gap(column: "pd.Series[Any]", text: str, count: int) -> str:
     """Say that a text counts as a gap in a column of text, shape (n_rows,), and what to do."""
     return (
-        f"column {column.name!r}: {text!r} in {count:,} of {len(column):,} cells counts as a gap; if "
-        "it is a category, set gaps = [] in the schema file"
+        f"column {column.name!r}: {text!r} in {count:,} of {len(column):,} cells counts as a gap; "
+        "if it is a category, set gaps = [] in the schema file"
     )
 
 

@@ -1,5 +1,6 @@
 """CSV files: every cell as the text that it is."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,11 @@ import pandas as pd
 from training.data.csv_layout import Format, Layout, find_layout
 from training.data.header import check_header
 from training.data.text_file import (
+    HEAD_BYTES,
     decode_head,
     find_encoding,
     open_bytes,
+    read_end,
     read_head,
     refuse_other_kinds,
 )
@@ -64,7 +67,8 @@ def read_csv_file(path: Path) -> CsvTable:
         encoding = find_encoding(path, head)
         layout = find_layout(path, decode_head(head, encoding))
         frame = _read(path, encoding, layout)
-    except (ValueError, OSError, EOFError) as error:
+        _check_last_quote(path, encoding, layout, frame)
+    except (ValueError, OSError, EOFError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV table: {first_line(error)}") from None
     frame, left_out = _drop_unnamed(frame, layout.names)
     check_header(path, list(frame.columns))
@@ -74,21 +78,22 @@ def read_csv_file(path: Path) -> CsvTable:
 
 def _read(path: Path, encoding: str, layout: Layout) -> pd.DataFrame:
     import pyarrow
-    from pyarrow import csv
+    from pyarrow import csv as arrow_csv
 
     handler = _RowHandler(layout)
     positions = [str(position) for position in range(len(layout.names))]
-    if layout.is_empty:
+    if layout.is_empty and path.stat().st_size < HEAD_BYTES:
         return pd.DataFrame(columns=positions, dtype="str")
     options = {
-        "read_options": csv.ReadOptions(
+        "read_options": arrow_csv.ReadOptions(
             encoding="utf8" if encoding.startswith("utf-8") else encoding,
             # Names may repeat here; the header is checked later.
             column_names=positions,
+            block_size=HEAD_BYTES,
             skip_rows=layout.n_skipped,
             skip_rows_after_names=0 if layout.is_ragged else 1,
         ),
-        "parse_options": csv.ParseOptions(
+        "parse_options": arrow_csv.ParseOptions(
             delimiter=layout.format.separator,
             quote_char=layout.format.quote,
             double_quote=not layout.format.escape,
@@ -96,18 +101,24 @@ def _read(path: Path, encoding: str, layout: Layout) -> pd.DataFrame:
             newlines_in_values=True,
             invalid_row_handler=handler,
         ),
-        "convert_options": csv.ConvertOptions(
+        "convert_options": arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(positions, pyarrow.large_string()),
             strings_can_be_null=False,
         ),
     }
     with open_bytes(path) as file:
         try:
-            return _to_frame(csv.read_csv(file, **options))
+            return _to_frame(arrow_csv.read_csv(file, **options))
         except pyarrow.ArrowInvalid as error:
             raise DataError(
-                f"{path} is not a CSV table: {handler.fault or first_line(error)}"
+                f"{path} is not a CSV table: {handler.fault or _explain(error)}"
             ) from None
+
+
+def _explain(error: Exception) -> str:
+    if "straddling" in str(error):
+        return "a row has over 16 MiB, as after a quote that nothing closes; correct it"
+    return first_line(error)
 
 
 def _to_frame(table: "pyarrow.Table") -> pd.DataFrame:
@@ -143,6 +154,18 @@ class _RowHandler:
             f"{row.text[:100].strip()!r}; correct that row"
         )
         return "error"
+
+
+def _check_last_quote(
+    path: Path, encoding: str, layout: Layout, frame: pd.DataFrame
+) -> None:
+    """Refuse a file whose last cell begins with a quote that nothing closes; Arrow does not."""
+    last = str(frame.iloc[-1, -1]) if len(frame) else ""
+    is_long = "\n" in last or "\r" in last
+    if is_long and not read_end(path, encoding).endswith(layout.format.quote):
+        raise DataError(
+            f"{path} is not a CSV table: nothing closes the quote before {last[:40]!r}; correct it"
+        )
 
 
 def _drop_unnamed(

@@ -137,7 +137,11 @@ def _find_format(text: str) -> Format:
 
 def _fits(text: str, form: Format) -> bool:
     """Return whether a format cuts all lines into the same number of cells, two or more."""
-    widths = {len(row) for row in _cut(text, form)}
+    try:
+        widths = {len(row) for row in _cut(text, form)}
+    except csv.Error:
+        # A line that the separator does not cut may be longer than a cell can be.
+        return False
     has_other_quotes = text.startswith("'") or '\\"' in text
     return len(widths) == 1 and widths != {1} and not has_other_quotes
 

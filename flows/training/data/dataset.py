@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 INT32 = np.iinfo(np.int32)
 # A model has a few numbers for each column, and a file that lists them.
 MAX_SPARSE_COLUMNS = 2**20
+# The server's own limit.
+MAX_SERVED_COLUMNS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,16 @@ def _load_sparse(table: RawTable, options: LoadOptions) -> Dataset:
     y, class_labels = _encode_labels(table.labels)
     features = tuple(Feature(f"f{number}") for number in range(X.shape[1]))
     schema = Schema(features, class_labels, is_sparse=True)
-    return Dataset(table.name, table.sha256, schema, X, y)
+    notes = _note_width(X.shape[1])
+    return Dataset(table.name, table.sha256, schema, X, y, notes=notes)
+
+
+def _note_width(n_columns: int) -> tuple[str, ...]:
+    if n_columns <= MAX_SERVED_COLUMNS:
+        return ()
+    return (
+        f"{n_columns:,} columns; the server takes models of up to {MAX_SERVED_COLUMNS:,}",
+    )
 
 
 def _encode_labels(

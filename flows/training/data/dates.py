@@ -80,6 +80,8 @@ def are_date_numbers(values: NDArray[Any]) -> bool:
 def is_temporal(column: "pd.Series[Any]") -> bool:
     """Return whether the type of a column, or of its cells, is one of dates, times or durations."""
     dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return is_temporal(pd.Series(dtype.categories))
     if isinstance(dtype, pd.PeriodDtype) or dtype.kind in "mM":
         return True
     return dtype == object and pd.api.types.infer_dtype(column) in _TEMPORAL
@@ -87,4 +89,4 @@ def is_temporal(column: "pd.Series[Any]") -> bool:
 
 def write_dates(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """Return dates, shape (n_rows,), as text in ISO form; gaps stay gaps."""
-    return column.map(str, na_action="ignore").astype("str")
+    return column.astype(object).map(str, na_action="ignore").astype("str")

@@ -126,6 +126,8 @@ def _decode(table: "pyarrow.Table") -> "pyarrow.Table":
             kind = kind.storage_type
         if types.is_dictionary(kind):
             kind = kind.value_type
+        if types.is_decimal(kind):
+            kind = pyarrow.float64()
         if types.is_string(kind):
             kind = pyarrow.large_string()
         fields.append(pyarrow.field(field.name, kind))

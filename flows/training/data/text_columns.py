@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from training.data.cells import LEADING_ZERO, MAX_EXACT_INTEGER, list_cells, refuse
+from training.data.cells import (
+    LEADING_ZERO,
+    MAX_EXACT_INTEGER,
+    list_cells,
+    parse_numbers,
+    refuse,
+    unpack,
+)
 from training.data.column_notes import (
     note_doubtful,
     note_gap,
@@ -69,14 +76,23 @@ def read_label(
     ReadColumn
         The column, with a note if a text such as NA became a gap.
     """
+    # A category of whole numbers has the classes of whole numbers.
+    column = unpack(column)
     if not is_text(column):
-        return ReadColumn(column)
+        return ReadColumn(_clear_numbers(column, gaps or ()))
     trimmed = trim(column)
     present, found = clear_gaps(trimmed, _list_gaps(gaps))
     cells = _read_plain(present)
     notes = note_spaces(column, trimmed, present) if cells is None else []
     notes += [note_gap(column, text, count) for text, count in found.items()]
     return ReadColumn(present if cells is None else cells, tuple(notes))
+
+
+def _clear_numbers(column: "pd.Series[Any]", gaps: tuple[str, ...]) -> "pd.Series[Any]":
+    """Make gaps of the cells that the schema file calls so in a column that is not text."""
+    if not gaps or not pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.mask(column.isin(parse_numbers(pd.Series(gaps)).dropna()))
 
 
 def _list_gaps(stated: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -108,7 +124,7 @@ def read_feature(
         If the column holds numbers, and cells that are neither numbers nor gaps.
     """
     if not is_text(column):
-        return ReadColumn(column)
+        return ReadColumn(_clear_numbers(column, override.gaps or ()))
     trimmed = trim(column)
     present, gaps = clear_gaps(trimmed, _list_gaps(override.gaps))
     are_thousands = decimal == "," and _are_grouped(present)

@@ -10,6 +10,8 @@ from training.errors import DataError
 
 GZIP = b"\x1f\x8b"
 CHUNK_BYTES = 2**20
+# Enough for the header and the first row of very wide tables.
+HEAD_BYTES = 2**24
 # Marks at the beginning of a file; the codecs remove them.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -62,9 +64,9 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def read_head(path: Path) -> bytes:
-    """Return the first `CHUNK_BYTES` of a file, unpacked; all of it if it is shorter."""
+    """Return the first `HEAD_BYTES` of a file, unpacked; all of it if it is shorter."""
     with open_bytes(path) as file:
-        return file.read(CHUNK_BYTES)
+        return file.read(HEAD_BYTES)
 
 
 def refuse_other_kinds(path: Path, head: bytes) -> None:
@@ -127,6 +129,15 @@ def _decodes(path: Path, encoding: str) -> bool:
     return True
 
 
+def read_end(path: Path, encoding: str) -> str:
+    """Return the last characters of a file, without line ends."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    end = ""
+    for chunk in _chunks(path):
+        end = (end + decoder.decode(chunk))[-100:]
+    return end.rstrip("\r\n")
+
+
 def _chunks(path: Path) -> Iterator[bytes]:
     with open_bytes(path) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -139,7 +150,7 @@ def decode_head(head: bytes, encoding: str) -> str:
     Parameters
     ----------
     head : bytes
-        Up to `CHUNK_BYTES`.
+        Up to `HEAD_BYTES`.
     encoding : str
         Return value of `find_encoding`.
 
@@ -149,7 +160,7 @@ def decode_head(head: bytes, encoding: str) -> str:
         Whole lines, or all if the file is not longer.
     """
     text = codecs.getincrementaldecoder(encoding)().decode(head)
-    if len(head) < CHUNK_BYTES:
+    if len(head) < HEAD_BYTES:
         return text
     end = max(text.rfind("\n"), text.rfind("\r"))
     return text[: end + 1]
