@@ -123,7 +123,7 @@ def _explain(error: Exception) -> str:
 
 def _to_frame(table: "pyarrow.Table") -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
-    return frame.astype("str")
+    return frame
 
 
 class _RowHandler:
