@@ -68,10 +68,10 @@ def try_grid(factory: PipelineFactory, param_grid: ParamGrid, rows: Rows) -> Non
     for grid in map(_lower_trees, param_grid):
         for name, position in _list_untried(factory, grid, rows):
             value = grid[name][position]
-            reasons = [
-                _try(factory, params, rows)
-                for params in islice(ParameterGrid({**grid, name: [value]}), MAX_TRIALS)
-            ]
+            together = ParameterGrid({**grid, name: [value]})
+            # Alone, so that a value is not blamed for another that fails with all of them.
+            candidates = [{name: value}, *islice(together, MAX_TRIALS)]
+            reasons = [_try(factory, params, rows) for params in candidates]
             if all(reasons):
                 raise SearchError(
                     f"search.{factory.family.name}.{name}: no candidate with {value!r} can be "
