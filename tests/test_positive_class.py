@@ -207,8 +207,8 @@ def test_classes_are_weighed_by_their_labels(family: str) -> None:
         ({"fraud": True}, "weighs 'fraud' with True"),
         ({"fraud": float("inf")}, "weighs 'fraud' with inf"),
         (
-            "ballanced",
-            'is \'ballanced\'; it has to be "none", "balanced" or weights by label',
+            "even",
+            'is \'even\'; it has to be "none", "balanced" or weights by label',
         ),
         (5.0, "is 5.0; it has to be"),
     ],

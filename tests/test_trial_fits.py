@@ -41,6 +41,11 @@ def attempt(
         ),
         (
             "lightgbm",
+            {"n_estimators": [10, 20], "num_leaves": [1]},
+            "num_leaves: no candidate with 1 can be fitted: ",
+        ),
+        (
+            "lightgbm",
             {"n_estimators": [5, "many"]},
             "n_estimators: no candidate with 'many'",
         ),

@@ -65,18 +65,29 @@ def try_grid(factory: PipelineFactory, param_grid: ParamGrid, rows: Rows) -> Non
     SearchError
         If no candidate with a value can be fitted. It names the value and the reason.
     """
-    for grid in param_grid:
+    for grid in map(_lower_trees, param_grid):
         for name, position in _list_untried(factory, grid, rows):
             value = grid[name][position]
-            reasons = [
-                _try(factory, params, rows)
-                for params in islice(ParameterGrid({**grid, name: [value]}), MAX_TRIALS)
-            ]
+            together = ParameterGrid({**grid, name: [value]})
+            # Alone, so that a value is not blamed for another that fails with all of them.
+            candidates = [{name: value}, *islice(together, MAX_TRIALS)]
+            reasons = [_try(factory, params, rows) for params in candidates]
             if all(reasons):
                 raise SearchError(
                     f"search.{factory.family.name}.{name}: no candidate with {value!r} can be "
                     f"fitted: {reasons[0]}; correct the value, or leave it out"
                 )
+
+
+def _lower_trees(grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return a grid whose numbers of trees are few; those that become equal are tried once."""
+    if "n_estimators" not in grid:
+        return grid
+    few: list[Any] = []
+    for value in grid["n_estimators"]:
+        lowered = MAX_TREES if isinstance(value, int) and value > MAX_TREES else value
+        few += [] if lowered in few else [lowered]
+    return {**grid, "n_estimators": few}
 
 
 def _list_untried(
@@ -102,9 +113,6 @@ def _list_untried(
 
 def _try(factory: PipelineFactory, params: dict[str, Any], rows: Rows) -> str:
     """Fit a candidate; return why this fails, or an empty text."""
-    n_trees = params.get("n_estimators")
-    if isinstance(n_trees, int) and n_trees > MAX_TREES:
-        params = {**params, "n_estimators": MAX_TREES}
     table = to_table(rows.X, factory.schema)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
