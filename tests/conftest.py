@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from grpc_server.server import PredictionServer
@@ -20,6 +21,12 @@ LONGEST = (
     *("test_tracking.py", "test_s3.py", "test_registry_faults.py"),
 )
 """Files of tests that take minutes, the longest first."""
+
+
+def pytest_configure() -> None:
+    """Give each example of Hypothesis the time that it needs on a busy machine."""
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(
