@@ -42,7 +42,7 @@ def test_what_is_no_secret_stays() -> None:
 
 
 def test_secrets_of_the_environment_are_found_by_their_names() -> None:
-    environ = {"MLFLOW_TRACKING_TOKEN": SECRET, "PASSWORD": "abc", "HOME": "/root/x"}
+    environ = {"MLFLOW_TRACKING_TOKEN": SECRET, "PASSWORD": "abc", "HOME": "/home/x"}
 
     assert find_secrets(environ) == (SECRET,)
     assert redact(f"odd words around {SECRET}.", [SECRET]) == "odd words around ***."
