@@ -17,8 +17,12 @@ from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 from support import artifact_without_estimator, connect, running_server, write_artifact
 
 LONGEST = (
-    *("test_train_flow.py", "test_readme.py", "test_public_tables.py"),
-    *("test_tracking.py", "test_s3.py", "test_registry_faults.py"),
+    "test_train_flow.py",
+    "test_readme.py",
+    "test_public_tables.py",
+    "test_tracking.py",
+    "test_s3.py",
+    "test_registry_faults.py",
 )
 """Files of tests that take minutes, the longest first."""
 

@@ -31,7 +31,10 @@ SEARCHES = ("search_logistic_regression", "search_lightgbm")
 TABLES = ("start", "plan", *SEARCHES, "merge", "select_best", "register", "end")
 FAMILIES = ("logistic_regression", "lightgbm")
 STEPS = (
-    *("start", "select_best", "register", "end"),
+    "start",
+    "select_best",
+    "register",
+    "end",
     *(
         f"{work}_{family}"
         for work in ("plan", "search", "merge")

@@ -43,7 +43,12 @@ ABSENT_FROM_SERVING = {
         "pandas",
         "pip",
     ),
-    *("prediction-training", "pyarrow", "scikit-learn", "scipy", "setuptools", "skops"),
+    "prediction-training",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "setuptools",
+    "skops",
     "sqlalchemy",
 }
 LIST_PACKAGES = """

@@ -6,8 +6,20 @@ import pandas as pd
 
 # What R, SQL and pandas write. A word such as "None" is a category of its own in many tables.
 GAPS = (
-    *("", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
-    *("NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "null"),
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "#NA",
+    "<NA>",
+    "NaN",
+    "nan",
+    "-NaN",
+    "-nan",
+    "NaT",
+    "NULL",
+    "null",
 )
 # Between numbers, these words are gaps too, as is all that has neither a letter nor a digit.
 NUMBER_GAPS = ("none", "missing", "unknown", "na", "n.a.", "nil", "nul")
