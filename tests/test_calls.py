@@ -131,6 +131,21 @@ def test_a_stream_may_pause_for_a_while_and_not_for_ever(
     assert error.details() == "no further message arrived within 0.2 s"
 
 
+def test_a_call_is_counted_while_silent_ones_stay_open(
+    model_dir: Path, lane: str
+) -> None:
+    """Whoever always has a silent call open keeps nothing from being counted."""
+    with running_server(model_dir, lane) as server:
+        with channel_to(server) as channel:
+            with silent_calls(channel, PREDICT_PATH, 1):
+                with silent_calls(channel, PREDICT_PATH, 3) as calls:
+                    time.sleep(ARRIVAL_SECONDS)
+                    for call in calls:
+                        call.cancel()
+
+                    wait_for(lambda: handled(server, "Predict") == {"CANCELLED": 3})
+
+
 def test_an_answer_that_is_not_taken_is_not_kept(model_dir: Path, lane: str) -> None:
     with running_server(model_dir, lane, answer_seconds=0.2) as server:
         connection = RawConnection(server, window_bytes=0)

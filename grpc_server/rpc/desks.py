@@ -133,7 +133,7 @@ class FastLane:
         # A call that has waited, in grpc-core, or will wait: its caller may hang up meanwhile.
         if self._is_behind or self._n_open > 2 * self._policy.min_long_line:
             call.watch()
-        if self._n_open == 1:
+        if self._n_in_flight == 0:
             self._flush()
         return True
 
@@ -153,8 +153,8 @@ class FastLane:
         self._n_open -= 1
         if call.is_counted:
             self._n_in_flight -= 1
-        # While others are open, a later round flushes.
-        if self._n_open == 0:
+        # While a message is there, a later round flushes.
+        if self._n_in_flight == 0:
             self._flush()
 
     def _is_slow(self) -> bool:
