@@ -30,7 +30,10 @@ _BEARER = re.compile(r"(?i)(\bbearer\s{1,4})[\w.~+/=-]+")
 _WORD = re.compile(r"[^\s'\"<>]+")
 # The ends of a scheme, and of a user name with its password: plain, and escaped within a query.
 _ADDRESS_SIGNS = ((re.compile("://"), "@"), (re.compile("(?i)%3a%2f%2f"), "%40"))
-_SECRET_VARIABLE = re.compile(rf"(?i){_NAME}(?!\w*_(?:FILE|PATH|DIR|URL|URI)$)")
+# A shell keeps the working folder in PWD, and the one before in OLDPWD.
+_SECRET_VARIABLE = re.compile(
+    rf"(?i)^(?!(?:OLD)?PWD$).*?{_NAME}(?!\w*_(?:FILE|PATH|DIR|URL|URI)$)"
+)
 
 
 def redact(text: str, values: Iterable[str] = ()) -> str:

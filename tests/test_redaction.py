@@ -76,9 +76,13 @@ def test_words_that_are_no_secrets_stay() -> None:
         "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/token",
         "TOKEN_SECONDS": "3600",
         "REPOSITORY": "ssh://git@host/x",
+        # What a shell sets: else no path below the working folder could be read in a log.
+        "PWD": "/srv/models",
+        "OLDPWD": "/srv/tables",
     }
 
     assert find_secrets(environ) == ()
+    assert find_secrets({"DB_PWD": "hunter22"}) == ("hunter22",)
     text = "the registry at http://host:5000/x: models:/m@champion not found, key 7"
     assert redact(text) == text
 
