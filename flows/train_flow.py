@@ -15,6 +15,7 @@ from metaflow import Config, FlowSpec, Parameter, card, catch, current, resource
 from metaflow.cards import Markdown, VegaChart
 from metaflow.exception import MetaflowException
 
+from beside import store_prepared_beside
 from command_line import (
     escape_unshowable,
     find_causes,
@@ -243,9 +244,6 @@ class TrainFlow(FlowSpec):
     @step
     def start(self) -> None:
         """Load the table, lock the hold-out away, check everything that would stop a search."""
-        from training.plan import FileStore, TrainingRequest, make_plan
-        from training.registry.store import prepare_store
-
         run_id = f"{current.flow_name}/{current.run_id}"
         parameters = FlowParameters(
             **{
@@ -253,14 +251,20 @@ class TrainFlow(FlowSpec):
                 for field in fields(FlowParameters)
             }
         )
-        with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
+        with (
+            one_line_errors(),
+            store_prepared_beside(self.experiment, self.model_name) as find_store,
+            tempfile.TemporaryDirectory() as scratch,
+        ):
+            from training.plan import FileStore, TrainingRequest, make_plan
+
             request = TrainingRequest(
                 run_id, parameters, self.search, self.code_version, self.columns
             )
             store = FileStore(Path(scratch), RunFiles(self).put, fetch_table)
             self.plan = make_plan(request, store)
             print(self.plan.summary)
-            print(prepare_store(self.experiment, self.model_name))
+            print(find_store())
         self.next(self.plan_logistic_regression, self.plan_lightgbm)
 
     @resources(cpu=cluster.plan.cpu, memory=cluster.plan.memory)
@@ -279,7 +283,7 @@ class TrainFlow(FlowSpec):
     @step
     def search_logistic_regression(self) -> None:
         """Cross-validate the candidates of logistic regression."""
-        self.shard = self._search("logistic_regression", self.input)
+        self._search("logistic_regression", self.input)
         self.next(self.merge_logistic_regression)
 
     @catch(var="failure", print_exception=False)
@@ -287,8 +291,7 @@ class TrainFlow(FlowSpec):
     @step
     def merge_logistic_regression(self, inputs: Any) -> None:
         """Merge the shards of logistic regression."""
-        self.merge_artifacts(inputs, include=["plan"])
-        self.result = self._merge("logistic_regression", inputs)
+        self._merge("logistic_regression", inputs)
         self.next(self.select_best)
 
     @resources(cpu=cluster.plan.cpu, memory=cluster.plan.memory)
@@ -307,7 +310,7 @@ class TrainFlow(FlowSpec):
     @step
     def search_lightgbm(self) -> None:
         """Cross-validate the candidates of LightGBM."""
-        self.shard = self._search("lightgbm", self.input)
+        self._search("lightgbm", self.input)
         self.next(self.merge_lightgbm)
 
     @catch(var="failure", print_exception=False)
@@ -315,8 +318,7 @@ class TrainFlow(FlowSpec):
     @step
     def merge_lightgbm(self, inputs: Any) -> None:
         """Merge the shards of LightGBM."""
-        self.merge_artifacts(inputs, include=["plan"])
-        self.result = self._merge("lightgbm", inputs)
+        self._merge("lightgbm", inputs)
         self.next(self.select_best)
 
     @card(type="blank")
@@ -369,26 +371,39 @@ class TrainFlow(FlowSpec):
         uri = shlex.quote(f"models:/{self.model_name}@{served}")
         print(f"Serve the {served}: python -m grpc_server --model-uri {uri}")
 
-    def _search(self, family: str, number: int) -> Any:
+    def _search(self, family: str, number: int) -> None:
+        """Search a shard; one that is alone is the whole result."""
         from training.models.family_search import share_of_cores
         from training.models.search_values import ShardSpec
 
         with one_line_errors():
             search = self._make_search(family)
             card = ProgressCard(search.family.display_name, self.plan.settings.scoring)
-            return search.run_shard(
+            shard = search.run_shard(
                 self._open(self.plan.train),
                 ShardSpec(number, self.shards),
                 n_jobs=share_of_cores(count_tasks_here(self.shards)),
                 watch=card.show,
             )
+            if self.shards == 1:
+                self.result = search.merge([shard])
+            else:
+                self.shard = shard
 
-    def _merge(self, family: str, inputs: Any) -> Any:
+    def _merge(self, family: str, inputs: Any) -> None:
+        """Merge the shards; the result of one that is alone is passed on as it is."""
         failures = [task.failure for task in inputs if task.failure is not None]
         if failures:
             raise UserError(explain(failures[0]))
+        if self.shards == 1:
+            # Metaflow passes it on without loading it, which would import all of scikit-learn.
+            self.merge_artifacts(inputs, include=["plan", "result"])
+            return
+        self.merge_artifacts(inputs, include=["plan"])
         with one_line_errors():
-            return self._make_search(family).merge([task.shard for task in inputs])
+            self.result = self._make_search(family).merge(
+                [task.shard for task in inputs]
+            )
 
     def _make_search(self, family: str) -> Any:
         from training.models.families import FAMILIES
