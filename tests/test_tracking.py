@@ -431,7 +431,7 @@ def test_a_champion_of_other_columns_stays(
         outcome = enroll(trained, holdout)
 
     assert outcome.alias == "challenger"
-    assert f"version 1 cannot score these rows: {reason}" in outcome.reason
+    assert f"version 1 cannot be compared on these rows: {reason}" in outcome.reason
 
 
 def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
@@ -442,7 +442,10 @@ def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
     outcome = enroll(*make(n_classes=3, run_id="TrainFlow/2"))
 
     assert outcome.alias == "challenger"
-    assert "version 1 cannot score these rows: its classes are [0, 1]" in outcome.reason
+    assert (
+        "version 1 cannot be compared on these rows: its classes are [0, 1]"
+        in outcome.reason
+    )
     assert 'set_registered_model_alias("churn", "champion", "2")' in outcome.reason
 
 
