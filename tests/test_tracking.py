@@ -46,31 +46,6 @@ from training_support import make_rows, train_family
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A store with its tables made, which takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.search_experiments()
-    mlflow.set_tracking_uri("")
-    return (folder / "mlflow.db").read_bytes()
-
-
-@pytest.fixture
-def store(
-    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MlflowClient]:
-    """An empty store in a folder with a space in its name, which is the working folder."""
-    folder = tmp_path / "a store"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    (folder / "mlflow.db").write_bytes(empty_store)
-    # The URI has the whole path, because MLflow keeps one store for each name and process.
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    yield MlflowClient()
-    mlflow.set_tracking_uri("")
-
-
 @pytest.fixture
 def server(tmp_path: Path, store: MlflowClient) -> Iterator[MlflowClient]:
     """A tracking server over HTTP that keeps artifacts itself, as in a cluster."""
