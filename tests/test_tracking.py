@@ -425,7 +425,9 @@ def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
 
 
 def test_a_champion_that_cannot_be_loaded_stays(store: MlflowClient) -> None:
+    """As another program's model, which has no scored twin."""
     first = enroll(*make())
+    store.delete_model_version_tag("churn", "1", "final_fit")
     uri = store.get_model_version_download_uri("churn", first.version)
     (Path(mlflow.artifacts.download_artifacts(uri)) / "model.skops").write_bytes(
         b"no zip"
