@@ -139,7 +139,8 @@ def test_too_few_fresh_rows_make_a_challenger(store: MlflowClient) -> None:
     assert outcome.alias == "challenger"
     assert (
         "version 1 cannot be compared on these rows: 0 of the 60 hold-out rows are new to both "
-        "models, and 30 are needed. To promote by hand" in outcome.reason
+        "models, and 30 are needed; use the table and the --seed of the champion, or bring "
+        "new rows. To promote by hand" in outcome.reason
     )
 
 

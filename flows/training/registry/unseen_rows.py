@@ -13,6 +13,7 @@ from training.registry.comparison import NotComparable
 # A comparison needs so many rows, and so many of each class. A hold-out may be smaller as a whole;
 # then half of it is enough.
 MIN_ROWS, MIN_ROWS_OF_CLASS = 100, 10
+REMEDY = "use the table and the --seed of the champion, or bring new rows"
 
 
 def take_unseen(holdout: Rows, schema: Schema, learned: Iterable[Words]) -> Rows:
@@ -51,15 +52,15 @@ def _check_enough(
     found, wanted = int(is_unseen.sum()), _count_wanted(len(y), MIN_ROWS)
     told = f"{found} of the {len(y)} hold-out rows are new to both models"
     if found < wanted:
-        raise NotComparable(f"{told}, and {wanted} are needed")
+        raise NotComparable(f"{told}, and {wanted} are needed; {REMEDY}")
     for code, label in enumerate(schema.class_labels):
         is_label = y == code
         found = int((is_label & is_unseen).sum())
         wanted = _count_wanted(int(is_label.sum()), MIN_ROWS_OF_CLASS)
         if found < wanted:
             raise NotComparable(
-                f"{told}, {found} of them of the class {str(label)!r}, and {wanted} of each are "
-                "needed"
+                f"{told}, {found} of them of the class {str(label)!r}, and {wanted} are needed; "
+                f"{REMEDY}"
             )
 
 
