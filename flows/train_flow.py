@@ -108,7 +108,8 @@ class TrainFlow(FlowSpec):
     2. plan_*, side by side for both families: divide the search into shards.
     3. search_*, one task for each shard: cross-validate the candidates.
     4. merge_*: merge the shards of a family.
-    5. select_best: fit the best candidate of the better family, and score it once on the hold-out.
+    5. select_best: fit the best candidate of the better family, score it once on the hold-out, and
+       fit it again on all rows.
     6. register: log it, register it, and make it champion if it beats the champion.
     7. end: report the outcome.
     """
@@ -227,6 +228,12 @@ class TrainFlow(FlowSpec):
         "chosen on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a "
         "false positive",
     )
+    final_fit = Parameter(
+        "final_fit",
+        default=DEFAULTS.final_fit,
+        help="rows that the registered model learns from: all, or train for all but the hold-out; "
+        "the metrics are those of a model that has not seen the hold-out",
+    )
     code_version = Parameter(
         "code_version",
         # It is found where the run is launched, because a pod has the code without its history.
@@ -325,7 +332,7 @@ class TrainFlow(FlowSpec):
     @resources(cpu=cluster.select_best.cpu, memory=cluster.select_best.memory)
     @step
     def select_best(self, inputs: Any) -> None:
-        """Fit the best candidate of the better family, and score it once on the hold-out."""
+        """Fit the best candidate of the better family, score it once, and fit it on all rows."""
         from training.trained_model import train_model
 
         self.merge_artifacts(inputs, include=["plan"])

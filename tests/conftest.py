@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -16,11 +17,15 @@ from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 from support import artifact_without_estimator, connect, running_server, write_artifact
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 LONGEST = (
     "test_train_flow.py",
     "test_readme.py",
     "test_public_tables.py",
     "test_tracking.py",
+    "test_scored_twin.py",
     "test_s3.py",
     "test_registry_faults.py",
 )
@@ -125,3 +130,32 @@ def serve(
             )
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An MLflow store with its tables made, which takes seconds."""
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("store")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.search_experiments()
+    mlflow.set_tracking_uri("")
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def store(
+    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch
+) -> "Iterator[MlflowClient]":
+    """An empty store in a folder with a space in its name, which is the working folder."""
+    import mlflow
+
+    folder = tmp_path / "a store"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "mlflow.db").write_bytes(empty_store)
+    # The URI has the whole path, because MLflow keeps one store for each name and process.
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri("")

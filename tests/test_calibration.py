@@ -18,7 +18,7 @@ from training.artifact.formula import apply_calibration, evaluate_formula
 from training.artifact.golden import ScoredRows
 from training.artifact.provenance import Provenance
 from training.data.encoding import to_table
-from training.data.rows import Rows
+from training.data.rows import Rows, join_rows
 from training.data.splitting import Splitting
 from training.errors import ArtifactError, SearchError
 from training.models.calibration import check_method
@@ -108,16 +108,39 @@ def test_the_formula_of_the_message_answers_as_the_model(
 def test_the_winner_is_calibrated_as_scikit_learn_does_it(
     family: str, method: str, n_classes: int, rounds: int
 ) -> None:
-    """The folds are those of the search, and three classes have text labels."""
+    """The scored twin on the training rows, the registered model on all; labels may be text."""
     trained, train, holdout = make(family, method, n_classes, rounds=rounds)
-    labels = np.asarray(trained.plan.schema.class_labels)[train.y]
-    plain = CalibratedClassifierCV(
-        make_unfitted(trained, rounds), method=method, cv=FOLDS, ensemble=False
-    ).fit(to_table(train.X, trained.plan.schema), labels)
+    schema = trained.plan.schema
+    X = to_table(holdout.X, schema)
+    both = [
+        (trained.twin.estimator, train),
+        (trained.estimator, join_rows(train, holdout)),
+    ]
 
-    X = to_table(holdout.X, trained.plan.schema)
-    assert trained.estimator.classes_.tolist() == plain.classes_.tolist()
-    assert np.array_equal(trained.estimator.predict_proba(X), plain.predict_proba(X))
+    for model, rows in both:
+        labels = np.asarray(schema.class_labels)[rows.y]
+        plain = CalibratedClassifierCV(
+            make_unfitted(trained, rounds), method=method, cv=FOLDS, ensemble=False
+        ).fit(to_table(rows.X, schema), labels)
+        assert model.classes_.tolist() == plain.classes_.tolist()
+        assert np.array_equal(model.predict_proba(X), plain.predict_proba(X))
+
+
+def choose_again(
+    trained: TrainedModel, rows: Rows, method: str, threshold: str
+) -> float:
+    """Choose the threshold on folds of some rows, with scikit-learn's own functions."""
+    X, pipeline = to_table(rows.X, trained.plan.schema), make_unfitted(trained)
+    name = "predict_proba" if method == "none" else "decision_function"
+    unseen = cross_val_predict(pipeline, X, rows.y, cv=FOLDS, method=name)
+    scores = unseen if unseen.ndim == 1 else unseen[:, 1]
+    if method == "sigmoid":
+        scores = _SigmoidCalibration().fit(scores, rows.y).predict(scores)
+    elif method == "isotonic":
+        calibrator = IsotonicRegression(out_of_bounds="clip")
+        scores = calibrator.fit(scores, rows.y).predict(scores)
+    rule = parse_threshold(threshold)
+    return choose_threshold(rule, rows.y == 1, scores)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("threshold", ["f1", "youden", "cost:7:1"])
@@ -126,31 +149,29 @@ def test_the_winner_is_calibrated_as_scikit_learn_does_it(
 def test_the_threshold_is_chosen_on_rows_that_were_not_seen(
     family: str, method: str, threshold: str
 ) -> None:
-    """The test computes the threshold again, without the hold-out."""
+    """The test computes the thresholds again; the hold-out is decided without looking at it."""
     trained, train, holdout = make(family, method, threshold=threshold)
-    X = to_table(train.X, trained.plan.schema)
-    pipeline = make_unfitted(trained)
-    name = "predict_proba" if method == "none" else "decision_function"
-    unseen = cross_val_predict(pipeline, X, train.y, cv=FOLDS, method=name)
-    scores = unseen if unseen.ndim == 1 else unseen[:, 1]
-    if method == "sigmoid":
-        scores = _SigmoidCalibration().fit(scores, train.y).predict(scores)
-    elif method == "isotonic":
-        calibrator = IsotonicRegression(out_of_bounds="clip")
-        scores = calibrator.fit(scores, train.y).predict(scores)
+    twin, metrics = trained.twin, trained.metrics
 
-    rule = parse_threshold(threshold)
-    expected = choose_threshold(rule, train.y == 1, scores)  # type: ignore[arg-type]
+    expected = [
+        choose_again(trained, rows, method, threshold)
+        for rows in (train, join_rows(train, holdout))
+    ]
 
     artifact = pb.ModelArtifact.FromString(trained.artifact)
-    assert trained.threshold == artifact.threshold == pytest.approx(expected)
-    assert trained.metrics["threshold"] == trained.threshold
+    assert [twin.threshold, trained.threshold] == pytest.approx(expected)
+    assert artifact.threshold == metrics["threshold"] == trained.threshold
+    assert metrics.get("holdout_threshold", trained.threshold) == twin.threshold
     assert f"(--threshold {threshold})" in summarize(trained)
     X_new = to_table(holdout.X, trained.plan.schema)
-    probabilities = trained.estimator.predict_proba(X_new)
-    predicted = decide(probabilities, trained.threshold)
-    assert trained.estimator.predict(X_new).tolist() == predicted.tolist()
-    assert trained.metrics["holdout_accuracy"] == (predicted == holdout.y).mean()
+    for model, own_threshold in (
+        (twin.estimator, twin.threshold),
+        (trained.estimator, trained.threshold),
+    ):
+        predicted = decide(model.predict_proba(X_new), own_threshold)
+        assert model.predict(X_new).tolist() == predicted.tolist()
+    decided = twin.estimator.predict(X_new) == holdout.y
+    assert metrics["holdout_accuracy"] == decided.mean()
     X_golden = np.array([example.features for example in artifact.golden_examples])
     golden = decide(evaluate_formula(artifact, X_golden), artifact.threshold)
     assert [example.label for example in artifact.golden_examples] == [

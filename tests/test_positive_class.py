@@ -106,8 +106,8 @@ def test_metrics_are_about_the_positive_class(family: str) -> None:
     table = to_table(holdout.X, trained.plan.schema)
 
     is_fraud = holdout.y == 1
-    probability = trained.estimator.predict_proba(table)[:, 1]
-    predicted = trained.estimator.predict(table) == "fraud"
+    probability = trained.twin.estimator.predict_proba(table)[:, 1]
+    predicted = trained.twin.estimator.predict(table) == "fraud"
 
     assert trained.estimator.classes_.tolist() == ["legit", "fraud"]
     assert np.array_equal(predicted, probability > 0.3)
@@ -160,7 +160,7 @@ def test_a_champion_with_the_other_order_is_named_with_the_way_to_keep_it() -> N
 def test_a_champion_whose_classes_are_not_sorted_is_scored(scoring: str) -> None:
     trained, holdout = train_fraud("lightgbm")
 
-    score = score_model(trained.estimator, holdout, trained.plan.schema, scoring)
+    score = score_model(trained.twin.estimator, holdout, trained.plan.schema, scoring)
 
     assert score == trained.metrics[f"holdout_{scoring}"]
 

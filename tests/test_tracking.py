@@ -46,31 +46,6 @@ from training_support import make_rows, train_family
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A store with its tables made, which takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.search_experiments()
-    mlflow.set_tracking_uri("")
-    return (folder / "mlflow.db").read_bytes()
-
-
-@pytest.fixture
-def store(
-    tmp_path: Path, empty_store: bytes, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[MlflowClient]:
-    """An empty store in a folder with a space in its name, which is the working folder."""
-    folder = tmp_path / "a store"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    (folder / "mlflow.db").write_bytes(empty_store)
-    # The URI has the whole path, because MLflow keeps one store for each name and process.
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    yield MlflowClient()
-    mlflow.set_tracking_uri("")
-
-
 @pytest.fixture
 def server(tmp_path: Path, store: MlflowClient) -> Iterator[MlflowClient]:
     """A tracking server over HTTP that keeps artifacts itself, as in a cluster."""
@@ -431,7 +406,7 @@ def test_a_champion_of_other_columns_stays(
         outcome = enroll(trained, holdout)
 
     assert outcome.alias == "challenger"
-    assert f"version 1 cannot score these rows: {reason}" in outcome.reason
+    assert f"version 1 cannot be compared on these rows: {reason}" in outcome.reason
 
 
 def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
@@ -442,12 +417,17 @@ def test_a_champion_of_other_classes_stays_and_the_way_is_shown(
     outcome = enroll(*make(n_classes=3, run_id="TrainFlow/2"))
 
     assert outcome.alias == "challenger"
-    assert "version 1 cannot score these rows: its classes are [0, 1]" in outcome.reason
+    assert (
+        "version 1 cannot be compared on these rows: its classes are [0, 1]"
+        in outcome.reason
+    )
     assert 'set_registered_model_alias("churn", "champion", "2")' in outcome.reason
 
 
 def test_a_champion_that_cannot_be_loaded_stays(store: MlflowClient) -> None:
+    """As another program's model, which has no scored twin."""
     first = enroll(*make())
+    store.delete_model_version_tag("churn", "1", "final_fit")
     uri = store.get_model_version_download_uri("churn", first.version)
     (Path(mlflow.artifacts.download_artifacts(uri)) / "model.skops").write_bytes(
         b"no zip"

@@ -126,6 +126,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "Logistic Regression: 7 candidates on 5 folds, neg_log_loss",
         "LightGBM: 120 candidates on 5 folds, neg_log_loss",
         "On the hold-out: accuracy 0.9",
+        "has learned from all 569 rows; the metrics are those of its scored twin",
         "tabular_classifier version 1 is champion",
         "python -m grpc_server --model-uri models:/tabular_classifier@champion",
     ):

@@ -42,6 +42,9 @@ class FlowParameters:
         Method of calibration, or "none".
     threshold : str
         A number in (0, 1), or a rule that chooses one.
+    final_fit : str
+        Rows that the registered model learns from: "all", or "train" for those without the
+        hold-out.
     experiment : str
         MLflow experiment.
     model_name : str
@@ -64,6 +67,7 @@ class FlowParameters:
     shards: int = 1
     calibration: str = "none"
     threshold: str = "0.5"
+    final_fit: str = "all"
     experiment: str = "tabular_classifier"
     model_name: str = "tabular_classifier"
 

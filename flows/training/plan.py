@@ -22,7 +22,12 @@ from training.data.roles import RoleNames
 from training.data.rows import Rows, RowsRef, store_rows
 from training.data.schema import Schema
 from training.data.schema_file import format_schema, parse_overrides
-from training.data.splitting import Splitting, make_folds, split_holdout
+from training.data.splitting import (
+    HoldoutSplit,
+    Splitting,
+    make_folds,
+    split_holdout,
+)
 from training.data.summary import summarize
 from training.errors import DataError, SearchError
 from training.models.calibration import check_method
@@ -30,6 +35,7 @@ from training.models.families import FAMILIES
 from training.models.final_model import PostFit
 from training.models.grids import ParamGrid, check_grid, parse_grids
 from training.models.pipelines import PipelineFactory
+from training.models.scored_twin import TRAIN, check_final_fit
 from training.models.scoring import resolve_scoring
 from training.models.search_values import SearchSettings
 from training.models.thresholds import check_classes, parse_threshold
@@ -172,6 +178,7 @@ def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
     """
     parameters = request.parameters
     _check_shards(parameters.shards)
+    check_final_fit(parameters.final_fit)
     post_fit = _make_post_fit(parameters)
     grids = parse_grids(request.grids)
     dataset = put_positive_last(_load(request, store), parameters.positive)
@@ -186,6 +193,8 @@ def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
         settings.splitting,
     )
     _try_search(dataset, split.train, grids, settings)
+    if parameters.final_fit != TRAIN:
+        _try_all_rows(dataset, split, settings)
     return Plan(
         run=_describe_run(request, dataset),
         schema=dataset.schema,
@@ -294,6 +303,20 @@ def _try_search(
     for family, param_grid in grids.items():
         factory = PipelineFactory(FAMILIES[family], dataset.schema, settings.seed)
         try_grid(factory, param_grid, few)
+
+
+def _try_all_rows(
+    dataset: Dataset, split: HoldoutSplit, settings: SearchSettings
+) -> None:
+    """Make the folds of the final fit once, because other groups draw other folds."""
+    if settings.splitting != Splitting.GROUPED or dataset.group is None:
+        return
+    rows = np.concatenate([split.train, split.holdout])
+    labels = Rows(dataset.X[:0], dataset.y[rows], None, dataset.group[rows])
+    try:
+        make_folds(labels, settings.n_folds, settings.seed, settings.splitting)
+    except DataError as error:
+        raise DataError(f"of all rows, {error}, or add --final_fit {TRAIN}") from None
 
 
 def _describe_run(request: TrainingRequest, dataset: Dataset) -> FlowRun:

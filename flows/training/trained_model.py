@@ -1,4 +1,8 @@
-"""The model of a run: chosen, fitted, scored once on the hold-out, and written as an artifact."""
+"""The model of a run: chosen, fitted, scored once on the hold-out, and written as an artifact.
+
+training rows ──▶ scored twin ──▶ metrics on the hold-out
+all rows ──▶ registered model ──▶ artifact
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,11 +15,12 @@ from sklearn.base import BaseEstimator
 
 from prediction.artifact import seal
 from training.artifact.encoding import encode
-from training.artifact.golden import ScoredRows, choose_golden_rows
+from training.artifact.golden import take_golden
 from training.artifact.provenance import Provenance, find_library_versions
 from training.data.encoding import to_table
-from training.data.rows import Rows
-from training.data.splitting import Splitting, make_folds
+from training.data.row_digests import list_learned
+from training.data.rows import Rows, join_rows
+from training.data.splitting import NO_FOLDS, Splitting, make_folds
 from training.errors import SearchError
 from training.models.baseline import find_weakness
 from training.models.evaluation import PREFIX, Bin, evaluate, measure_reliability
@@ -27,7 +32,8 @@ from training.models.final_model import (
     fit_final_model,
 )
 from training.models.pipelines import PipelineFactory, make_fit_params
-from training.models.search_values import SearchResult
+from training.models.scored_twin import TRAIN, ScoredTwin
+from training.models.search_values import SearchResult, make_cv_table
 from training.plan import Plan
 
 # Rounding moves the sum of a row's probabilities away from 1 by less than this.
@@ -49,19 +55,22 @@ class TrainedModel:
     failures : mapping of str to str
         Why a family has no candidate, by the family's name.
     estimator : estimator
-        Fitted on the training rows; predicts labels.
+        The model that is registered and served; predicts labels. It has learned from all rows, or
+        is the twin's estimator.
     threshold : float
-        Threshold between two classes, [0, 1].
+        Its threshold between two classes, [0, 1].
+    twin : ScoredTwin
+        The model that has not seen the hold-out.
     metrics : mapping of str to float
-        Metrics on the hold-out and the winner's score on the folds, by name.
+        The twin's metrics on the hold-out and the winner's score on the folds, by name.
     reliability : tuple of Bin
-        Points of the reliability curve on the hold-out.
+        Points of the twin's reliability curve on the hold-out.
     artifact : bytes
         The artifact that the server reads, serialised.
     library_versions : mapping of str to str
         Versions of the libraries that fitted it, by name.
     weakness : str
-        Why it is no better than the class shares; empty if it is better.
+        Why the twin is no better than the class shares; empty if it is better.
     """
 
     plan: Plan
@@ -70,6 +79,7 @@ class TrainedModel:
     failures: Mapping[str, str]
     estimator: BaseEstimator
     threshold: float
+    twin: ScoredTwin
     metrics: Mapping[str, float]
     reliability: tuple[Bin, ...]
     artifact: bytes
@@ -121,7 +131,7 @@ def train_model(
     train: Rows,
     holdout: Rows,
 ) -> TrainedModel:
-    """Fit the winner on all training rows, and score it once on the hold-out.
+    """Fit the winner on the training rows, score it once on the hold-out, and fit it on all rows.
 
     Parameters
     ----------
@@ -145,11 +155,15 @@ def train_model(
         If the artifact would not answer as the winner does.
     """
     winner = choose_winner(results, failures)
-    final = fit_winner(plan, winner, train)
-    X = to_table(holdout.X, plan.schema)
-    _check_probabilities(final.pipeline.predict_proba(X), winner)
-    probabilities = final.predictor.predict_proba(X)
-    metrics = _measure(plan, winner, final, holdout.y, probabilities)
+    scored = fit_winner(plan, winner, train)
+    probabilities = _predict(plan, winner, scored, holdout)
+    if plan.run.parameters.final_fit == TRAIN:
+        final, answers = scored, probabilities
+    else:
+        final = fit_winner(plan, winner, join_rows(train, holdout))
+        answers = _predict(plan, winner, final, holdout)
+    metrics = _measure(plan, winner, scored, holdout.y, probabilities)
+    metrics |= _tell_thresholds(plan, scored, final)
     provenance = Provenance(
         training_run_id=plan.run.run_id,
         data_sha256=plan.run.data_sha256,
@@ -157,7 +171,7 @@ def train_model(
         library_versions=find_library_versions(),
         metrics=metrics,
     )
-    golden = _choose_golden(holdout, probabilities)
+    golden = take_golden(holdout, answers)
     artifact = encode(final, plan.schema, winner.family, golden, provenance)
     return TrainedModel(
         plan=plan,
@@ -166,6 +180,9 @@ def train_model(
         failures=dict(failures),
         estimator=final.predictor,
         threshold=final.threshold,
+        twin=ScoredTwin(
+            scored.predictor, scored.threshold, list_learned(train, plan.schema)
+        ),
         metrics=metrics,
         reliability=measure_reliability(holdout.y, probabilities),
         artifact=seal(artifact.SerializeToString(deterministic=True)),
@@ -174,6 +191,15 @@ def train_model(
             train.y, holdout.y, probabilities, metrics[f"{PREFIX}roc_auc"]
         ),
     )
+
+
+def _predict(
+    plan: Plan, winner: SearchResult, model: FinalModel, rows: Rows
+) -> NDArray[np.float64]:
+    """Return a model's probabilities, shape (n_rows, n_classes), after a check."""
+    X = to_table(rows.X, plan.schema)
+    _check_probabilities(model.pipeline.predict_proba(X), winner)
+    return np.asarray(model.predictor.predict_proba(X))
 
 
 def _check_probabilities(
@@ -192,21 +218,31 @@ def _check_probabilities(
 def _measure(
     plan: Plan,
     winner: SearchResult,
-    final: FinalModel,
+    scored: FinalModel,
     y: NDArray[np.int64],
     probabilities: NDArray[np.float64],
 ) -> dict[str, float]:
-    """Return the metrics on the hold-out, the winner's score on the folds, and the threshold."""
+    """Return the metrics on the hold-out and the winner's score on the folds."""
     class_codes = range(len(plan.schema.class_labels))
-    metrics = evaluate(y, probabilities, class_codes, final.threshold)
+    metrics = evaluate(y, probabilities, class_codes, scored.threshold)
     metrics[f"cv_best_{plan.settings.scoring}"] = winner.best_score
-    if plan.schema.is_binary:
-        metrics["threshold"] = final.threshold
     return metrics
 
 
-def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
-    """Fit the winner on all training rows.
+def _tell_thresholds(
+    plan: Plan, scored: FinalModel, final: FinalModel
+) -> dict[str, float]:
+    """Return the registered model's threshold, and that of the hold-out where it is another."""
+    if not plan.schema.is_binary:
+        return {}
+    own = {"threshold": final.threshold}
+    if scored.threshold == final.threshold:
+        return own
+    return {**own, f"{PREFIX}threshold": scored.threshold}
+
+
+def fit_winner(plan: Plan, winner: SearchResult, rows: Rows) -> FinalModel:
+    """Fit the winner on rows, with its calibration and its threshold on folds of these rows.
 
     Parameters
     ----------
@@ -214,8 +250,8 @@ def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
         Plan of the run.
     winner : SearchResult
         The search whose best candidate is fitted.
-    train : Rows
-        Rows to learn from.
+    rows : Rows
+        Rows to learn from: the training rows, or all.
 
     Returns
     -------
@@ -226,14 +262,17 @@ def fit_winner(plan: Plan, winner: SearchResult, train: Rows) -> FinalModel:
     factory = PipelineFactory(
         family, schema, settings.seed, settings.early_stopping_rounds
     )
+    post_fit, folds = find_post_fit(plan, winner), NO_FOLDS
+    if post_fit.needs_folds:
+        folds = make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
     return fit_final_model(
         factory.make_final_pipeline(winner.best_params),
-        find_post_fit(plan, winner),
-        make_folds(train, settings.n_folds, settings.seed, settings.splitting),
-        X=to_table(train.X, schema),
-        y=train.y,
+        post_fit,
+        folds,
+        X=to_table(rows.X, schema),
+        y=rows.y,
         class_labels=schema.class_labels,
-        fit_params=make_fit_params(train),
+        fit_params=make_fit_params(rows),
     )
 
 
@@ -258,36 +297,3 @@ def find_post_fit(plan: Plan, winner: SearchResult) -> PostFit:
     return correct_class_weight(
         plan.post_fit, winner.best_params, can_calibrate=counts_each_row_once
     )
-
-
-def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:
-    """Put the candidates of all families into one table.
-
-    Parameters
-    ----------
-    results : mapping of str to SearchResult
-        Results of the searches, by family.
-
-    Returns
-    -------
-    DataFrame, shape (n_candidates, n_columns)
-        One row for each candidate, without times: the table is the same in every run.
-    """
-    tables = []
-    for family, result in results.items():
-        columns = {
-            key: values
-            for key, values in result.cv_results.items()
-            if key != "params" and not key.endswith("_time")
-        }
-        tables.append(pd.DataFrame({"family": family, **columns}))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _choose_golden(holdout: Rows, probabilities: NDArray[np.float64]) -> ScoredRows:
-    X = holdout.X
-    if not isinstance(X, np.ndarray):
-        rows = choose_golden_rows(holdout.y, np.zeros((len(holdout.y), 0), dtype=bool))
-        return ScoredRows(X[rows].toarray(), probabilities[rows])
-    rows = choose_golden_rows(holdout.y, np.isnan(X))
-    return ScoredRows(np.asarray(X[rows]), probabilities[rows])

@@ -1,4 +1,4 @@
-"""Golden examples: held-out rows in the artifact, with which every reader checks its answers."""
+"""Golden examples: rows of the hold-out in the artifact, with which a reader checks its answers."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
+from training.data.rows import Rows
 from training.data.schema import Feature, Kind, Schema
 from training.models.evaluation import decide
 
@@ -15,7 +16,7 @@ MAX_GOLDEN_EXAMPLES = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredRows:
-    """Held-out rows with the probabilities of the training libraries.
+    """Rows of the hold-out with the probabilities of the training libraries.
 
     Parameters
     ----------
@@ -55,6 +56,29 @@ def choose_golden_rows(
     return np.unique(np.concatenate([spread, first_of_class, first_missing])).astype(
         np.int64
     )
+
+
+def take_golden(rows: Rows, probabilities: NDArray[np.float64]) -> ScoredRows:
+    """Take the rows that become golden examples.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows of the hold-out.
+    probabilities : ndarray of float64, shape (n_rows, n_classes)
+        Probabilities of the model that the artifact holds.
+
+    Returns
+    -------
+    ScoredRows
+        The rows of `choose_golden_rows`.
+    """
+    X = rows.X
+    if not isinstance(X, np.ndarray):
+        chosen = choose_golden_rows(rows.y, np.zeros((len(rows.y), 0), dtype=bool))
+        return ScoredRows(X[chosen].toarray(), probabilities[chosen])
+    chosen = choose_golden_rows(rows.y, np.isnan(X))
+    return ScoredRows(np.asarray(X[chosen]), probabilities[chosen])
 
 
 def encode_golden(

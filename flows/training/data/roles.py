@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from training.data.cells import read_numbers, refuse
+from training.data.row_digests import to_words
 from training.errors import DataError
 from training.text import quote_list
 
@@ -45,7 +46,7 @@ class Roles:
     weight : ndarray of float64, shape (n_rows,), or None
         Weights, 0 or more; sorted by `order` if there is one.
     group : ndarray of int64, shape (n_rows,), or None
-        Numbers of the groups.
+        Numbers of the groups: digests of their values, so they are the same in every run.
     order : ndarray of int64, shape (n_rows,), or None
         Row numbers by time, earliest first; rows of equal time keep their order.
     """
@@ -112,7 +113,9 @@ def _weigh(column: "pd.Series[Any]") -> NDArray[np.float64]:
 
 
 def _number(column: "pd.Series[Any]") -> NDArray[np.int64]:
-    return np.asarray(pd.factorize(column)[0], dtype=np.int64)
+    """Number the groups by digests of their values, which are the same in every run."""
+    numbers, values = pd.factorize(column)
+    return to_words(values).view("<i8")[numbers].astype(np.int64)
 
 
 def _sort(column: "pd.Series[Any]") -> NDArray[np.int64]:

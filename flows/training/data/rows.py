@@ -69,7 +69,7 @@ class Rows:
     weight : ndarray of float64, shape (n_rows,), or None
         How much each row counts in fits, 0 or more.
     group : ndarray of int64, shape (n_rows,), or None
-        Number of each row's group.
+        Number of each row's group, which is the same in every run.
     """
 
     X: "NDArray[np.float64] | csr_matrix"
@@ -155,6 +155,32 @@ def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
         for column in (ref.weight, ref.group)
     ]
     return Rows(X, np.load(_fetch(ref.y, get)), *columns)
+
+
+def join_rows(first: Rows, second: Rows) -> Rows:
+    """Put two parts of a data set together.
+
+    Parameters
+    ----------
+    first, second : Rows
+        The parts: both dense or both sparse, and both with a weight or a group or without.
+
+    Returns
+    -------
+    Rows
+        A copy in memory: the rows of the first part, then those of the second.
+    """
+    from scipy.sparse import issparse, vstack
+
+    def join(name: str) -> NDArray[Any] | None:
+        parts = [getattr(first, name), getattr(second, name)]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    parts = [first.X, second.X]
+    X = vstack(parts, format="csr") if issparse(first.X) else np.concatenate(parts)
+    y = join("y")
+    assert y is not None
+    return Rows(X, y, join("weight"), join("group"))
 
 
 def _store(path: Path, put: Callable[[Path], str]) -> FileRef:

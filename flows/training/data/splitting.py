@@ -22,6 +22,7 @@ from training.data.rows import Rows
 from training.errors import DataError
 
 Folds = tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]
+NO_FOLDS: Folds = ()
 
 
 class Splitting(StrEnum):

@@ -1,4 +1,4 @@
-"""Fits the winner on all training rows, with its calibration and its threshold."""
+"""Fits the winner on rows, with its calibration and its threshold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -140,7 +140,8 @@ def fit_final_model(
     post_fit : PostFit
         Calibration and threshold.
     folds : tuple of (train, test)
-        Folds of the search. Calibration and threshold are fitted on out-of-fold predictions.
+        Folds of the rows. Calibration and threshold are fitted on out-of-fold predictions; without
+        them there need be no folds.
     X : DataFrame or csr_matrix, shape (n_rows, n_features)
         Rows to learn from.
     y : ndarray of int64, shape (n_rows,)

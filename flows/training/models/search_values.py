@@ -1,7 +1,10 @@
 """The values of a search: its settings, its shards and its outcome."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import pandas as pd
 
 from training.data.splitting import Splitting
 from training.search import SplitScore
@@ -93,3 +96,27 @@ class SearchResult:
     def best_score(self) -> float:
         """Mean score of the best candidate over the folds."""
         return float(self.cv_results["mean_test_score"][self.best_index])
+
+
+def make_cv_table(results: Mapping[str, SearchResult]) -> pd.DataFrame:
+    """Put the candidates of all families into one table.
+
+    Parameters
+    ----------
+    results : mapping of str to SearchResult
+        Results of the searches, by family.
+
+    Returns
+    -------
+    DataFrame, shape (n_candidates, n_columns)
+        One row for each candidate, without times: the table is the same in every run.
+    """
+    tables = []
+    for family, result in results.items():
+        columns = {
+            key: values
+            for key, values in result.cv_results.items()
+            if key != "params" and not key.endswith("_time")
+        }
+        tables.append(pd.DataFrame({"family": family, **columns}))
+    return pd.concat(tables, ignore_index=True)

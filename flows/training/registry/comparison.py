@@ -15,7 +15,7 @@ from training.text import first_line, quote_list
 
 
 class NotComparable(Exception):
-    """A model cannot score these rows. The message says why."""
+    """A model cannot be compared on these rows. The message says why."""
 
 
 class _Coded(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped

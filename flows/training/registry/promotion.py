@@ -1,21 +1,24 @@
 """Decides whether a new version becomes champion, and writes the decision down.
 
     version without a decision
-        │  compare with the champion on the same hold-out
+        │  compare its scored twin with the champion's on rows that neither has seen
         ▼
     tag previous_champion ──▶ alias champion or challenger ──▶ tag decision
 
 A call that is cut short goes on from the last of these that it finds.
 """
 
-import mlflow
+from itertools import chain
+
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from sklearn.pipeline import Pipeline
 
 from training.data.rows import Rows
 from training.registry.comparison import NotComparable, score_model
+from training.registry.learned_rows import read_learned
 from training.registry.registration import CHALLENGER, CHAMPION
+from training.registry.twin_files import Opponent, open_opponent
+from training.registry.unseen_rows import take_unseen
 from training.trained_model import TrainedModel
 
 DECISION_TAG = "decision"
@@ -36,7 +39,7 @@ def decide(
     trained : TrainedModel
         The model itself.
     holdout : Rows
-        Rows on which it is compared with the champion.
+        Rows on which its scored twin is compared with the champion's.
 
     Returns
     -------
@@ -79,19 +82,43 @@ def _compare(
         return CHALLENGER, f"{trained.weakness}. {_tell_promotion(version)}"
     if champion is None:
         return CHAMPION, "no other version was champion"
-    schema, scoring = trained.plan.schema, trained.plan.settings.scoring
     try:
-        champion_score = score_model(_load(champion), holdout, schema, scoring)
+        return _judge(champion, trained, holdout)
     except NotComparable as error:
         return CHALLENGER, (
-            f"version {champion.version} cannot score these rows: {error}. "
+            f"version {champion.version} cannot be compared on these rows: {error}. "
             f"{_tell_promotion(version)}"
         )
-    score = score_model(trained.estimator, holdout, schema, scoring)
-    return CHAMPION if score > champion_score else CHALLENGER, (
-        f"{scoring} {score:.6g} on the hold-out, "
-        f"version {champion.version} has {champion_score:.6g}"
+
+
+def _judge(
+    champion: ModelVersion, trained: TrainedModel, holdout: Rows
+) -> tuple[str, str]:
+    """Compare the scored twins; NotComparable if they cannot be compared."""
+    schema, scoring = trained.plan.schema, trained.plan.settings.scoring
+    with open_opponent(champion) as opponent:
+        rows, which = _choose_rows(opponent, trained, holdout)
+        champion_score = score_model(opponent.model, rows, schema, scoring)
+    score = score_model(trained.twin.estimator, rows, schema, scoring)
+    reason = (
+        f"{scoring} {score:.6g} on the hold-out, version {champion.version} has "
+        f"{champion_score:.6g} ({which})"
     )
+    return CHAMPION if score > champion_score else CHALLENGER, reason
+
+
+def _choose_rows(
+    opponent: Opponent, trained: TrainedModel, holdout: Rows
+) -> tuple[Rows, str]:
+    """Return the rows that neither scored twin has learned from, and a remark on them."""
+    if opponent.learned is None:
+        return holdout, (
+            f"all {len(holdout.y)} rows; nobody knows which of them it has learned from"
+        )
+    learned = chain([trained.twin.learned], read_learned(opponent.learned))
+    rows = take_unseen(holdout, trained.plan.schema, learned)
+    which = f"{len(rows.y)} of {len(holdout.y)} rows, which neither has learned from"
+    return rows, which
 
 
 def _tell_promotion(version: ModelVersion) -> str:
@@ -99,12 +126,3 @@ def _tell_promotion(version: ModelVersion) -> str:
         "To promote by hand: MlflowClient().set_registered_model_alias("
         f'"{version.name}", "{CHAMPION}", "{version.version}")'
     )
-
-
-def _load(version: ModelVersion) -> Pipeline:
-    try:
-        return mlflow.sklearn.load_model(f"models:/{version.name}/{version.version}")
-    except (
-        Exception
-    ) as error:  # another program's or library's model may fail in any way
-        raise NotComparable(f"it cannot be loaded ({type(error).__name__})") from None

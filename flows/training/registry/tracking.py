@@ -8,6 +8,7 @@ last attempt stopped, and adds nothing twice.
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
@@ -23,6 +24,7 @@ from training.registry.registration import CHAMPION, Registration
 from training.registry.run_log import FLOW_RUN_TAG, log_details, make_tags
 from training.registry.signature import make_signature
 from training.registry.store import writing
+from training.registry.twin_files import FINAL_FIT_TAG, save_twin
 from training.trained_model import TrainedModel
 
 MODEL_NAME_IN_RUN = "model"
@@ -51,7 +53,7 @@ def register(
     trained : TrainedModel
         Model of the flow run.
     holdout : Rows
-        Rows on which it is compared with the champion.
+        Rows on which its scored twin is compared with the champion's.
     experiment : str
         Experiment of the run.
     model_name : str
@@ -128,20 +130,23 @@ def _find_model(client: MlflowClient, run_id: str) -> str | None:
 
 
 def _log_model(trained: TrainedModel, holdout: Rows) -> str:
-    """Log the fitted estimator; the server's artifact is a file beside it in the same model."""
+    """Log the fitted estimator; the server's artifact and the twin are beside it in the model."""
     schema = trained.plan.schema
+    options: dict[str, Any] = {
+        "serialization_format": "skops",
+        "skops_trusted_types": list(TRUSTED_TYPES),
+        "signature": make_signature(schema, holdout),
+        "pip_requirements": _list_requirements(trained),
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, FILE_NAME)
         path.write_bytes(trained.artifact)
         info = mlflow.sklearn.log_model(
             trained.estimator,
             name=MODEL_NAME_IN_RUN,
-            serialization_format="skops",
-            skops_trusted_types=list(TRUSTED_TYPES),
-            signature=make_signature(schema, holdout),
             input_example=to_table(holdout.X[:N_EXAMPLE_ROWS], schema),
-            pip_requirements=_list_requirements(trained),
-            extra_files=[str(path)],
+            extra_files=[str(path), *save_twin(trained, Path(folder), **options)],
+            **options,
         )
     if info.signature is None:
         raise RegistryError("MLflow dropped the signature of the model")
@@ -166,6 +171,7 @@ def _create_version(
             raise
     metrics = {name: f"{value:.6g}" for name, value in trained.metrics.items()}
     tags = {**make_tags(trained), SHA256_TAG: trained.artifact_sha256, **metrics}
+    tags[FINAL_FIT_TAG] = trained.plan.run.parameters.final_fit
     return client.create_model_version(
         model_name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id
     )

@@ -13,6 +13,7 @@ from training.models.calibration import NO_CALIBRATION
 from training.models.evaluation import PREFIX, Bin
 from training.models.families import FAMILIES
 from training.models.final_model import has_shifted_probabilities
+from training.models.scored_twin import TRAIN
 from training.models.thresholds import EVEN
 from training.text import escape
 from training.trained_model import TrainedModel, find_post_fit
@@ -42,6 +43,7 @@ def summarize(trained: TrainedModel) -> str:
         if name.startswith(PREFIX)
     )
     lines += [*_tell_post_fit(trained), f"On the hold-out: {metrics}"]
+    lines += _tell_final_fit(trained)
     if trained.weakness:
         lines.append(f"WARNING: no model to rely on: {trained.weakness}")
     return "\n".join(map(escape, lines))
@@ -69,7 +71,21 @@ def _tell_post_fit(trained: TrainedModel) -> list[str]:
             f"It predicts {second} above {trained.threshold:.6g} "
             f"(--threshold {post_fit.threshold})"
         )
+        if trained.twin.threshold != trained.threshold:
+            lines[-1] += f"; on the hold-out, above {trained.twin.threshold:.6g}"
     return lines
+
+
+def _tell_final_fit(trained: TrainedModel) -> list[str]:
+    """Say which model the metrics are about, if it is not the one that is registered."""
+    plan = trained.plan
+    if plan.run.parameters.final_fit == TRAIN:
+        return []
+    n_train, n_holdout = plan.train.shape[0], plan.holdout.shape[0]
+    return [
+        f"The registered model has learned from all {n_train + n_holdout} rows; the metrics are "
+        f"those of its scored twin, which has learned from {n_train}"
+    ]
 
 
 def draw(trained: TrainedModel, holdout: Rows) -> list[Spec]:
@@ -80,7 +96,7 @@ def draw(trained: TrainedModel, holdout: Rows) -> list[Spec]:
     trained : TrainedModel
         The model of the run.
     holdout : Rows
-        Rows that it has not seen.
+        Rows that its scored twin has not seen.
 
     Returns
     -------
@@ -89,7 +105,7 @@ def draw(trained: TrainedModel, holdout: Rows) -> list[Spec]:
     """
     schema = trained.plan.schema
     labels = schema.class_labels
-    probabilities = trained.estimator.predict_proba(to_table(holdout.X, schema))
+    probabilities = trained.twin.estimator.predict_proba(to_table(holdout.X, schema))
     return [
         plot_candidates(trained.cv_table, trained.plan.settings.scoring),
         plot_roc(holdout.y, probabilities, labels),
