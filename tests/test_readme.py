@@ -71,7 +71,10 @@ def started(command: str, ready_page: str, folder: Path) -> Iterator[None]:
 def environment(folder: Path) -> dict[str, str]:
     """Return what `source .venv/bin/activate` gives, in the copy."""
     path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "VIRTUAL_ENV": str(folder / ".venv")}
+    # The variables of a make that runs these tests, such as ARGS, are not for the makes in them.
+    outer = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "ARGS"}
+    own = {name: value for name, value in os.environ.items() if name not in outer}
+    return {**own, "PATH": path, "VIRTUAL_ENV": str(folder / ".venv")}
 
 
 def run(command: str, folder: Path) -> str:

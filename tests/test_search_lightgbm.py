@@ -139,8 +139,15 @@ def test_columns_of_codes_have_several_names(name: str) -> None:
         {"n_estimators": [5, 20], "class_weight": [None, "balanced"]},
         {"n_estimators": [5, 20], "random_state": [1, 2], "extra_trees": [True]},
         {"n_estimators": [5, 20], "categorical_column": [[], [12], [12, 13]]},
+        {
+            "n_estimators": [5, 20],
+            "colsample_bytree": [0.5, 0.9],
+            "subsample": [0.8],
+            "subsample_freq": [1],
+            "reg_lambda": [0.1, 1.0],
+        },
     ],
-    ids=["bins", "pre-filter", "class weight", "seed", "categories"],
+    ids=["bins", "pre-filter", "class weight", "seed", "categories", "regularised"],
 )
 def test_parameters_of_the_binned_rows_may_be_in_the_grid(grid: dict[str, Any]) -> None:
     X, y = with_codes()
