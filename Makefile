@@ -171,6 +171,11 @@ bench-serve: $(installed)  ## Measure the server beside its alternatives, half a
 bench-search: $(installed)  ## Measure the search beside its alternatives; ARGS as in --help, minutes to an hour
 	PYTHONPATH=tests:flows $(python) -m benchmarks.search $(ARGS)
 
+.PHONY: bench-quality
+bench-quality: $(installed)  ## Measure how good the models are, beside other tools on public tables; ARGS as in --help, hours
+	$(python) -m pip install --quiet $(UV)
+	PYTHONPATH=tests:flows $(python) -m benchmarks.quality $(ARGS)
+
 image_names = --prefix='$(IMAGE_PREFIX)' --tag='$(TAG)'
 
 .PHONY: images

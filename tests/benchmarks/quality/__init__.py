@@ -1,0 +1,1 @@
+"""`make bench-quality`: how good the models are, beside those of other tools."""
