@@ -71,6 +71,9 @@ def load(archive: Path, task: Task) -> pd.DataFrame:
         assert file is not None, f"{task.file} is not in {archive}"
         frame = pd.read_csv(io.BytesIO(file.read()), index_col=0)
     frame = frame[frame[task.target].notna()].drop(columns=list(task.unused))
+    if pd.api.types.is_bool_dtype(frame[task.target]):
+        # The trainer calls the labels so.
+        frame[task.target] = frame[task.target].astype(int)
     for name in task.text:
         frame[name] = "n" + frame[name].astype(str)
     if len(frame) > MAX_ROWS:

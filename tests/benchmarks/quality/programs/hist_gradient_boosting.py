@@ -7,7 +7,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 def keep_frequent(train, test, limit=255):
     """Leave the rarest of too many categories out: the classifier takes 255."""
     for name in train.select_dtypes("category"):
-        frequent = train[name].value_counts().index[:limit]
+        frequent = list(train[name].value_counts().index[:limit])
         for frame in (train, test):
             frame[name] = frame[name].cat.set_categories(frequent)
     return train, test

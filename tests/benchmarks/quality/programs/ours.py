@@ -42,7 +42,7 @@ def predict(folder, target):
             for name, family in FAMILIES.items()
         }
         trained = train_model(plan, results, {}, train=train, holdout=holdout)
-    frame = pd.read_csv(folder / "test.csv", keep_default_na=False, dtype=str)
+    frame = pd.read_csv(folder / "test.csv", keep_default_na=False, na_values=[""])
     X = to_table(to_matrix(frame, plan.schema.features), plan.schema)
     return trained.plan.schema.class_labels, trained.estimator.predict_proba(X)
 
