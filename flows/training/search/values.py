@@ -49,21 +49,21 @@ class SolverLimits:
     max_newton_multiplications : float, default=4e9
         Work up to which Newton's method solves the models of each split. Above it, all models share
         their passes over the rows.
-    max_preconditioner_features : int, default=500
+    max_preconditioner_features : int, default=2000
         Columns up to which the preconditioner is a full matrix. Above it, it is a diagonal.
     max_preconditioner_parameters : int, default=1000
         The same limit for the parameters of one model, over all its classes.
     min_sample_rows : int, default=20_000
         Fewest rows in the sample that gives each model its start and its preconditioner.
-    sample_rows_per_feature : int, default=60
+    sample_rows_per_feature : int, default=20
         Rows in the sample for each column, if that is more than `min_sample_rows`.
     """
 
     max_newton_multiplications: float = 4e9
-    max_preconditioner_features: int = 500
+    max_preconditioner_features: int = 2000
     max_preconditioner_parameters: int = 1000
     min_sample_rows: int = 20_000
-    sample_rows_per_feature: int = 60
+    sample_rows_per_feature: int = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
