@@ -19,14 +19,18 @@ from sklearn.exceptions import ConvergenceWarning
 
 from training.search.blocks import map_pieces
 from training.search.design import Design
-from training.search.lbfgs import minimise_together
-from training.search.metric import MetricMaker
+from training.search.lbfgs import MEMORY, minimise_together
+from training.search.metric import Metric, MetricMaker
 from training.search.newton import LogisticLoss, follow_path
 from training.search.targets import Targets
 from training.search.values import Floats, SolverLimits, Split
 
 # Largest component of the gradient per unit of row weight, as scikit-learn's `tol`.
 TOLERANCE = 1e-10
+# Numbers that the solver of a group of models may hold at once: 0.5 GB.
+MAX_NUMBERS = 2**26
+# Numbers that it holds for each parameter of a model: the steps and changes that it remembers.
+NUMBERS_PER_PARAMETER = 2 * MEMORY + 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,23 +100,39 @@ class JointSolver:
         metric = MetricMaker(
             self.design, self.targets, self.splits, self.Cs, self.limits
         ).make()
+        n_models = len(self.splits) * len(self.Cs)
+        points = np.empty((n_models, metric.start.shape[1]))
+        for models in self._group_models(*points.shape):
+            points[models] = self._solve_group(models, metric, pool)
         shape = (len(self.splits), len(self.Cs), self.n_raw_scores, -1)
-        totals = np.repeat(self.targets.weights.sum(axis=0), len(self.Cs))
+        thetas = points.reshape(shape)
+        if self.n_raw_scores > 1:
+            # Intercepts that all rise together give the same model; scikit-learn's sum to 0.
+            thetas[..., -1] -= thetas[..., -1].mean(axis=2, keepdims=True)
+        return thetas
+
+    @staticmethod
+    def _group_models(n_models: int, n_parameters: int) -> list[NDArray[np.int64]]:
+        """Return groups of models whose steps fit the memory; one group, if they all do."""
+        size = max(1, MAX_NUMBERS // (n_parameters * NUMBERS_PER_PARAMETER))
+        return np.array_split(np.arange(n_models), -(-n_models // size))
+
+    def _solve_group(
+        self, models: NDArray[np.int64], metric: Metric, pool: Executor
+    ) -> Floats:
+        """Return the parameters of some models, shape (n, n_parameters)."""
+        totals = self.targets.weights.sum(axis=0)[models // len(self.Cs)]
         points, is_done = minimise_together(
-            lambda points, models: self._derive(points, models, pool),
-            metric.precondition,
-            np.tile(metric.start, (len(self.splits), 1)),
+            lambda points, chosen: self._derive(points, models[chosen], pool),
+            lambda vectors, chosen: metric.precondition(vectors, models[chosen]),
+            metric.start[models % len(self.Cs)],
             TOLERANCE * totals,
         )
         for _ in np.flatnonzero(~is_done):
             warnings.warn(
                 "the joint solver did not reach its tolerance", ConvergenceWarning, 2
             )
-        thetas = points.reshape(shape)
-        if self.n_raw_scores > 1:
-            # Intercepts that all rise together give the same model; scikit-learn's sum to 0.
-            thetas[..., -1] -= thetas[..., -1].mean(axis=2, keepdims=True)
-        return thetas
+        return points
 
     def _derive(
         self, thetas: Floats, models: NDArray[np.int64], pool: Executor

@@ -2,15 +2,14 @@
 
 ::
 
-    two classes, not too many columns    the sample's Hessian for each C
-    more classes, few parameters         the sample's Hessian over all classes
-    more classes, more parameters        a Hessian for each class: each class against the others
-    too many columns                     the diagonal of independent columns, from 0
+    two classes                     the sample's Hessian for each C
+    more classes, few parameters    the sample's Hessian over all classes
+    more classes, more parameters   a Hessian for each class against the others
+    too many columns                the Hessian of the heaviest columns, a diagonal for the others
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +39,10 @@ class Metric:
         Coefficients.
     precondition : callable
         Multiplies vectors of models.
-    is_full : bool
-        Whether it knows how the columns go together.
     """
 
     start: Floats
     precondition: Preconditioner
-    is_full: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,47 +72,22 @@ class MetricMaker:
     def make(self) -> Metric:
         """Return the metric that the numbers of columns and classes allow."""
         n_classes = len(self.targets.classes)
-        n_raw_scores = 1 if n_classes == 2 else n_classes
-        n_features = self.design.X.shape[1]
-        # A factor has the square of the columns; each class has one.
-        if n_raw_scores**0.5 * n_features > self.limits.max_preconditioner_features:
-            return self._make_diagonal(n_raw_scores)
+        n_parameters = n_classes * (self.design.X.shape[1] + 1)
         sample = self._draw_sample()
-        n_parameters = n_raw_scores * (n_features + 1)
-        if n_raw_scores == 1:
-            thetas, factors = follow_path(sample, self.Cs, SAMPLE_TOLERANCE)
-            return Metric(thetas, _Factors([factors]), is_full=True)
-        if n_parameters > self.limits.max_preconditioner_parameters:
-            return self._make_blocks(sample, n_raw_scores)
-        is_class = sample.y[:, None] == np.arange(n_raw_scores)
-        Z = sample.Z.toarray() if issparse(sample.Z) else sample.Z
-        loss = SoftmaxLoss(Z, is_class.astype(np.float64), sample.weights)
-        thetas, factors = follow_path(loss, self.Cs, SAMPLE_TOLERANCE)
-        return Metric(thetas, _Factors([factors]), is_full=True)
-
-    def _make_blocks(self, sample: LogisticLoss, n_classes: int) -> Metric:
-        """Return the metric of models that tell each class from the others."""
-        paths = [
-            follow_path(
-                LogisticLoss(
-                    sample.Z, (sample.y == code).astype(np.float64), sample.weights
-                ),
-                self.Cs,
-                SAMPLE_TOLERANCE,
-            )
-            for code in range(n_classes)
-        ]
-        thetas = np.hstack([thetas for thetas, _ in paths])
-        return Metric(thetas, _Factors([factors for _, factors in paths]), is_full=True)
+        if n_classes == 2:
+            return self._make_blocks([sample])
+        Y = (sample.y[:, None] == np.arange(n_classes)).astype(np.float64)
+        if n_parameters <= self.limits.max_preconditioner_parameters:
+            return self._make_whole(sample, Y)
+        losses = [LogisticLoss(sample.Z, of_class, sample.weights) for of_class in Y.T]
+        return self._make_blocks(losses)
 
     def _draw_sample(self) -> LogisticLoss:
         """Draw rows of the first split, with weights that sum to those of an average split."""
-        n_features = self.design.X.shape[1]
+        limits = self.limits
+        n_features = min(self.design.X.shape[1], limits.max_preconditioner_features)
+        n = max(limits.min_sample_rows, limits.sample_rows_per_feature * n_features)
         train = np.unique(self.splits[0][0])
-        n = max(
-            self.limits.min_sample_rows,
-            self.limits.sample_rows_per_feature * n_features,
-        )
         if len(train) > n:
             train = np.sort(np.random.default_rng(0).choice(train, n, replace=False))
         weights = self.targets.weights[train, 0]
@@ -124,40 +95,85 @@ class MetricMaker:
         y = self.targets.codes[train].astype(np.float64)
         return LogisticLoss(self.design.take_scaled(train, 0), y, weights * share)
 
-    def _make_diagonal(self, n_raw_scores: int) -> Metric:
-        """Return the metric of independent columns whose mean square is 1."""
-        by_class = np.bincount(
-            self.targets.codes, weights=self.targets.weights.sum(axis=1)
+    def _make_whole(self, sample: LogisticLoss, Y: Floats) -> Metric:
+        """Return the metric of a softmax over all classes."""
+        Z = sample.Z.toarray() if issparse(sample.Z) else sample.Z
+        loss = SoftmaxLoss(Z, Y, sample.weights)
+        thetas, factors = follow_path(loss, self.Cs, SAMPLE_TOLERANCE)
+        return Metric(thetas, lambda vectors, models: _solve(factors, vectors, models))
+
+    def _make_blocks(self, losses: list[LogisticLoss]) -> Metric:
+        """Return the metric of models of two classes each, side by side."""
+        # A factor has the square of the columns, and each loss has one.
+        n_heavy = int(self.limits.max_preconditioner_features / len(losses) ** 0.5)
+        squares = _sum_squares(losses[0])
+        heavy = _find_heavy(squares, n_heavy)
+        paths = [
+            follow_path(
+                LogisticLoss(loss.Z[:, heavy], loss.y, loss.weights),
+                self.Cs,
+                SAMPLE_TOLERANCE,
+            )
+            for loss in losses
+        ]
+        start = np.zeros((len(self.Cs), len(losses), len(squares)))
+        start[:, :, heavy] = np.stack([thetas for thetas, _ in paths], axis=1)
+        shares = np.array(
+            [loss.weights @ loss.y / loss.weights.sum() for loss in losses]
         )
-        share = by_class[-n_raw_scores:] / by_class.sum()
-        curvature = share * (1 - share) * self.targets.weights.sum(axis=0).mean()
-        shape = (len(self.Cs), n_raw_scores, self.design.X.shape[1] + 1)
-        diagonal = np.broadcast_to(curvature[:, None], shape).copy()
-        diagonal[..., :-1] += 1 / self.Cs[:, None, None]
-        diagonal = diagonal.reshape(len(self.Cs), -1)
-        return Metric(
-            np.zeros(diagonal.shape),
-            lambda vectors, models: vectors / diagonal[models % len(diagonal)],
-            is_full=False,
-        )
+        diagonal = (shares * (1 - shares))[:, None] * squares + 1 / self.Cs[
+            :, None, None
+        ]
+        blocks = _Blocks([factors for _, factors in paths], heavy, diagonal)
+        return Metric(start.reshape(len(self.Cs), -1), blocks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Factors:
-    """Cholesky factors of each part of the parameters, for each C."""
+class _Blocks:
+    """Cholesky factors for the heavy columns of each loss, and a diagonal for the other columns.
 
-    parts: list[list[Factor]]
+    Parameters
+    ----------
+    factors : list of list of tuple
+        Factors of each loss, for each C.
+    heavy : ndarray of int64, shape (n_heavy,)
+        Positions of the columns that have factors.
+    diagonal : ndarray of float64, shape (n_C, n_losses, n_columns)
+        Curvature of each column by itself.
+    """
+
+    factors: list[list[Factor]]
+    heavy: NDArray[np.int64]
+    diagonal: Floats
 
     def __call__(self, vectors: Floats, models: NDArray[np.int64]) -> Floats:
-        of_part = np.split(vectors, len(self.parts), axis=1)
-        solved = [
-            _solve(factors, part, models)
-            for factors, part in zip(self.parts, of_part, strict=True)
-        ]
-        return np.hstack(solved)
+        """Multiply vectors, shape (n_models, n_parameters), by the inverse."""
+        n_C, *shape = self.diagonal.shape
+        of_loss = vectors.reshape(-1, *shape)
+        result: Floats = of_loss / self.diagonal[models % n_C]
+        for number, factors in enumerate(self.factors):
+            part = _solve(factors, of_loss[:, number, self.heavy], models)
+            result[:, number, self.heavy] = part
+        return result.reshape(vectors.shape)
+
+
+def _sum_squares(loss: LogisticLoss) -> Floats:
+    """Return the weighted sum of the squares of each column, shape (n_columns,)."""
+    Z, weights = loss.Z, loss.weights
+    squares = Z.multiply(Z) if issparse(Z) else Z * Z
+    # A column without a value in the sample is as light as one with a single value.
+    return np.asarray(np.maximum(squares.T @ weights, weights.mean()))
+
+
+def _find_heavy(squares: Floats, n_heavy: int) -> NDArray[np.int64]:
+    """Return the positions of the columns with the largest squares, and of the intercept."""
+    last = len(squares) - 1
+    order = np.argsort(-squares[:last], kind="stable")
+    return np.asarray(np.append(np.sort(order[:n_heavy]), last))
 
 
 def _solve(factors: list[Factor], vectors: Floats, models: NDArray[np.int64]) -> Floats:
+    """Solve the equations of each model, whose factor is that of its C."""
     result = np.empty_like(vectors)
     for number, factor in enumerate(factors):
         chosen = models % len(factors) == number
