@@ -56,12 +56,10 @@ class Meter:
 
     def __init__(self, shard: Shard, watch: Watch, clock: Callable[[], float]) -> None:
         self._watch, self._clock = watch, clock
-        # The cost of a fit is spread evenly over its candidates.
         self._costs = {
-            (candidate, task.split): task.shared_fit.cost
-            / len(task.shared_fit.candidates)
+            (candidate, task.split): cost
             for task in shard
-            for candidate in task.shared_fit.candidates
+            for candidate, cost in task.shared_fit.split_cost().items()
         }
         self._total_cost = sum(self._costs.values())
         self._done_cost, self._n_done = 0.0, 0

@@ -144,12 +144,25 @@ class SharedFit:
         Expected time on one split. The unit is arbitrary; only ratios have a meaning.
     reason : str
         Why the method is plain; empty for the other methods.
+    shares : tuple of float
+        Share of the cost that each candidate adds, in (0, 1]; their sum is 1. If empty, all
+        candidates add the same.
     """
 
     method: Method
     candidates: tuple[int, ...]
     cost: float
     reason: str = ""
+    shares: tuple[float, ...] = ()
+
+    def split_cost(self) -> dict[int, float]:
+        """Return what each candidate adds to the cost."""
+        n = len(self.candidates)
+        shares = self.shares or (1 / n,) * n
+        return {
+            candidate: self.cost * share
+            for candidate, share in zip(self.candidates, shares, strict=True)
+        }
 
 
 @dataclass(frozen=True, slots=True)
