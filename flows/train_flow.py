@@ -370,16 +370,19 @@ class TrainFlow(FlowSpec):
         print(f"Serve the {served}: python -m grpc_server --model-uri {uri}")
 
     def _search(self, family: str, number: int) -> Any:
-        from training.models.family_search import share_of_cores
+        from training.models.family_search import count_fits_at_once
         from training.models.search_values import ShardSpec
 
         with one_line_errors():
             search = self._make_search(family)
             card = ProgressCard(search.family.display_name, self.plan.settings.scoring)
+            rows = self._open(self.plan.train)
             return search.run_shard(
-                self._open(self.plan.train),
+                rows,
                 ShardSpec(number, self.shards),
-                n_jobs=share_of_cores(count_tasks_here(self.shards)),
+                n_jobs=count_fits_at_once(
+                    rows.X.data.nbytes, count_tasks_here(self.shards)
+                ),
                 watch=card.show,
             )
 

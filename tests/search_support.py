@@ -91,7 +91,9 @@ def one_hot_rows(n_levels: int = 30, n_features: int = 0) -> Table:
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, n_levels + 1)
     codes = rng.choice(n_levels, (3000, 8), p=share / share.sum())
-    places = np.random.default_rng(1).permutation(n_features or 8 * n_levels)[: 8 * n_levels]
+    places = np.random.default_rng(1).permutation(n_features or 8 * n_levels)[
+        : 8 * n_levels
+    ]
     columns = places[codes + np.arange(8) * n_levels]
     raw_scores = rng.normal(size=8 * n_levels)[codes + np.arange(8) * n_levels].sum(1)
     X = sparse.csr_matrix(
