@@ -104,5 +104,16 @@ def test_after_a_tenth_the_time_left_is_right_within_a_factor_of_two(
                 assert left / 2 <= progress.left_seconds <= left * 2
 
 
+def test_the_time_left_is_no_more_than_the_search_has() -> None:
+    clock, seen = Clock(), list[Progress]()
+    meter = Meter(SHARD, seen.append, clock, max_seconds=8)
+
+    for seconds, candidate in ((6, 0), (5, 1)):
+        clock.now += seconds
+        meter.count(make_score(candidate, 0.7))
+
+    assert [progress.left_seconds for progress in seen] == [2.0, 0.0]
+
+
 def test_a_shard_without_work_has_no_progress() -> None:
     assert Meter((), list[Progress]().append, Clock()).look() is None

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,8 @@ class FamilySearch:
             report(f"{name}: {progress}")
             watch(progress)
 
-        meter = Meter(shard, tell, time.monotonic)
+        max_seconds = self.settings.max_minutes * 60 or inf
+        meter = Meter(shard, tell, time.monotonic, max_seconds)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scores = run_shard(
