@@ -50,9 +50,11 @@ class SolverLimits:
         Work up to which Newton's method solves the models of each split. Above it, all models share
         their passes over the rows.
     max_preconditioner_features : int, default=2000
-        Columns up to which the preconditioner is a full matrix. Above it, it is a diagonal.
+        Columns up to which the preconditioner is a full matrix. Of more columns, this many are in
+        the matrix, and the others have a diagonal. Several classes have a matrix each; each has
+        the columns divided by the square root of the number of classes.
     max_preconditioner_parameters : int, default=1000
-        The same limit for the parameters of one model, over all its classes.
+        Parameters up to which all classes have one matrix.
     min_sample_rows : int, default=20_000
         Fewest rows in the sample that gives each model its start and its preconditioner.
     sample_rows_per_feature : int, default=20
