@@ -204,8 +204,8 @@ class TrainFlow(FlowSpec):
         "max_minutes",
         default=DEFAULTS.max_minutes,
         type=float,
-        help="minutes after which a search stops, and goes on with the candidates that have a score "
-        "on every fold; 0 is no limit",
+        help="minutes after which a search stops; the run goes on with the candidates that have a "
+        "score on every fold; 0 is no limit",
     )
     shards = Parameter(
         "shards",

@@ -186,6 +186,26 @@ def test_a_budget_leaves_complete_candidates_the_shortest_first(
     assert done == shortest if n_threads == 1 else shortest[:1] == done[:1]
 
 
+def test_an_error_ends_the_turns_of_all_threads() -> None:
+    begun: list[SplitScore] = []
+
+    def fail(score: SplitScore) -> None:
+        begun.append(score)
+        raise RuntimeError("nobody listens")
+
+    with pytest.raises(RuntimeError, match="nobody listens"):
+        run_shard(
+            PROBLEM,
+            DATA,
+            plan(PROBLEM, DATA)[0],
+            n_threads=2,
+            emit=fail,
+            should_stop=lambda: False,
+        )
+
+    assert len(begun) <= 4
+
+
 def test_a_budget_that_is_enough_changes_no_bit() -> None:
     (shard,) = plan(PROBLEM, DATA)
     expected = run_shard(PROBLEM, DATA, shard)

@@ -60,6 +60,10 @@ def _ignore(_: Any) -> None:
     """Drop what nobody asked for."""
 
 
+def _do_nothing() -> None:
+    """Leave the calls that have begun to themselves."""
+
+
 def _never() -> bool:
     return False
 
@@ -140,7 +144,7 @@ class _Work:
             rest += self._run_joint(shared_fit, splits)
         if in_turns:
             turns = Turns(rest, self._work, self._should_stop)
-            self._run_in_threads([turns.take_all] * self._n_threads)
+            self._run_in_threads([turns.take_all] * self._n_threads, turns.drop)
         else:
             self._run_in_threads(list(self._schedule(rest)))
 
@@ -156,13 +160,16 @@ class _Work:
             if firsts.get(task.split) is task and (following := next(ahead, None)):
                 yield partial(self._bin_ahead, following)
 
-    def _run_in_threads(self, calls: list[Callable[[], None]]) -> None:
+    def _run_in_threads(
+        self, calls: list[Callable[[], None]], give_up: Callable[[], None] = _do_nothing
+    ) -> None:
         with ThreadPoolExecutor(self._n_threads) as pool:
             futures = [pool.submit(call) for call in calls]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 # After an error, or when the user interrupts, nothing new begins.
+                give_up()
                 pool.shutdown(wait=False, cancel_futures=True)
         for future in futures:
             if not future.cancelled():

@@ -42,11 +42,15 @@ class Turns:
             for number, task in enumerate(self._tasks)
         ]
         self._begun: dict[int, Iterator[None]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._is_over = threading.Lock(), threading.Event()
+
+    def drop(self) -> None:
+        """Let no turn begin any more, after an error in one of the threads."""
+        self._is_over.set()
 
     def take_all(self) -> None:
         """Take turns until there are none; several threads may do so."""
-        while not self._should_stop():
+        while not (self._is_over.is_set() or self._should_stop()):
             with self._lock:
                 if not self._queue:
                     return
