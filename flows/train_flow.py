@@ -206,8 +206,8 @@ class TrainFlow(FlowSpec):
         "max_minutes",
         default=DEFAULTS.max_minutes,
         type=float,
-        help="minutes after which a search begins no more fits, and goes on with the candidates "
-        "that are finished; 0 is no limit",
+        help="minutes after which a search stops; the run goes on with the candidates that have a "
+        "score on every fold; 0 is no limit",
     )
     shards = Parameter(
         "shards",
@@ -380,16 +380,19 @@ class TrainFlow(FlowSpec):
 
     def _search(self, family: str, number: int) -> None:
         """Search a shard; one that is alone is the whole result."""
-        from training.models.family_search import share_of_cores
+        from training.models.family_search import count_fits_at_once
         from training.models.search_values import ShardSpec
 
         with one_line_errors():
             search = self._make_search(family)
             card = ProgressCard(search.family.display_name, self.plan.settings.scoring)
+            rows = self._open(self.plan.train)
             shard = search.run_shard(
-                self._open(self.plan.train),
+                rows,
                 ShardSpec(number, self.shards),
-                n_jobs=share_of_cores(count_tasks_here(self.shards)),
+                n_jobs=count_fits_at_once(
+                    rows.X.data.nbytes, count_tasks_here(self.shards)
+                ),
                 watch=card.show,
             )
             if self.shards == 1:

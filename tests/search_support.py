@@ -86,6 +86,24 @@ def sparse_rows() -> Table:
     return X, y.astype(np.int64)
 
 
+def one_hot_rows(n_levels: int = 30, n_features: int = 0) -> Table:
+    """Rows of eight one-hot categories; wide rows spread their columns over `n_features`."""
+    rng = np.random.default_rng(0)
+    share = 1 / np.arange(1, n_levels + 1)
+    codes = rng.choice(n_levels, (3000, 8), p=share / share.sum())
+    places = np.random.default_rng(1).permutation(n_features or 8 * n_levels)[
+        : 8 * n_levels
+    ]
+    columns = places[codes + np.arange(8) * n_levels]
+    raw_scores = rng.normal(size=8 * n_levels)[codes + np.arange(8) * n_levels].sum(1)
+    X = sparse.csr_matrix(
+        (np.ones(columns.size), columns.ravel(), np.arange(0, columns.size + 1, 8)),
+        shape=(3000, n_features or 8 * n_levels),
+    )
+    X.sort_indices()
+    return X, (raw_scores + rng.logistic(size=3000) > 0).astype(np.int64)
+
+
 def few_values() -> Table:
     """Many rows are alike, so many get the same score."""
     rng = np.random.default_rng(0)
@@ -137,6 +155,7 @@ TABLES: Mapping[str, Any] = {
     "gaps": with_gaps,
     "categories": with_categories,
     "sparse": sparse_rows,
+    "one-hot": one_hot_rows,
     "few values": few_values,
     "zeros": zeros,
 }

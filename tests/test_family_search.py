@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 from lightgbm import LGBMClassifier
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -17,8 +18,14 @@ from training.data.schema import Feature, Schema
 from training.errors import SearchError
 from training.models.early_stopping import EarlyStoppingClassifier
 from training.models.families import FAMILIES, LIGHTGBM, LOGISTIC_REGRESSION
-from training.models.family_search import FamilySearch, share_of_cores
+from training.models.family_search import (
+    FamilySearch,
+    count_fits_at_once,
+    share_of_cores,
+)
 from training.models.grids import ParamGrid, check_grid, parse_grids
+from training.models.magnitudes import check_magnitudes
+from training.models.memory import find_available_bytes
 from training.models.pipelines import PipelineFactory, unwrap
 from training.models.scoring import resolve_scoring
 from training.models.search_values import SearchSettings, ShardSpec
@@ -272,6 +279,53 @@ def test_the_branches_share_the_cores() -> None:
     assert share_of_cores(10_000) == 1
 
 
+def test_each_search_may_use_all_cores_if_the_memory_allows() -> None:
+    assert count_fits_at_once(1000, 2) == joblib.cpu_count()
+    assert count_fits_at_once(2**60, 10_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("max", 2048), ("1500", 500), ("900", 0), (None, 2048)]
+)
+def test_the_available_memory_is_that_of_the_control_group(
+    tmp_path: Path, limit: str | None, expected: int
+) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:  9 kB\nMemAvailable:   2 kB\n")
+    if limit:
+        (tmp_path / "memory.max").write_text(limit + "\n")
+        (tmp_path / "memory.current").write_text("1000\n")
+
+    assert find_available_bytes(meminfo, tmp_path) == expected
+    assert find_available_bytes(tmp_path / "none", tmp_path) == 0
+
+
+@pytest.mark.parametrize("value", [1e300, -1.7976931348623157e308])
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_a_value_whose_square_overflows_is_named_with_its_column(
+    value: float, is_sparse: bool
+) -> None:
+    X = np.ones((4, 3))
+    X[1, 0], X[2, 1] = np.nan, value
+
+    with pytest.raises(
+        SearchError, match=f"column 'b' has the value {value:g}".replace("+", ".")
+    ):
+        check_magnitudes(sparse.csr_matrix(X) if is_sparse else X, ("a", "b", "c"))
+    check_magnitudes(np.full((2, 2), 1e150), ("a", "b"))
+
+
+def test_logistic_regression_names_the_column_that_it_cannot_scale() -> None:
+    schema, train, _ = make_rows()
+    X = train.X.copy()
+    X[3, 1] = 1e200
+
+    with pytest.raises(SearchError, match=repr(schema.feature_names[1])):
+        FamilySearch(LOGISTIC_REGRESSION, schema, [{}], SETTINGS).run(
+            replace(train, X=X), report=silent
+        )
+
+
 def test_grids_are_read_with_none_by_its_word() -> None:
     grids = parse_grids(
         {
@@ -363,10 +417,18 @@ def test_a_search_without_time_for_a_candidate_says_so() -> None:
     schema, train, _ = make_rows()
     settings = SearchSettings("roc_auc", 3, 0, max_minutes=1e-9)
 
+    lines: list[str] = []
+
     with pytest.raises(SearchError, match="finished within --max_minutes 1e-09"):
         FamilySearch(LIGHTGBM, schema, [{"n_estimators": [5]}], settings).run(
-            train, report=silent
+            train, report=lines.append
         )
+
+    assert lines[1:] == [
+        "LightGBM: stopped by --max_minutes 1e-09 after 0 of 3 scores",
+        "LightGBM: no candidate was finished within --max_minutes 1e-09; give it more, or a "
+        "smaller grid",
+    ]
 
 
 def test_candidates_without_time_are_left_out_and_noted() -> None:

@@ -1,16 +1,24 @@
 """Logistic regression in the shared search: every score of every split equals GridSearchCV's."""
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.search import Method, SharedGridSearchCV, SolverLimits
+from training.search import (
+    Method,
+    SharedGridSearchCV,
+    SolverLimits,
+    joint_solver,
+    lbfgs,
+)
 
 from search_support import (
     CV,
@@ -26,6 +34,7 @@ from search_support import (
     logistic,
     many_classes,
     mixed_rows,
+    one_hot_rows,
     preparing,
 )
 
@@ -126,6 +135,105 @@ def test_many_rows_share_their_passes(kind: str) -> None:
         cv=ShuffleSplit(4, test_size=0.3, random_state=0),
         solver_limits=replace(LARGE, max_preconditioner_features=max_features),
     )
+
+
+@pytest.mark.parametrize("max_features", [2000, 50], ids=["full", "mixed"])
+def test_one_hot_rows_are_at_the_optimum_in_few_passes(
+    max_features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their columns go together, so a diagonal as preconditioner needs hundreds of passes."""
+    counts = count_passes(monkeypatch)
+
+    compare(
+        LogisticRegression(max_iter=10_000),
+        {"C": [1e-3, 0.1, 10.0]},
+        one_hot_rows(),
+        OPTIMUM,
+        reference=LogisticRegression(solver="newton-cholesky", tol=1e-10),
+        scoring="neg_log_loss",
+        solver_limits=replace(LARGE, max_preconditioner_features=max_features),
+    )
+
+    assert 0 < len(counts) < (60 if max_features == 2000 else 200)
+
+
+def test_models_that_stand_still_go_on_by_conjugate_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lbfgs, "MAX_QUASI_NEWTON_PASSES", 20)
+
+    compare(
+        LogisticRegression(max_iter=10_000),
+        {"C": [1e-3, 1.0, 1000.0]},
+        one_hot_rows(),
+        OPTIMUM,
+        reference=LogisticRegression(solver="newton-cholesky", tol=1e-10),
+        scoring="neg_log_loss",
+        solver_limits=replace(LARGE, max_preconditioner_features=10),
+    )
+
+
+def test_classes_of_one_hot_rows_have_a_metric_each() -> None:
+    X, y = one_hot_rows(5)
+    y = y + (X[:, 0].toarray()[:, 0] > 0)
+
+    compare(
+        LogisticRegression(max_iter=10_000),
+        {"C": [1e-3, 1.0]},
+        (X, y),
+        OPTIMUM,
+        reference=LogisticRegression(solver="newton-cholesky", tol=1e-10),
+        scoring="neg_log_loss",
+        solver_limits=replace(LARGE, max_preconditioner_parameters=10),
+    )
+
+
+def test_hashed_columns_without_a_value_cost_nothing() -> None:
+    narrow, wide = one_hot_rows(), one_hot_rows(n_features=2**20)
+    estimator = logistic(StandardScaler(with_mean=False))
+    options = {"cv": CV, "scoring": "neg_log_loss", "refit": False}
+    expected = SharedGridSearchCV(estimator, STRENGTHS, **options).fit(*narrow)
+
+    tracemalloc.start()
+    actual = SharedGridSearchCV(estimator, STRENGTHS, **options).fit(*wide)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    key = "mean_test_score"
+    np.testing.assert_allclose(
+        actual.cv_results_[key], expected.cv_results_[key], rtol=0, atol=OPTIMUM
+    )
+    # The coefficients of all 18 models would take 150 MB.
+    assert peak < 100e6
+
+
+def test_groups_of_models_that_fit_the_memory_give_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = one_hot_rows()
+    options = {"cv": CV, "scoring": "neg_log_loss", "refit": False}
+    search = SharedGridSearchCV(
+        LogisticRegression(), {"C": [0.1, 1.0, 10.0]}, **options
+    )
+    expected = search.fit(X, y).cv_results_["mean_test_score"]
+
+    monkeypatch.setattr(joint_solver, "MAX_NUMBERS", 2 * X.shape[1] * 28 + 1000)
+    actual = search.fit(X, y).cv_results_["mean_test_score"]
+
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=OPTIMUM)
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of models of each pass over the rows."""
+    counts: list[int] = []
+    derive = joint_solver.JointSolver._derive
+
+    def count(self: Any, thetas: Any, models: Any, pool: Any) -> Any:
+        counts.append(len(models))
+        return derive(self, thetas, models, pool)
+
+    monkeypatch.setattr(joint_solver.JointSolver, "_derive", count)
+    return counts
 
 
 @pytest.mark.parametrize(

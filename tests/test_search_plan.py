@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from lightgbm import LGBMClassifier
 from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import ParameterGrid, StratifiedKFold
 
@@ -37,6 +38,22 @@ def make_problem(**grid: list[Any]) -> Problem:
 PROBLEM = make_problem(
     n_estimators=[3, 6, 9], num_leaves=[4, 15, 31], max_depth=[2, -1], max_bin=[15, 255]
 )
+
+
+def run_and_stop(
+    problem: Problem, shard: tuple[Task, ...], n_scores: int, n_threads: int = 1
+) -> list[SplitScore]:
+    """Run a shard, and stop after some scores; return them in the order in which they came."""
+    emitted: list[SplitScore] = []
+    run_shard(
+        problem,
+        DATA,
+        shard,
+        n_threads=n_threads,
+        emit=emitted.append,
+        should_stop=lambda: len(emitted) >= n_scores,
+    )
+    return emitted
 
 
 def without_times(scores: tuple[SplitScore, ...]) -> list[tuple[int, int, float]]:
@@ -144,6 +161,91 @@ def test_a_search_that_is_stopped_keeps_the_candidates_that_are_finished() -> No
     assert 0 < len(left_out) < len(PROBLEM.candidates)
     whole = run_shard(PROBLEM, DATA, plan(PROBLEM, DATA)[0])
     assert set(without_times(scores)) <= set(without_times(whole))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("n_shards", [1, 2])
+def test_a_budget_leaves_complete_candidates_the_shortest_first(
+    n_threads: int, n_shards: int
+) -> None:
+    problem = make_problem(n_estimators=[5, 10, 20, 40], num_leaves=[7, 15])
+    scores = [
+        score
+        # Time for two scores of each split; with 40 trees none would be complete.
+        for shard in plan(problem, DATA, n_shards)
+        for score in run_and_stop(
+            problem, shard, 2 * len({task.split for task in shard}), n_threads
+        )
+    ]
+
+    left_out = find_left_out(problem, 3, scores)
+
+    done = [c for n, c in enumerate(problem.candidates) if n not in left_out]
+    shortest = [{"n_estimators": n, "num_leaves": 7} for n in (5, 10)]
+    # The last scores of two threads may come in any order.
+    assert done == shortest if n_threads == 1 else shortest[:1] == done[:1]
+
+
+def test_an_error_ends_the_turns_of_all_threads() -> None:
+    begun: list[SplitScore] = []
+
+    def fail(score: SplitScore) -> None:
+        begun.append(score)
+        raise RuntimeError("nobody listens")
+
+    with pytest.raises(RuntimeError, match="nobody listens"):
+        run_shard(
+            PROBLEM,
+            DATA,
+            plan(PROBLEM, DATA)[0],
+            n_threads=2,
+            emit=fail,
+            should_stop=lambda: False,
+        )
+
+    assert len(begun) <= 4
+
+
+def test_a_budget_that_is_enough_changes_no_bit() -> None:
+    (shard,) = plan(PROBLEM, DATA)
+    expected = run_shard(PROBLEM, DATA, shard)
+
+    actual = run_shard(PROBLEM, DATA, shard, n_threads=2, should_stop=lambda: False)
+
+    assert without_times(actual) == without_times(expected)
+
+
+def test_logistic_regressions_with_a_budget_are_complete_one_by_one() -> None:
+    candidates = tuple({"C": C, "solver": "liblinear"} for C in (0.1, 1.0, 10.0))
+    problem = Problem(LogisticRegression(), candidates, get_scorer("roc_auc"))
+
+    emitted = run_and_stop(problem, plan(problem, DATA)[0], 4)
+
+    places = [(score.candidate, score.split) for score in emitted]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0)]
+
+
+def test_row_and_column_sampling_keep_their_prefixes() -> None:
+    params: dict[str, list[Any]] = {
+        "n_estimators": [3, 7, 20],
+        "subsample": [0.8],
+        "subsample_freq": [1],
+        "colsample_bytree": [0.6],
+        "feature_fraction_bynode": [0.7],
+        "reg_lambda": [5.0],
+    }
+    problem = make_problem(**params)
+    (shard,) = plan(problem, DATA)
+    assert len({task.shared_fit for task in shard}) == 1
+
+    together = run_shard(problem, DATA, shard)
+
+    for number, candidate in enumerate(problem.candidates):
+        alone = make_problem(**{name: [value] for name, value in candidate.items()})
+        scores = run_shard(alone, DATA, plan(alone, DATA)[0])
+        expected = [score.test_scores for score in scores]
+        actual = [s.test_scores for s in together if s.candidate == number]
+        assert actual == expected
 
 
 def test_merging_takes_scores_in_any_order_and_twice() -> None:

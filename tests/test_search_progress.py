@@ -2,7 +2,22 @@
 
 from math import nan
 
-from training.search import Meter, Method, Progress, SharedFit, SplitScore, Task
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier
+from sklearn.metrics import get_scorer
+
+from training.search import (
+    Data,
+    Meter,
+    Method,
+    Problem,
+    Progress,
+    SharedFit,
+    SplitScore,
+    Task,
+    plan,
+)
 
 LONG = SharedFit(Method.BOOSTING, (0, 1), 6.0)
 SHORT = SharedFit(Method.BOOSTING, (2,), 2.0)
@@ -57,6 +72,47 @@ def test_the_end_is_measured_and_fits_that_failed_are_not_the_best() -> None:
     clock.now += 1
 
     assert meter.look() == Progress(3, 3, 0.7, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("seconds_of_binning", [0.0, 5.0])
+def test_after_a_tenth_the_time_left_is_right_within_a_factor_of_two(
+    seconds_of_binning: float,
+) -> None:
+    """Trees cost time; a candidate that adds more of them counts for more."""
+    candidates = tuple({"n_estimators": n} for n in (10, 20, 50, 100, 200, 400))
+    estimator = LGBMClassifier(num_leaves=7, verbose=-1)
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = np.arange(60) % 2
+    splits = ((np.arange(40), np.arange(40, 60)), (np.arange(20, 60), np.arange(20)))
+    problem = Problem(estimator, candidates, get_scorer("roc_auc"))
+    (shard,) = plan(problem, Data(X, y, splits))
+    clock, total = Clock(), 2 * (seconds_of_binning + 400)
+    meter = Meter(shard, list[Progress]().append, clock)
+
+    for task in shard:
+        clock.now += seconds_of_binning
+        n_trees = 0
+        for number in sorted(task.shared_fit.candidates):
+            clock.now += candidates[number]["n_estimators"] - n_trees
+            n_trees = candidates[number]["n_estimators"]
+            score = SplitScore(number, task.split, 0.5, 20, 0, 0, Method.BOOSTING)
+            meter.count(score)
+            progress = meter.look()
+            assert progress is not None
+            left = total - progress.elapsed_seconds
+            if progress.elapsed_seconds > total / 10 and left > 0:
+                assert left / 2 <= progress.left_seconds <= left * 2
+
+
+def test_the_time_left_is_no_more_than_the_search_has() -> None:
+    clock, seen = Clock(), list[Progress]()
+    meter = Meter(SHARD, seen.append, clock, max_seconds=8)
+
+    for seconds, candidate in ((6, 0), (5, 1)):
+        clock.now += seconds
+        meter.count(make_score(candidate, 0.7))
+
+    assert [progress.left_seconds for progress in seen] == [2.0, 0.0]
 
 
 def test_a_shard_without_work_has_no_progress() -> None:

@@ -35,7 +35,7 @@ class FlowParameters:
     early_stopping_rounds : int
         Rounds without a better loss after which LightGBM stops; 0 never stops it.
     max_minutes : float
-        Minutes after which a search begins no more fits; 0 is no limit.
+        Minutes after which a search stops; 0 is no limit.
     shards : int
         Tasks of each search.
     calibration : str

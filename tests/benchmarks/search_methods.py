@@ -74,8 +74,10 @@ CASES: Mapping[str, Case] = {
     "LR, 100k x 50, 7": Case("100000x50", STRENGTHS, 5),
     "LR, 1M x 28, 7": Case("1000000x28", STRENGTHS, 5),
     "LR, sparse 100k x 1000, 7": Case("sparse", STRENGTHS, 5),
+    "LR, one-hot 100k x 1000, 7": Case("one-hot", STRENGTHS, 5),
     "LR, 5 classes, 100k x 50, 7": Case("classes", STRENGTHS, 5),
 }
+SPARSE_TABLES = ("sparse", "one-hot")
 # The method that stops where the shared search does; for logistic regression only.
 TO_THE_OPTIMUM = "GridSearchCV, tol=1e-10"
 
@@ -90,6 +92,14 @@ def make_table(name: str) -> tuple[Any, NDArray[np.int64]]:
         X = rng.normal(size=(100_000, 50))
         raw_scores = X @ rng.normal(size=(50, 5)) / 5
         return X, (raw_scores + rng.gumbel(size=raw_scores.shape)).argmax(axis=1)
+    if name == "one-hot":
+        # Each row has one of 50 levels of 20 categories, so the columns go together.
+        columns = rng.integers(0, 50, (100_000, 20)) + np.arange(20) * 50
+        raw_scores = (rng.normal(size=1000) / 2)[columns].sum(axis=1)
+        starts = np.arange(0, columns.size + 1, 20)
+        ones = np.ones(columns.size)
+        X = sparse.csr_matrix((ones, columns.ravel(), starts), shape=(100_000, 1000))
+        return X, (raw_scores + rng.logistic(size=100_000) > 0).astype(np.int64)
     if name == "sparse":
         X = sparse.random(100_000, 1000, 0.02, format="csr", random_state=0)
         raw_scores = X @ rng.normal(size=1000)
@@ -105,7 +115,10 @@ def make_estimator(case: Case, n_jobs: int | None) -> Any:
     """Return the estimator of a case; `n_jobs` is LightGBM's number of threads."""
     if not case.is_linear:
         return LGBMClassifier(random_state=0, verbose=-1, n_jobs=n_jobs)
-    scaler = StandardScaler(with_mean=case.table != "sparse")
+    scaler = StandardScaler(with_mean=case.table not in SPARSE_TABLES)
+    if case.table == "one-hot":
+        # As in the flow, where columns of 0 and 1 pass.
+        scaler = "passthrough"
     classifier = LogisticRegression(max_iter=1000)
     return Pipeline([("scale", scaler), ("classifier", classifier)])
 

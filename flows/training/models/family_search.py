@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,10 @@ from training.data.schema import Schema
 from training.data.splitting import make_folds
 from training.errors import SearchError
 from training.models.class_labels import CLASS_WEIGHT, encode_params
-from training.models.families import Family
+from training.models.families import LOGISTIC_REGRESSION, Family
 from training.models.grids import ParamGrid, check_grid
+from training.models.magnitudes import check_magnitudes
+from training.models.memory import find_available_bytes
 from training.models.pipelines import PipelineFactory, make_fit_params
 from training.models.search_notes import (
     find_failure,
@@ -68,6 +71,31 @@ def share_of_cores(n_searches: int) -> int:
     The cores that the process may use are counted by its affinity and by its control group's quota.
     """
     return max(1, int(cpu_count()) // n_searches)
+
+
+def count_fits_at_once(n_bytes: int, n_searches: int) -> int:
+    """Return how many fits a search on this machine may run at once, 1 or more.
+
+    Each of several searches may use all cores, since the others may be over long before it: the
+    operating system shares the cores among those that run. If the memory cannot hold a copy of the
+    rows for each fit of all searches, each gets its share of the cores.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Size of the rows.
+    n_searches : int
+        Searches on this machine.
+
+    Returns
+    -------
+    int
+    """
+    n_cores = share_of_cores(1)
+    needed = n_bytes * n_cores * n_searches
+    if needed <= find_available_bytes() / 2:
+        return n_cores
+    return share_of_cores(n_searches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +170,8 @@ class FamilySearch:
             report(f"{name}: {progress}")
             watch(progress)
 
-        meter = Meter(shard, tell, time.monotonic)
+        max_seconds = self.settings.max_minutes * 60 or inf
+        meter = Meter(shard, tell, time.monotonic, max_seconds)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             scores = run_shard(
@@ -156,6 +185,12 @@ class FamilySearch:
             )
         if end := meter.look():
             watch(end)
+        n_all = sum(len(task.shared_fit.candidates) for task in shard)
+        if self.settings.max_minutes and len(scores) < n_all:
+            report(
+                f"{name}: stopped by --max_minutes {self.settings.max_minutes:g} after "
+                f"{len(scores)} of {n_all} scores"
+            )
         return make_shard_result(scores, caught)
 
     def merge(
@@ -185,7 +220,7 @@ class FamilySearch:
         cv_results = self._merge_scores(problem, scores)
         left_out = find_left_out(problem, self.settings.n_folds, scores)
         mean_scores = cv_results["mean_test_score"]
-        self._check_scores(mean_scores, left_out, shards)
+        self._check_scores(mean_scores, left_out, shards, report)
         result = SearchResult(
             self.family.name,
             self._with_own_words(cv_results),
@@ -215,15 +250,22 @@ class FamilySearch:
             ) from None
 
     def _check_scores(
-        self, mean_scores: Any, left_out: Sequence[int], shards: Sequence[ShardResult]
+        self,
+        mean_scores: Any,
+        left_out: Sequence[int],
+        shards: Sequence[ShardResult],
+        report: Report,
     ) -> None:
         """Raise SearchError if no candidate has a score."""
         name = self.family.display_name
         if len(left_out) == len(mean_scores):
-            raise SearchError(
+            message = (
                 f"{name}: no candidate was finished within --max_minutes "
                 f"{self.settings.max_minutes:g}; give it more, or a smaller grid"
             )
+            # The flow goes on with the other family, so the log has to say it too.
+            report(message)
+            raise SearchError(message)
         if not np.isfinite(mean_scores).any():
             raise SearchError(
                 f"{name}: no candidate has a score: {find_failure(shards)}"
@@ -284,6 +326,8 @@ class FamilySearch:
     def _split(self, rows: Rows) -> Data:
         settings = self.settings
         splits = make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
+        if self.family == LOGISTIC_REGRESSION:
+            check_magnitudes(rows.X, self.schema.feature_names)
         X = self._factory.arrange(rows.X)
         return Data(X, rows.y, splits, make_fit_params(rows))
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from training.data.splitting import Folds
@@ -28,6 +30,7 @@ from training.models.thresholds import (
     apply_threshold,
     choose_threshold,
 )
+from training.search import fit_from_optimum
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ def fit_final_model(
     """
     predictor: BaseEstimator
     if post_fit.calibration == NO_CALIBRATION:
-        fitted = predictor = unwrap(pipeline.fit(X, y, **(fit_params or {})))
+        fitted = predictor = unwrap(_fit(pipeline, X, y, fit_params or {}))
         calibrators: tuple[Any, ...] = ()
     else:
         predictor = fit_calibrated(pipeline, post_fit.calibration, folds, X=X, labels=y)
@@ -175,3 +178,20 @@ def fit_final_model(
         labels = np.asarray(class_labels)[y]
         predictor = apply_threshold(predictor, threshold, X=X, labels=labels)
     return FinalModel(predictor, fitted, calibrators, threshold)
+
+
+def _fit(
+    pipeline: Pipeline, X: Any, y: NDArray[np.int64], fit_params: Mapping[str, Any]
+) -> Pipeline:
+    """Fit a pipeline; a logistic regression begins at its optimum, which takes a fraction.
+
+    The steps before the classifier learn and transform the rows as in the pipeline's own `fit`.
+    """
+    *before, (name, classifier) = pipeline.steps
+    weight = f"{name}__sample_weight"
+    if type(classifier) is not LogisticRegression or set(fit_params) - {weight}:
+        return pipeline.fit(X, y, **fit_params)
+    rows = Pipeline(before).fit_transform(X, y) if before else X
+    weights = fit_params.get(weight)
+    fit_from_optimum(classifier, rows, y, weights, n_threads=int(cpu_count()))
+    return pipeline

@@ -25,7 +25,7 @@ class SearchSettings:
     early_stopping_rounds : int
         Rounds without a better loss after which LightGBM stops; 0 never stops it.
     max_minutes : float
-        Minutes after which a shard begins no more fits; 0 is no limit.
+        Minutes after which a shard stops; 0 is no limit.
     splitting : Splitting
         How the folds are made.
     """

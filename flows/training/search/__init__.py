@@ -7,6 +7,7 @@ scikit-learn.
 
 from training.search.estimator import SharedGridSearchCV
 from training.search.merging import break_ties, find_left_out, merge
+from training.search.optimum import fit_from_optimum
 from training.search.planning import plan
 from training.search.progress import Meter, Progress
 from training.search.running import run_shard
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "break_ties",
     "find_left_out",
+    "fit_from_optimum",
     "merge",
     "plan",
     "run_shard",

@@ -7,6 +7,7 @@ Every prefix of the fit is scored on the way, without predicting again::
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from training.search.values import (
     Floats,
     Method,
     Problem,
-    ShouldStop,
     SplitScore,
     Task,
 )
@@ -69,20 +69,21 @@ class BoostingFit:
         self._booster.add_valid(self._fold.test, "test")
         self._n_trees = 0
 
-    def emit_scores(self, emit: Emit, should_stop: ShouldStop) -> None:
+    def emit_scores(self, emit: Emit) -> Iterator[None]:
         """Boost, and emit the score of every candidate.
 
         Parameters
         ----------
         emit : callable
             Gets each `SplitScore`.
-        should_stop : callable
-            Says before each value of n_estimators whether to end here.
+
+        Yields
+        ------
+        None
+            After each value of n_estimators. The fit may end here, or go on later.
         """
         fit_time = 0.0
         for n_estimators, candidates in self._find_ends().items():
-            if should_stop():
-                return
             begin = time.perf_counter()
             self._boost_to(n_estimators)
             fitted = time.perf_counter()
@@ -91,6 +92,7 @@ class BoostingFit:
             times = (fit_time, time.perf_counter() - fitted)
             for candidate in candidates:
                 emit(self._make_split_score(candidate, scores, times))
+            yield
 
     def _find_ends(self) -> dict[int, list[int]]:
         """Return the candidates by their number of trees, the smallest number first."""

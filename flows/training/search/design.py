@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, diags, hstack, issparse
 
 from training.search.values import Floats, Split
 
@@ -68,7 +68,7 @@ class Design:
         Z[:, self.gaps] = np.where(is_gap, 0.0, Z[:, self.gaps])
         return np.hstack((Z, is_gap))
 
-    def take_scaled(self, rows: Any, split: int) -> Floats:
+    def take_scaled(self, rows: Any, split: int) -> Any:
         """Return rows as the pipeline of a split hands them to the classifier.
 
         Parameters
@@ -80,16 +80,30 @@ class Design:
 
         Returns
         -------
-        ndarray of float64, shape (n_taken, n_features + 1)
-            The last column is 1, for the intercept.
+        ndarray or csr_matrix of float64, shape (n_taken, n_features + 1)
+            The last column is 1, for the intercept. Sparse if X is.
         """
         Z = self.take(rows)
         n_features = len(self.shift)
-        Z = Z.toarray() if issparse(Z) else Z
+        if issparse(Z):
+            return self._scale_sparse(Z, split)
         if len(self.gaps):
             Z[:, self.gaps] += Z[:, n_features:] * self.fill[split]
         Z = (Z[:, :n_features] - self.mean[split]) / self.scale[split]
         return np.column_stack((Z, np.ones(len(Z))))
+
+    def _scale_sparse(self, Z: Any, split: int) -> Any:
+        """Scale sparse rows that `take` returned; nothing is subtracted from them."""
+        n_features = len(self.shift)
+        numbers = Z[:, :n_features]
+        if len(self.gaps):
+            place = csr_matrix(
+                (self.fill[split], (np.arange(len(self.gaps)), self.gaps)),
+                shape=(len(self.gaps), n_features),
+            )
+            numbers = numbers + Z[:, n_features:] @ place
+        scaled = numbers @ diags(1 / self.scale[split])
+        return hstack((scaled, np.ones((Z.shape[0], 1))), format="csr")
 
     def unscale(
         self, theta: Floats, splits: NDArray[np.int64]

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def make_design(
     Returns
     -------
     Design
+        Without the columns that are 0 in all sparse rows.
 
     Raises
     ------
@@ -50,7 +52,8 @@ def make_design(
         raise CannotShare(
             "StandardScaler cannot centre sparse rows; use with_mean=False"
         )
-    X = X.tocsr() if issparse(X) else X
+    if issparse(X):
+        X, preprocessing = _drop_empty(X.tocsr(), preprocessing)
     shift, gaps = _find_shift(X), _find_gaps(X, pool)
     if len(gaps) and (not imputer or gaps[-1] >= preprocessing.n_columns):
         raise CannotShare("X has missing values and nothing fills them")
@@ -63,6 +66,15 @@ def make_design(
         learned = _learn_scale(design, splits, scaler, pool)
         mean[:, scaled], scale[:, scaled] = (values[:, scaled] for values in learned)
     return design
+
+
+def _drop_empty(X: Any, preprocessing: Preprocessing) -> tuple[Any, Preprocessing]:
+    """Drop the columns without a value, whose coefficients are 0; hashed rows have many."""
+    used = np.unique(X.indices)
+    if len(used) == X.shape[1]:
+        return X, preprocessing
+    n_columns = int(np.searchsorted(used, preprocessing.n_columns))
+    return X[:, used], replace(preprocessing, n_columns=n_columns)
 
 
 def _lay_out(X: Any, gaps: NDArray[np.int64]) -> Any:

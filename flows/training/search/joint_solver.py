@@ -11,24 +11,26 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 
 from training.search.blocks import map_pieces
 from training.search.design import Design
-from training.search.lbfgs import Preconditioner, minimise_together
-from training.search.newton import Factor, LogisticLoss, Loss, SoftmaxLoss, follow_path
+from training.search.lbfgs import MEMORY, minimise_together
+from training.search.metric import Metric, MetricMaker
+from training.search.newton import LogisticLoss, follow_path
 from training.search.targets import Targets
 from training.search.values import Floats, SolverLimits, Split
 
 # Largest component of the gradient per unit of row weight, as scikit-learn's `tol`.
 TOLERANCE = 1e-10
-SAMPLE_TOLERANCE = 1e-6
+# Numbers that the solver of a group of models may hold at once: 0.5 GB.
+MAX_NUMBERS = 2**26
+# Numbers that it holds for each parameter of a model: the steps and changes that it remembers.
+NUMBERS_PER_PARAMETER = 2 * MEMORY + 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,34 +91,48 @@ class JointSolver:
 
     def _solve_split(self, split: int) -> Floats:
         train = np.unique(self.splits[split][0])
-        loss = self._make_loss(train, split, self.targets.weights[train, split])
+        Z = self.design.take_scaled(train, split)
+        y = self.targets.codes[train].astype(np.float64)
+        loss = LogisticLoss(Z, y, self.targets.weights[train, split])
         return follow_path(loss, self.Cs, TOLERANCE / 10)[0]
 
-    def _make_loss(
-        self, rows: NDArray[np.int64], split: int, weights: Floats
-    ) -> LogisticLoss:
-        y = self.targets.codes[rows].astype(np.float64)
-        return LogisticLoss(self.design.take_scaled(rows, split), y, weights)
-
     def _solve_together(self, pool: Executor) -> Floats:
-        start, preconditioner = self._make_start()
+        metric = MetricMaker(
+            self.design, self.targets, self.splits, self.Cs, self.limits
+        ).make()
+        n_models = len(self.splits) * len(self.Cs)
+        points = np.empty((n_models, metric.start.shape[1]))
+        for models in self._group_models(*points.shape):
+            points[models] = self._solve_group(models, metric, pool)
         shape = (len(self.splits), len(self.Cs), self.n_raw_scores, -1)
-        totals = np.repeat(self.targets.weights.sum(axis=0), len(self.Cs))
+        thetas = points.reshape(shape)
+        if self.n_raw_scores > 1:
+            # Intercepts that all rise together give the same model; scikit-learn's sum to 0.
+            thetas[..., -1] -= thetas[..., -1].mean(axis=2, keepdims=True)
+        return thetas
+
+    @staticmethod
+    def _group_models(n_models: int, n_parameters: int) -> list[NDArray[np.int64]]:
+        """Return groups of models whose steps fit the memory; one group, if they all do."""
+        size = max(1, MAX_NUMBERS // (n_parameters * NUMBERS_PER_PARAMETER))
+        return np.array_split(np.arange(n_models), -(-n_models // size))
+
+    def _solve_group(
+        self, models: NDArray[np.int64], metric: Metric, pool: Executor
+    ) -> Floats:
+        """Return the parameters of some models, shape (n, n_parameters)."""
+        totals = self.targets.weights.sum(axis=0)[models // len(self.Cs)]
         points, is_done = minimise_together(
-            lambda points, models: self._derive(points, models, pool),
-            preconditioner,
-            np.tile(start, (len(self.splits), 1)),
+            lambda points, chosen: self._derive(points, models[chosen], pool),
+            lambda vectors, chosen: metric.precondition(vectors, models[chosen]),
+            metric.start[models % len(self.Cs)],
             TOLERANCE * totals,
         )
         for _ in np.flatnonzero(~is_done):
             warnings.warn(
                 "the joint solver did not reach its tolerance", ConvergenceWarning, 2
             )
-        thetas = points.reshape(shape)
-        if self.n_raw_scores > 1:
-            # Intercepts that all rise together give the same model; scikit-learn's sum to 0.
-            thetas[..., -1] -= thetas[..., -1].mean(axis=2, keepdims=True)
-        return thetas
+        return points
 
     def _derive(
         self, thetas: Floats, models: NDArray[np.int64], pool: Executor
@@ -190,61 +206,3 @@ class JointSolver:
         values -= self.targets.codes[block, None]
         values *= self.targets.weights[block][:, splits]
         return values
-
-    def _make_start(self) -> tuple[Floats, Preconditioner]:
-        """Return the start of each C, shape (n_C, n_parameters), and a preconditioner.
-
-        All splits share both.
-        """
-        n_features = self.design.X.shape[1]
-        n_parameters = self.n_raw_scores * (n_features + 1)
-        if (
-            n_features > self.limits.max_preconditioner_features
-            or n_parameters > self.limits.max_preconditioner_parameters
-        ):
-            start = np.zeros((len(self.Cs), n_parameters))
-            return start, self._make_diagonal_preconditioner()
-        binary = self._draw_sample()
-        loss: Loss = binary
-        if self.n_raw_scores > 1:
-            is_class = binary.y[:, None] == np.arange(self.n_raw_scores)
-            loss = SoftmaxLoss(binary.Z, is_class.astype(np.float64), binary.weights)
-        thetas, factors = follow_path(loss, self.Cs, SAMPLE_TOLERANCE)
-        return thetas, partial(_apply_factors, factors)
-
-    def _draw_sample(self) -> LogisticLoss:
-        """Draw rows of the first split, with weights that sum to those of an average split."""
-        n_features = self.design.X.shape[1]
-        train = np.unique(self.splits[0][0])
-        n = max(
-            self.limits.min_sample_rows,
-            self.limits.sample_rows_per_feature * n_features,
-        )
-        if len(train) > n:
-            train = np.sort(np.random.default_rng(0).choice(train, n, replace=False))
-        weights = self.targets.weights[train, 0]
-        share = self.targets.weights.sum(axis=0).mean() / weights.sum()
-        return self._make_loss(train, 0, weights * share)
-
-    def _make_diagonal_preconditioner(self) -> Preconditioner:
-        """Return the preconditioner of independent columns whose mean square is 1."""
-        by_class = np.bincount(
-            self.targets.codes, weights=self.targets.weights.sum(axis=1)
-        )
-        share = by_class[-self.n_raw_scores :] / by_class.sum()
-        curvature = share * (1 - share) * self.targets.weights.sum(axis=0).mean()
-        shape = (len(self.Cs), self.n_raw_scores, self.design.X.shape[1] + 1)
-        diagonal = np.broadcast_to(curvature[:, None], shape).copy()
-        diagonal[..., :-1] += 1 / self.Cs[:, None, None]
-        diagonal = diagonal.reshape(len(self.Cs), -1)
-        return lambda vectors, models: vectors / diagonal[models % len(diagonal)]
-
-
-def _apply_factors(
-    factors: list[Factor], vectors: Floats, models: NDArray[np.int64]
-) -> Floats:
-    result = np.empty_like(vectors)
-    for number, factor in enumerate(factors):
-        chosen = models % len(factors) == number
-        result[chosen] = cho_solve(factor, vectors[chosen].T, check_finite=False).T
-    return result

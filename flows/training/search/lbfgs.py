@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from training.search.newton_cg import find_newton_steps
 from training.search.values import Floats
 
-MAX_PASSES = 500
+MAX_PASSES = 5000
+# Passes after which the steps are Newton's: models that are still open stand nearly still.
+MAX_QUASI_NEWTON_PASSES = 200
 # Steps that are remembered.
 MEMORY = 10
 # A search along a direction ends when the slope has fallen to this share: the second of the strong
@@ -68,7 +71,13 @@ def minimise_together(
         models = np.flatnonzero(is_open)
         if not len(models) or n_passes >= MAX_PASSES:
             return points, ~is_open
-        direction = memory.apply(gradients[models], models, preconditioner)
+        if n_passes < MAX_QUASI_NEWTON_PASSES:
+            direction = memory.apply(gradients[models], models, preconditioner)
+        else:
+            direction, n = find_newton_steps(
+                gradient, preconditioner, points[models], gradients[models], models
+            )
+            n_passes += n
         step, change, n = _search_line(gradient, points, gradients, (models, direction))
         n_passes += n
         points, gradients = points + step, gradients + change

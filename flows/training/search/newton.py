@@ -7,10 +7,11 @@ J. Nocedal, S. Wright: Numerical Optimization, 2nd edition: algorithms 3.1 (back
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import issparse
 from scipy.special import expit, logsumexp, softmax
 
 from training.search.values import Floats
@@ -23,6 +24,11 @@ DECREASE_SHARE = 1e-4
 LOSS_NOISE = 1e-13
 # Added to the Hessian's diagonal, relative to its trace, so that a flat Hessian has a factor.
 RIDGE = 1e-14
+
+# Share of numbers that are not 0 above which the product of sparse rows is faster as a dense one.
+MAX_SPARSE_DENSITY = 0.1
+# Rows that are dense at once; their number bounds the memory.
+DENSE_ROWS = 2048
 
 # A Cholesky factor as `scipy.linalg.cho_factor` returns it.
 Factor = tuple[Floats, bool]
@@ -55,7 +61,7 @@ class LogisticLoss:
 
     Parameters
     ----------
-    Z : ndarray of float64, shape (n_rows, n_features + 1)
+    Z : ndarray or csr_matrix of float64, shape (n_rows, n_features + 1)
         Scaled rows. The last column is 1; its coefficient, the intercept, is not penalised.
     y : ndarray of float64, shape (n_rows,)
         0 or 1.
@@ -68,7 +74,7 @@ class LogisticLoss:
     s = Z theta, as `sklearn.linear_model.LogisticRegression` minimises it.
     """
 
-    Z: Floats
+    Z: Any
     y: Floats
     weights: Floats
 
@@ -98,9 +104,9 @@ class LogisticLoss:
         probabilities = expit(self.Z @ theta)
         residuals = self.weights * (probabilities - self.y)
         gradient = self.Z.T @ residuals + penalty * theta
-        root = np.sqrt(self.weights * probabilities * (1 - probabilities))
-        half = self.Z * root[:, None]
-        hessian = half.T @ half
+        hessian = weigh_products(
+            self.Z, self.weights * probabilities * (1 - probabilities)
+        )
         diagonal = np.diag_indices(len(theta))
         hessian[diagonal] += penalty + RIDGE * np.trace(hessian)
         return gradient, hessian
@@ -176,6 +182,34 @@ class SoftmaxLoss:
 
     def _find_raw_scores(self, theta: Floats) -> Floats:
         return np.asarray(self.Z @ theta.reshape(self.Y.shape[1], -1).T)
+
+
+def weigh_products(Z: Any, weights: Floats) -> Floats:
+    """Return Z' diag(weights) Z, the sum of the rows' own products.
+
+    Parameters
+    ----------
+    Z : ndarray or csr_matrix of float64, shape (n_rows, n_columns)
+        Rows.
+    weights : ndarray of float64, shape (n_rows,)
+        0 or more.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_columns, n_columns)
+    """
+    root = np.sqrt(weights)[:, None]
+    if not issparse(Z):
+        half = Z * root
+        return np.asarray(half.T @ half)
+    half = Z.multiply(root).tocsr()
+    if half.nnz <= MAX_SPARSE_DENSITY * half.shape[0] * half.shape[1]:
+        return np.asarray((half.T @ half).toarray())
+    total = np.zeros((Z.shape[1], Z.shape[1]))
+    for begin in range(0, Z.shape[0], DENSE_ROWS):
+        block = half[begin : begin + DENSE_ROWS].toarray()
+        total += block.T @ block
+    return total
 
 
 def follow_path(

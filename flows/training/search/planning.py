@@ -4,6 +4,7 @@ The plan is pure: the same problem, rows and number of shards give the same shar
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,8 +53,30 @@ def group(problem: Problem, data: Data) -> list[SharedFit]:
 
 def _make_fit(sharings: Sequence[Sharing], numbers: Sequence[int]) -> SharedFit:
     first = sharings[numbers[0]]
-    cost = combine(first.costs_add_up, [sharings[n].cost for n in numbers])
-    return SharedFit(first.method, tuple(numbers), cost, first.reason)
+    costs = [sharings[n].cost for n in numbers]
+    cost = combine(first.costs_add_up, costs)
+    added = costs if first.costs_add_up else find_added(costs)
+    shares = tuple(part / cost for part in added)
+    return SharedFit(first.method, tuple(numbers), cost, first.reason, shares)
+
+
+def find_added(costs: Sequence[float]) -> list[float]:
+    """Return what each candidate adds to a fit that goes on from one to the next.
+
+    Parameters
+    ----------
+    costs : sequence of float
+        Cost of each candidate alone.
+
+    Returns
+    -------
+    list of float
+        Differences to the next cheaper candidate, in the order of `costs`. Candidates of equal
+        cost share theirs.
+    """
+    levels = [0.0, *sorted(set(costs))]
+    steps = {level: level - below for below, level in pairwise(levels)}
+    return [steps[cost] / list(costs).count(cost) for cost in costs]
 
 
 def combine(costs_add_up: bool, costs: Iterable[float]) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import isnan, nan
+from math import inf, isnan, nan
 
 from training.search.values import Shard, SplitScore
 
@@ -22,7 +22,8 @@ class Progress:
     elapsed_seconds : float
         Seconds since the beginning.
     left_seconds : float
-        Expected seconds until the end, from the cost and the time of the scores so far.
+        Expected seconds until the end, from the cost and the time of the scores so far, and no
+        more than the search has.
     """
 
     n_done: int
@@ -52,16 +53,23 @@ class Meter:
         Gets the progress.
     clock : callable
         Returns seconds that never decrease, such as `time.monotonic`.
+    max_seconds : float, default=inf
+        Seconds after which the search stops.
     """
 
-    def __init__(self, shard: Shard, watch: Watch, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        watch: Watch,
+        clock: Callable[[], float],
+        max_seconds: float = inf,
+    ) -> None:
+        self._max_seconds = max_seconds
         self._watch, self._clock = watch, clock
-        # The cost of a fit is spread evenly over its candidates.
         self._costs = {
-            (candidate, task.split): task.shared_fit.cost
-            / len(task.shared_fit.candidates)
+            (candidate, task.split): cost
             for task in shard
-            for candidate in task.shared_fit.candidates
+            for candidate, cost in task.shared_fit.split_cost().items()
         }
         self._total_cost = sum(self._costs.values())
         self._done_cost, self._n_done = 0.0, 0
@@ -88,6 +96,7 @@ class Meter:
         full = [scores for scores in self._scores.values() if len(scores) == most]
         elapsed = now - self._begin
         left = elapsed * (self._total_cost - self._done_cost) / self._done_cost
+        left = min(left, max(0.0, self._max_seconds - elapsed))
         means = [sum(scores) / most for scores in full]
         # A fit that failed has the score nan.
         best = max((mean for mean in means if not isnan(mean)), default=nan)

@@ -183,7 +183,9 @@ def _share_linear(
     )
     cost = float(data.X.shape[1])
     is_alone = problem.solver == SCIKIT_LEARN or _is_better_alone(data, n_classes)
-    if is_alone or _needs_own_solver(problem, candidate, classifier):
+    names = {name.rpartition("__")[2] for name in problem.candidates[candidate]}
+    asks_for_solver = bool(names & (STOPPING_PARAMETERS | {"solver"}))
+    if is_alone or asks_for_solver or _needs_own_solver(classifier):
         cost *= SOLVER_COST.get(classifier.solver, 1.0)
         return Sharing(Method.SHARED_ROWS, (key,), cost, costs_add_up=True)
     params = classifier.get_params()
@@ -215,16 +217,36 @@ def _is_better_alone(data: Data, n_classes: int) -> bool:
     )
 
 
-def _needs_own_solver(problem: Problem, candidate: int, classifier: Any) -> bool:
-    """Say whether a candidate asks for the result of a certain solver, or for another penalty."""
-    names = {name.rpartition("__")[2] for name in problem.candidates[candidate]}
+def _needs_own_solver(classifier: Any) -> bool:
+    """Say whether a candidate has another solver, or another penalty."""
     penalty = (classifier.l1_ratio or 0, classifier.penalty)
     return (
-        bool(names & (STOPPING_PARAMETERS | {"solver"}))
-        or classifier.solver != "lbfgs"
+        classifier.solver != "lbfgs"
         or penalty not in ((0, "l2"), (0, "deprecated"))
         or not classifier.fit_intercept
         or classifier.warm_start
         or not np.isfinite(classifier.C)
         or classifier.C <= 0
+    )
+
+
+def can_solve_together(data: Data, classifier: Any) -> bool:
+    """Say whether the joint solver finds the optimum of a single logistic regression.
+
+    Parameters
+    ----------
+    data : Data
+        Rows as the classifier sees them, and labels.
+    classifier : estimator
+        Unfitted.
+
+    Returns
+    -------
+    bool
+    """
+    return (
+        type(classifier) is LogisticRegression
+        and not _refuse_rows(data, [classifier])
+        and not _needs_own_solver(classifier)
+        and not _is_better_alone(data, len(np.unique(np.asarray(data.y))))
     )

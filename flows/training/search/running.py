@@ -6,13 +6,16 @@
                                         (each split is binned while the one before is boosted)
 
     a task that raises one of FIT_ERRORS --> plain fits of its candidates without a score
-    should_stop() is true --> no task begins, and a boosting fit ends after its current score
+    should_stop() is true --> no task begins, and one that runs ends after its current score
+    should_stop is given  --> tasks take turns, one score each: the cheapest fit on all splits first
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +27,7 @@ from training.search.boosting import BoostingFit, find_classifier
 from training.search.joint import JointFit
 from training.search.plain import fit_and_score
 from training.search.shared_rows import emit_shared_rows
+from training.search.turns import END, Turns
 from training.search.values import (
     CannotShare,
     Data,
@@ -54,6 +58,10 @@ Log = Callable[[str], None]
 
 def _ignore(_: Any) -> None:
     """Drop what nobody asked for."""
+
+
+def _do_nothing() -> None:
+    """Leave the calls that have begun to themselves."""
 
 
 def _never() -> bool:
@@ -87,9 +95,9 @@ def run_shard(
     log : callable
         Gets a line for each reason why candidates are fitted the plain way.
     should_stop : callable, optional
-        Says, before a task and during a boosting fit, whether to begin no more. If it is given,
-        the cheapest candidates come first, each on all splits, so that a stopped search has
-        complete candidates.
+        Says, before each score, whether to begin no more. If it is given, the cheapest candidates
+        come first, each on all splits before the next one, so that a stopped search has complete
+        candidates. This takes the memory of all splits at once.
 
     Returns
     -------
@@ -97,17 +105,10 @@ def run_shard(
         Ordered by candidate and split. The scores do not depend on the number of threads.
     """
     work = _Work(problem, data, shard, n_threads, emit, log, should_stop or _never)
-    work.run(_by_candidate(shard) if should_stop else shard)
+    work.run(shard, in_turns=should_stop is not None)
     return tuple(
         sorted(work.split_scores, key=lambda score: (score.candidate, score.split))
     )
-
-
-def _by_candidate(shard: Shard) -> Shard:
-    def order(task: Task) -> tuple[float, tuple[int, ...]]:
-        return task.shared_fit.cost, task.shared_fit.candidates
-
-    return tuple(sorted(shard, key=order))
 
 
 class _Work:
@@ -132,16 +133,20 @@ class _Work:
         self._folds = BinnedFolds(data, Counter(task.split for task in boosting))
         self._log_reasons(shard)
 
-    def run(self, tasks: Shard) -> None:
+    def run(self, tasks: Shard, *, in_turns: bool) -> None:
         """Do all tasks; those that use all threads by themselves come first."""
         joint: dict[SharedFit, list[int]] = {}
         for task in tasks:
             if _has_method(task, Method.JOINT):
                 joint.setdefault(task.shared_fit, []).append(task.split)
-        for shared_fit, splits in joint.items():
-            self._run_joint(shared_fit, splits)
         rest = [task for task in tasks if not _has_method(task, Method.JOINT)]
-        self._run_in_threads(list(self._schedule(rest)))
+        for shared_fit, splits in joint.items():
+            rest += self._run_joint(shared_fit, splits)
+        if in_turns:
+            turns = Turns(rest, self._work, self._should_stop)
+            self._run_in_threads([turns.take_all] * self._n_threads, turns.drop)
+        else:
+            self._run_in_threads(list(self._schedule(rest)))
 
     def _schedule(self, tasks: list[Task]) -> Iterator[Callable[[], None]]:
         """Yield the calls for tasks, so that each split is binned while the last one is boosted."""
@@ -155,13 +160,16 @@ class _Work:
             if firsts.get(task.split) is task and (following := next(ahead, None)):
                 yield partial(self._bin_ahead, following)
 
-    def _run_in_threads(self, calls: list[Callable[[], None]]) -> None:
+    def _run_in_threads(
+        self, calls: list[Callable[[], None]], give_up: Callable[[], None] = _do_nothing
+    ) -> None:
         with ThreadPoolExecutor(self._n_threads) as pool:
             futures = [pool.submit(call) for call in calls]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 # After an error, or when the user interrupts, nothing new begins.
+                give_up()
                 pool.shutdown(wait=False, cancel_futures=True)
         for future in futures:
             if not future.cancelled():
@@ -177,49 +185,56 @@ class _Work:
                 return
 
     def _run_task(self, task: Task) -> None:
-        if self._should_stop():
-            return
+        if not self._should_stop():
+            with closing(self._work(task)) as scores:
+                while not self._should_stop() and next(scores, END) is not END:
+                    pass
+
+    def _work(self, task: Task) -> Generator[None, None, None]:
+        """Do a task, and pause after each score or few of them."""
         try:
-            self._run_method(task)
+            yield from self._work_shared(task)
         except FIT_ERRORS as error:
             is_plain = _has_method(task, Method.PLAIN)
             if is_plain or self._problem.error_score == "raise":
                 raise
             self._log_once(task.shared_fit, str(error))
-            self._run_plain(task)
+            yield from self._work_plain(task)
         finally:
             if _has_method(task, Method.BOOSTING):
                 self._folds.release(task.split)
 
-    def _run_method(self, task: Task) -> None:
+    def _work_shared(self, task: Task) -> Iterator[None]:
         if _has_method(task, Method.BOOSTING):
             fit = BoostingFit(self._problem, self._data, task, self._folds)
-            fit.emit_scores(self._take, self._should_stop)
-        elif _has_method(task, Method.SHARED_ROWS):
-            emit_shared_rows(self._problem, self._data, task, self._take)
-        else:
-            self._run_plain(task)
+            return fit.emit_scores(self._take)
+        if _has_method(task, Method.SHARED_ROWS):
+            return emit_shared_rows(self._problem, self._data, task, self._take)
+        return self._work_plain(task)
 
-    def _run_joint(self, shared_fit: SharedFit, splits: list[int]) -> None:
+    def _work_plain(self, task: Task) -> Iterator[None]:
+        with self._lock:
+            done = {(score.candidate, score.split) for score in self.split_scores}
+        for candidate in task.shared_fit.candidates:
+            if (candidate, task.split) not in done:
+                self._take(
+                    fit_and_score(self._problem, self._data, candidate, task.split)
+                )
+                yield
+
+    def _run_joint(self, shared_fit: SharedFit, splits: list[int]) -> list[Task]:
+        """Do a joint fit; return the tasks that are left if it cannot be done."""
         if self._should_stop():
-            return
+            return []
         problem, data = self._problem, self._data
         try:
             joint = JointFit(problem, data, shared_fit, splits, self._n_threads)
             joint.emit_scores(self._take)
         except FIT_ERRORS as error:
-            tasks = [Task(shared_fit, split) for split in splits]
             self._log_once(shared_fit, str(error))
-            self._run_in_threads([partial(self._run_plain, task) for task in tasks])
-
-    def _run_plain(self, task: Task) -> None:
-        with self._lock:
-            done = {(score.candidate, score.split) for score in self.split_scores}
-        for candidate in task.shared_fit.candidates:
-            if (candidate, task.split) not in done and not self._should_stop():
-                self._take(
-                    fit_and_score(self._problem, self._data, candidate, task.split)
-                )
+            plain = replace(shared_fit, method=Method.PLAIN)
+            return [Task(plain, split) for split in splits]
+        return []
 
     def _take(self, split_score: SplitScore) -> None:
         with self._lock:

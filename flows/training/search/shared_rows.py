@@ -1,6 +1,7 @@
 """Method SHARED_ROWS: scikit-learn's own solver, on rows of a split that are scaled once."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from training.search.sklearn_internals import take_rows
 from training.search.values import Data, Emit, Method, Problem, SplitScore, Task
 
 
-def emit_shared_rows(problem: Problem, data: Data, task: Task, emit: Emit) -> None:
+def emit_shared_rows(
+    problem: Problem, data: Data, task: Task, emit: Emit
+) -> Iterator[None]:
     """Fit and score the candidates of a task, one after the other.
 
     Parameters
@@ -27,6 +30,11 @@ def emit_shared_rows(problem: Problem, data: Data, task: Task, emit: Emit) -> No
         Logistic regressions behind the same steps, and a split.
     emit : callable
         Gets each `SplitScore`.
+
+    Yields
+    ------
+    None
+        After each candidate. The task may end here, or go on later.
     """
     train, test = data.splits[task.split]
     y = np.asarray(data.y)
@@ -50,6 +58,7 @@ def emit_shared_rows(problem: Problem, data: Data, task: Task, emit: Emit) -> No
                 candidate, task.split, scores, len(test), *times, Method.SHARED_ROWS
             )
         )
+        yield
 
 
 def _defer(classifier: Any, Z: Any) -> PrecomputedClassifier:

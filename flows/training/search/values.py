@@ -49,21 +49,23 @@ class SolverLimits:
     max_newton_multiplications : float, default=4e9
         Work up to which Newton's method solves the models of each split. Above it, all models share
         their passes over the rows.
-    max_preconditioner_features : int, default=500
-        Columns up to which the preconditioner is a full matrix. Above it, it is a diagonal.
+    max_preconditioner_features : int, default=2000
+        Columns up to which the preconditioner is a full matrix. Of more columns, this many are in
+        the matrix, and the others have a diagonal. Several classes have a matrix each; each has
+        the columns divided by the square root of the number of classes.
     max_preconditioner_parameters : int, default=1000
-        The same limit for the parameters of one model, over all its classes.
+        Parameters up to which all classes have one matrix.
     min_sample_rows : int, default=20_000
         Fewest rows in the sample that gives each model its start and its preconditioner.
-    sample_rows_per_feature : int, default=60
+    sample_rows_per_feature : int, default=20
         Rows in the sample for each column, if that is more than `min_sample_rows`.
     """
 
     max_newton_multiplications: float = 4e9
-    max_preconditioner_features: int = 500
+    max_preconditioner_features: int = 2000
     max_preconditioner_parameters: int = 1000
     min_sample_rows: int = 20_000
-    sample_rows_per_feature: int = 60
+    sample_rows_per_feature: int = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,12 +146,25 @@ class SharedFit:
         Expected time on one split. The unit is arbitrary; only ratios have a meaning.
     reason : str
         Why the method is plain; empty for the other methods.
+    shares : tuple of float
+        Share of the cost that each candidate adds, in (0, 1]; their sum is 1. If empty, all
+        candidates add the same.
     """
 
     method: Method
     candidates: tuple[int, ...]
     cost: float
     reason: str = ""
+    shares: tuple[float, ...] = ()
+
+    def split_cost(self) -> dict[int, float]:
+        """Return what each candidate adds to the cost."""
+        n = len(self.candidates)
+        shares = self.shares or (1 / n,) * n
+        return {
+            candidate: self.cost * share
+            for candidate, share in zip(self.candidates, shares, strict=True)
+        }
 
 
 @dataclass(frozen=True, slots=True)
