@@ -141,7 +141,9 @@ def test_the_final_fit_weighs_the_rows_of_the_hold_out(
     )
     X = to_table(holdout.X, schema)
     served = trained.estimator.predict_proba(X)
-    assert np.array_equal(served, plain.predict_proba(X))
+    # Two ways to the optimum of a logistic regression end a little apart.
+    apart = 1e-6 if family == "logistic_regression" else 0
+    assert np.abs(served - plain.predict_proba(X)).max() <= apart
 
 
 @pytest.mark.parametrize("rounds", [0, 3])

@@ -124,7 +124,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "breast_cancer: 569 rows, 30 features, classes 0 (212), 1 (357)",
         "455 rows to learn from, 114 locked away",
         "Logistic Regression: 7 candidates on 5 folds, neg_log_loss",
-        "LightGBM: 120 candidates on 5 folds, neg_log_loss",
+        "LightGBM: 150 candidates on 5 folds, neg_log_loss",
         "On the hold-out: accuracy 0.9",
         "has learned from all 569 rows; the metrics are those of its scored twin",
         "tabular_classifier version 1 is champion",
@@ -183,7 +183,7 @@ def test_rows_travel_by_reference(trained: tuple[Path, Completed]) -> None:
 @pytest.mark.parametrize(
     ("step", "n_scores"),
     # Candidates of the project's grids, on five folds.
-    [("search_logistic_regression", 7 * 5), ("search_lightgbm", 120 * 5)],
+    [("search_logistic_regression", 7 * 5), ("search_lightgbm", 150 * 5)],
 )
 def test_a_search_shows_in_its_card_how_far_it_is(
     step: str, n_scores: int, trained: tuple[Path, Completed]
