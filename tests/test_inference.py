@@ -14,7 +14,12 @@ from scipy.sparse import csr_matrix
 
 from training.data.dataset import Dataset, LoadOptions, load_dataset
 from training.data.encoding import MAX_DENSE_INDICATORS, expand, to_matrix, to_table
-from training.data.inference import MAX_CATEGORIES, infer
+from training.data.inference import (
+    MAX_CATEGORIES,
+    MAX_SHARED_CATEGORIES,
+    N_KEPT_CATEGORIES,
+    infer,
+)
 from training.data.schema import Feature, Kind, Schema
 from training.data.schema_file import Override, format_schema, parse_overrides
 from training.errors import DataError
@@ -228,17 +233,35 @@ def test_a_matrix_holds_numbers_truth_values_and_positions_of_categories(
     )
 
 
-def test_the_rarest_of_many_categories_count_as_missing(tmp_path: Path) -> None:
+def test_of_many_categories_those_of_one_row_count_as_missing(tmp_path: Path) -> None:
     cells = [f"shop {row}" for row in range(N_ROWS - 10)] + ["shop 109"] * 10
 
     dataset = load(tmp_path, c=cells)
     feature = dataset.schema.features[1]
 
-    assert len(feature.categories) == MAX_CATEGORIES
+    assert len(feature.categories) == N_KEPT_CATEGORIES
     assert "shop 109" in feature.categories and not feature.nullable
     assert np.isnan(dataset.X[:, 1]).sum() == 10
     assert dataset.notes == (
         "column 'c' has 110 categories; the 10 rarest, in 10 rows, count as missing",
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "n_kept"),
+    [(1, MAX_CATEGORIES), (50, MAX_SHARED_CATEGORIES // 50), (500, N_KEPT_CATEGORIES)],
+)
+def test_columns_share_the_categories_that_a_reply_can_list(
+    n_columns: int, n_kept: int
+) -> None:
+    cells = pd.Series([f"shop {number}" for number in range(1100)] * 2)
+    frame = pd.DataFrame({f"c{number}": cells for number in range(n_columns)})
+
+    inferred = infer(frame, {})
+
+    assert {len(feature.categories) for feature in inferred.features} == {n_kept}
+    assert f"the {1100 - n_kept} rarest, in {2 * (1100 - n_kept)} rows" in (
+        inferred.notes[0]
     )
 
 
@@ -334,16 +357,17 @@ def test_many_bad_cells_are_counted(tmp_path: Path) -> None:
         load(tmp_path, {"c": Override("boolean")}, c=["a"] * 12 + ["x"] * 108)
 
 
-def test_refusing_unknown_categories_leaves_no_room_for_rare_ones(
-    tmp_path: Path,
-) -> None:
-    cells = [f"shop {row // 2 * 2 % 110}" for row in range(N_ROWS)]
-    cells[:101] = [f"more {row}" for row in range(101)]
+def test_refusing_unknown_categories_leaves_no_room_for_rare_ones() -> None:
+    cells = pd.Series([f"shop {row}" for row in range(MAX_CATEGORIES + 1)] + ["shop 0"])
+    overrides = {"c": Override(unknown="refuse")}
 
     with pytest.raises(
-        DataError, match="allows 100, since none of them can be left out"
+        DataError, match="allows 1000, since none of them can be left out"
     ):
-        load(tmp_path, {"c": Override(unknown="refuse")}, c=cells)
+        infer(pd.DataFrame({"c": cells}), overrides)
+
+    (feature,) = infer(pd.DataFrame({"c": cells[1:]}), overrides).features
+    assert len(feature.categories) == MAX_CATEGORIES
 
 
 def test_a_column_of_pandas_type_category_is_categorical() -> None:

@@ -12,8 +12,9 @@ The rules, in the order in which they are tried:
 - Text is dropped as an identifier if no two cells are alike; otherwise it is categorical. Text that
   holds numbers is none any more: `training.data.text_columns` has read it.
 
-A categorical column has its `MAX_CATEGORIES` most frequent categories. All others count as missing
-in training. The server treats them as missing too, unless the schema file says "refuse".
+A categorical column has its `N_KEPT_CATEGORIES` most frequent categories, and beyond these, up to
+`MAX_CATEGORIES`, those of several rows. All others count as missing in training. The server treats
+them as missing too, unless the schema file says "refuse".
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,11 @@ from training.data.schema_file import DROP, REFUSE, Override
 from training.errors import DataError
 from training.text import quote_list
 
-MAX_CATEGORIES = 100
+N_KEPT_CATEGORIES = 100
+MAX_CATEGORIES = 1000
+# The columns of a table share this many categories, so that a reply with the schema stays below the
+# 4 MiB that gRPC's clients take by default.
+MAX_SHARED_CATEGORIES = 20_000
 _CONVERT = (
     "convert it to what matters, such as days since an event, or set its kind in the file of "
     "--config schema: "
@@ -87,6 +92,7 @@ def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
         If a column does not fit its kind, or no column is left. All such columns are named.
     """
     _check_names(frame, overrides)
+    max_categories = _share_categories(frame)
     features: list[Feature] = []
     dropped: dict[str, str] = {}
     notes: list[str] = []
@@ -98,7 +104,7 @@ def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
                 dropped[name] = reason
                 continue
             feature, note = _describe(
-                frame[name], kind, overrides.get(name, Override())
+                frame[name], kind, overrides.get(name, Override()), max_categories
             )
             features.append(_keep_settings(feature, overrides))
             notes += [note] if note else []
@@ -112,6 +118,13 @@ def infer(frame: pd.DataFrame, overrides: Mapping[str, Override]) -> Inferred:
     order = list(Kind)
     features.sort(key=lambda feature: order.index(feature.kind))
     return Inferred(tuple(features), dropped, tuple(notes))
+
+
+def _share_categories(frame: pd.DataFrame) -> int:
+    """Return the largest number of categories of a column."""
+    n_columns = sum(not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes)
+    share = MAX_SHARED_CATEGORIES // max(n_columns, 1)
+    return min(max(share, N_KEPT_CATEGORIES), MAX_CATEGORIES)
 
 
 def _keep_settings(feature: Feature, overrides: Mapping[str, Override]) -> Feature:
@@ -193,7 +206,7 @@ def _guess_text(
 
 
 def _describe(
-    column: "pd.Series[Any]", kind: Kind, override: Override
+    column: "pd.Series[Any]", kind: Kind, override: Override, max_categories: int
 ) -> tuple[Feature, str]:
     """Describe a column of a known kind; the second value is a note for the user, or empty."""
     name, nullable = str(column.name), bool(column.isna().any())
@@ -208,7 +221,7 @@ def _describe(
         note = "" if numbers is None else note_row_names(name, numbers)
         return Feature(name, kind, nullable), note
     is_refused = override.unknown == REFUSE
-    categories, note = _find_categories(column, is_refused)
+    categories, note = _find_categories(column, is_refused, max_categories)
     return Feature(name, kind, nullable, categories, is_refused), note
 
 
@@ -221,7 +234,7 @@ def _refuse_policy(name: str, override: Override) -> None:
 
 
 def _find_categories(
-    column: "pd.Series[Any]", is_refused: bool
+    column: "pd.Series[Any]", is_refused: bool, max_categories: int
 ) -> tuple[tuple[str, ...] | tuple[int, ...], str]:
     column = unpack(column)
     present = column.dropna()
@@ -234,15 +247,18 @@ def _find_categories(
     counts = (
         present.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     )
-    kept = sorted(counts.index[:MAX_CATEGORIES].tolist())
-    rare = counts.iloc[MAX_CATEGORIES:]
-    if rare.empty:
-        return tuple(kept), ""
-    if is_refused:
+    if is_refused and len(counts) > max_categories:
         raise DataError(
             f'schema: {column.name!r} has {len(counts)} categories; unknown = "refuse" allows '
-            f"{MAX_CATEGORIES}, since none of them can be left out"
+            f"{max_categories}, since none of them can be left out"
         )
+    # A category of one row tells nothing of other rows.
+    n_repeated = int((counts > 1).sum())
+    n_kept = min(max(n_repeated, N_KEPT_CATEGORIES), max_categories)
+    n_kept = len(counts) if is_refused else n_kept
+    kept, rare = sorted(counts.index[:n_kept].tolist()), counts.iloc[n_kept:]
+    if rare.empty:
+        return tuple(kept), ""
     return tuple(kept), (
         f"column {column.name!r} has {len(counts)} categories; the {len(rare)} rarest, in "
         f"{rare.sum()} rows, count as missing"
