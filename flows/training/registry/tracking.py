@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+import date_columns
 from prediction.artifact import FILE_NAME, SHA256_TAG
 from training.data.encoding import to_table
 from training.data.rows import Rows
@@ -32,6 +33,7 @@ N_EXAMPLE_ROWS = 3
 # when it is loaded.
 TRUSTED_TYPES = (
     "collections.OrderedDict",
+    "date_columns.cells.DateParts",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
@@ -142,10 +144,18 @@ def _log_model(trained: TrainedModel, holdout: Rows) -> str:
             input_example=to_table(holdout.X[:N_EXAMPLE_ROWS], schema),
             pip_requirements=_list_requirements(trained),
             extra_files=[str(path)],
+            code_paths=_list_code(trained),
         )
     if info.signature is None:
         raise RegistryError("MLflow dropped the signature of the model")
     return str(info.model_id)
+
+
+def _list_code(trained: TrainedModel) -> list[str] | None:
+    """Return the package that a model with dates needs, which MLflow puts beside it."""
+    if not trained.plan.schema.temporal:
+        return None
+    return [str(Path(date_columns.__file__).parent)]
 
 
 def _list_requirements(trained: TrainedModel) -> list[str]:
