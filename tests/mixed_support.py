@@ -1,6 +1,7 @@
 """A table with columns of all kinds, and rows that a caller may send."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ Cell = float | bool | str | int | None
 OVERRIDES = {
     "ward": Override("categorical"),
     "plan": Override(unknown="refuse"),
+    "born": Override("date", format="%d/%m/%Y"),
+    "seen": Override("date", format="%Y-%m-%dT%H:%M:%S%z"),
+    "opens": Override("time", format="%H:%M:%S"),
 }
 LABELS: Mapping[int, tuple[int, ...] | tuple[str, ...]] = {
     2: ("no", "yes"),
@@ -33,6 +37,12 @@ def make_table(n_rows: int = 400) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
     plan = rng.choice(["a", "b"], n_rows)
     ward = rng.choice([3, 7, 11], n_rows)
     shop = rng.integers(0, 130, n_rows)
+    born = pd.Timestamp("1950-01-01") + pd.to_timedelta(
+        rng.integers(0, 20_000, n_rows), "D"
+    )
+    seen = pd.Timestamp("2020-01-01") + pd.to_timedelta(
+        rng.integers(0, 10**14, n_rows), "us"
+    )
     score = age / 10 + 2.0 * smoker + 2.0 * (city == "Rome") + 1.5 * (ward == 7)
     frame = pd.DataFrame(
         {
@@ -43,10 +53,13 @@ def make_table(n_rows: int = 400) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
             "ward": ward.astype(float),
             "plan": plan,
             "height": rng.normal(1.7, 0.1, n_rows),
+            "born": pd.Series(born).dt.strftime("%d/%m/%Y").astype(object),
+            "seen": pd.Series(seen).dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").astype(object),
+            "opens": [f"{hour:02d}:30" for hour in rng.integers(0, 24, n_rows)],
             "shop": [f"shop {number}" for number in shop],
         }
     )
-    for name in ("city", "age", "smoker", "ward"):
+    for name in ("city", "age", "smoker", "ward", "born"):
         frame.loc[rng.random(n_rows) < 0.1, name] = None
     return frame, score + rng.normal(0, 1, n_rows)
 
@@ -74,6 +87,14 @@ def cells(feature: Feature) -> st.SearchStrategy[Cell]:
             known = st.floats(-1e6, 1e6)
         case Kind.BOOLEAN:
             known = st.booleans()
+        case Kind.DATE:
+            known = st.datetimes(datetime(1900, 1, 1), datetime(2199, 12, 31)).map(
+                lambda moment: moment.isoformat() + "Z"
+            )
+            if not feature.format.endswith("%z"):
+                known |= st.dates().map(lambda day: f"{day:%d/%m/}{day.year:04d}")
+        case Kind.TIME:
+            known = st.times().map(lambda time: time.isoformat())
         case Kind.CATEGORICAL:
             known = st.sampled_from(feature.categories)
             if not feature.refuse_unknown:

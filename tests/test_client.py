@@ -268,7 +268,7 @@ def test_predict_leaves_the_number_of_values_and_infinity_to_the_server(
         pytest.param(
             {"a": {"b": 1.0}},
             'record["a"]',
-            "{'b': 1.0} (dict) is not allowed; a number, a bool, a text or None is",
+            "{'b': 1.0} (dict) is not allowed; a number, a bool, a text, a date or None is",
             id="record-nested",
         ),
         pytest.param(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from date_columns.forms import DateForm
 from training.data.columns import read_columns
 from training.data.dataset import Dataset, LoadOptions, load_dataset
 from training.data.dates import is_date
@@ -124,8 +125,8 @@ def test_other_columns_decide_about_a_mark_that_may_be_either() -> None:
     )
     with_points = frame.assign(y=text("0.5", "1.25"))
 
-    european, _ = read_columns(frame, {}, ())
-    mixed, _ = read_columns(with_points, {}, ())
+    european, _, _ = read_columns(frame, {}, ())
+    mixed, _, _ = read_columns(with_points, {}, ())
 
     assert european["a"].tolist() == [1234, 950]
     assert european["b"].tolist() == [1.234, 2.345]
@@ -196,39 +197,97 @@ def test_spaces_at_the_ends_do_not_make_another_class() -> None:
     assert "spaces at the ends of 1 cells are left out: row 2: 'yes '" in read.notes[0]
 
 
-DATES = (
-    "2024-01-31 2024/1/31 31.1.2024 08/19/24 19-Aug-2024 2024-08 08/2024 13:45 13:45:01 May-13 "
-    "2024Q1 2024-W05 2024-01-31T10:00 2024-01-31T10:00:00.5Z 2024-01-31T10:00:00+02:00 "
-    "20240131T101010"
-).split() + [
-    "Aug 19, 2024",
-    "02 May 2013",
-    "1/1/13 22:33",
-    "Mon, 02 May 2013",
-    "Sep 2023",
-    "Q1 2024",
-    "7 PM",
-    "12:05 am",
-    "2. Mai 2013",
-    "12 déc. 2020",
-    "31. 1. 2024",
-    "Wed Oct 19 10:00:00 2022",
-    "2023-02-28 11:00",
-    "0 days 10:11:12",
-]
+# Cells, the form that reads them, and the first as ISO 8601.
+FORMS = {
+    "ISO": ("2024-01-31", "%Y-%m-%d", "2024-01-31T00:00:00"),
+    "ISO with slashes": ("2024/1/31", "%Y/%m/%d", "2024-01-31T00:00:00"),
+    "ISO with a clock": ("2023-02-28 11:00", "%Y-%m-%d", "2023-02-28T11:00:00"),
+    "UTC": (
+        "2024-01-31T10:00:00.5Z",
+        "%Y-%m-%dT%H:%M:%S%z",
+        "2024-01-31T10:00:00.500000Z",
+    ),
+    "offset": ("2024-01-31T10:00+02:00", "%Y-%m-%dT%H:%M:%S%z", "2024-01-31T08:00:00Z"),
+    "day first": ("31.1.2024", "%d.%m.%Y", "2024-01-31T00:00:00"),
+    "spaces": ("31. 1. 2024", "%d. %m. %Y", "2024-01-31T00:00:00"),
+    "month first": ("08/19/24", "%m/%d/%y", "2024-08-19T00:00:00"),
+    "last century": ("08/19/70 1:05 pm", "%m/%d/%y", "1970-08-19T13:05:00"),
+    "name": ("19-Aug-2024", "%d-%b-%Y", "2024-08-19T00:00:00"),
+    "American": ("Aug 19, 2024", "%b %d, %Y", "2024-08-19T00:00:00"),
+    "weekday": ("Thu, 02 May 2013", "%a, %d %b %Y", "2013-05-02T00:00:00"),
+    "German": ("2. Mai 2013", "%d. %b %Y", "2013-05-02T00:00:00"),
+    "month": ("2024-08", "%Y-%m", "2024-08-01T00:00:00"),
+    "month in slashes": ("08/2024", "%m/%Y", "2024-08-01T00:00:00"),
+    "name of a month": ("Sep 2023", "%b %Y", "2023-09-01T00:00:00"),
+    "compact": ("20240131T101010", "%Y%m%dT%H%M%S", "2024-01-31T10:10:10"),
+    "digits": ("20240131", "%Y%m%d", "2024-01-31T00:00:00"),
+    "clock": ("13:45:01", "%H:%M:%S", "13:45:01"),
+    "hour": ("7 PM", "%H:%M:%S", "19:00:00"),
+}
 
 
-@pytest.mark.parametrize("date", DATES)
-def test_dates_in_any_form_are_an_error_also_with_gaps(
-    date: str, tmp_path: Path
+@pytest.mark.parametrize(("cell", "format_", "iso"), FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("gap", ["", "NA", "-"])
+def test_dates_are_columns_of_their_own_also_with_gaps(
+    cell: str, format_: str, iso: str, gap: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        DataError, match="column 'c' looks like dates, such as"
-    ) as found:
-        load(tmp_path, {}, c=[date, "", "NA", *[date] * 9])
+    if gap == "-" and cell.isdecimal():
+        gap = ""
+    dataset = load(tmp_path, {}, c=[cell, gap, *[cell] * 10])
 
-    assert repr(date) in str(found.value)
-    load(tmp_path, {"c": Override("drop")}, c=[date] * 12)
+    feature = dataset.schema.features[1]
+    form = DateForm(feature.kind, feature.format)
+    assert feature.format == format_ and feature.nullable
+    assert form.write(dataset.X[0, 1]) == iso
+    assert np.isnan(dataset.X[1, 1]) and np.isfinite(dataset.X[2:, 1]).all()
+    assert any(repr("c") in note for note in dataset.notes)
+
+
+NOT_ONE_FORM = {
+    "day or month": (["1/1/13 22:33", "05/06/13"], "both %d/%m/%y and %m/%d/%y"),
+    "day or year": (["10-11-12"], "both %d-%m-%y and"),
+    "no form": (["12 déc. 2020", "May-13"], "no known form reads all cells"),
+    "quarters": (["2024Q1"], "no known form"),
+    "weeks": (["2024-W05"], "no known form"),
+    "durations": (["0 days 10:11:12"], "no known form"),
+    "two forms": (["2024-01-31", "31.1.2024"], "no known form"),
+    "no such day": (
+        ["0000-00-00", *["2024-01-31", "2023-02-28", "2022-02-01"] * 3],
+        "not in the form %Y-%m-%d: row 1: '0000-00-00'",
+    ),
+    "zones": (
+        ["2024-01-31T10:00Z", "2024-01-31T10:00"],
+        "an offset from UTC, and others",
+    ),
+}
+
+
+@pytest.mark.parametrize(("cells", "why"), NOT_ONE_FORM.values(), ids=NOT_ONE_FORM)
+def test_dates_without_one_form_are_an_error_with_the_cure(
+    cells: list[str], why: str, tmp_path: Path
+) -> None:
+    column = [*(cells[row % len(cells)] for row in range(11)), None]
+    with pytest.raises(DataError, match="column 'c' looks like dates") as found:
+        load(tmp_path, {}, c=column)
+
+    assert why in str(found.value) and 'kind = "date"' in str(found.value)
+    assert not load(tmp_path, {"c": Override("drop")}, c=column).schema.temporal
+
+
+def test_the_schema_file_states_a_form(tmp_path: Path) -> None:
+    cells = ["05/06/2013", "07/08/2014"] * 6
+    overrides = parse_overrides({"c": {"kind": "date", "format": "%d/%m/%Y"}})
+    dataset = load(tmp_path, overrides, c=cells)
+
+    feature = dataset.schema.features[1]
+    again = parse_overrides(tomllib.loads(format_schema([feature], {})))
+    assert feature.parts == ("days", "year", "month", "weekday")
+    assert feature.format == "%d/%m/%Y"
+    assert DateForm("date", feature.format).write(dataset.X[0, 1])[:10] == "2013-06-05"
+    assert load(tmp_path, again, c=cells).schema == dataset.schema
+    for wrong in ({"format": "%d"}, {"format": "%Q", "kind": "date"}, {"format": 3}):
+        with pytest.raises(DataError, match="schema: .*'c'"):
+            parse_overrides({"c": wrong})
 
 
 NO_DATES = (
@@ -264,29 +323,39 @@ TEMPORAL = {
 }
 
 
-@pytest.mark.parametrize("cells", TEMPORAL.values(), ids=TEMPORAL)
+@pytest.mark.parametrize(("name", "cells"), TEMPORAL.items())
 @pytest.mark.parametrize("n_gaps", [0, 1])
-def test_dates_of_parquet_are_one_error_also_with_gaps(
-    n_gaps: int, cells: tuple[Any, ...], tmp_path: Path
+def test_dates_of_parquet_are_of_a_kind_of_their_own_also_with_gaps(
+    n_gaps: int, name: str, cells: tuple[Any, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "table.parquet"
     table = {"x": range(12), "c": days(n_gaps, *cells), "target": ["a", "b"] * 6}
     pd.DataFrame(table).to_parquet(path)
 
-    for kind in ("", "numeric", "boolean"):
-        options = LoadOptions({"c": Override(kind)})
+    if name == "durations":
         with pytest.raises(DataError, match="column 'c' holds dates or durations"):
-            load_dataset(str(path), "target", options)
+            load_dataset(str(path), "target")
+    else:
+        feature = load_dataset(str(path), "target").schema.features[1]
+        assert feature.kind == ("time" if name == "clock" else "date")
+        assert feature.nullable == bool(n_gaps)
+        assert ("%z" in feature.format) == (name == "with zone")
+    with pytest.raises(DataError, match="column 'c' holds dates or durations"):
+        load_dataset(str(path), "target", LoadOptions({"c": Override("numeric")}))
     for kind in ("drop", "categorical"):
         dataset = load_dataset(str(path), "target", LoadOptions({"c": Override(kind)}))
         assert len(dataset.schema.features) == 1 + (kind == "categorical")
 
 
-def test_dates_as_numbers_are_an_error_also_with_gaps(tmp_path: Path) -> None:
-    message = "'c' looks like dates written as numbers, such as 20240131"
+def test_dates_as_numbers_are_said_and_may_stay_numbers(tmp_path: Path) -> None:
     for cells in (days(0, 20240131), days(2, 20240131, 20230228)):
-        with pytest.raises(DataError, match=message):
-            load(tmp_path, {}, c=[*cells[:-1], 20230228])
+        column = [*cells[:-1], 20230228]
+        dataset = load(tmp_path, {}, c=column)
+        numbers = load(tmp_path, {"c": Override("numeric")}, c=column)
+
+        assert dataset.schema.features[1].format == "%Y%m%d"
+        assert "20240131 are read as dates" in dataset.notes[0]
+        assert numbers.schema.features[1].kind == "numeric"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,23 @@ from itertools import islice
 from math import isfinite, nan
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from date_columns.forms import DATE, TIME, DateForm
+from date_columns.parts import PARTS
 from grpc_server.errors import ArtifactCorrupt
 from prediction.artifact.v1 import model_artifact_pb2
 
 # A double holds every integer up to this magnitude.
 _MAX_INTEGER = 2**53
 MAX_SHOWN_CHARACTERS = 80
+
+PART_NUMBERS: Mapping[str, int] = {
+    "days": model_artifact_pb2.DATE_PART_DAYS,
+    "year": model_artifact_pb2.DATE_PART_YEAR,
+    "month": model_artifact_pb2.DATE_PART_MONTH,
+    "weekday": model_artifact_pb2.DATE_PART_WEEKDAY,
+    "hour": model_artifact_pb2.DATE_PART_HOUR,
+    "seconds": model_artifact_pb2.DATE_PART_SECONDS,
+}
 
 Scalar: TypeAlias = float | str | bool
 _T = TypeVar("_T", str, int)
@@ -136,6 +147,47 @@ class IntegerCategories(_Categories[int]):
         return self.codes.get(int(value), self._otherwise)
 
 
+class _Temporal:
+    """Text in the form of its column, encoded as seconds.
+
+    Parameters
+    ----------
+    form : DateForm
+        Form of the texts.
+    parts : tuple of str
+        Names of the numbers that the estimator gets, in `date_columns.parts.PARTS`.
+    """
+
+    __slots__ = ("form", "parts")
+    member = "string_value"
+    column_field = "strings"
+
+    def __init__(self, form: DateForm, parts: tuple[str, ...]) -> None:
+        self.form = form
+        self.parts = parts
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+        return self.form.allowed
+
+    def encode(self, value: Scalar) -> float | None:
+        """Return the seconds; see `Kind`."""
+        return self.form.parse(value) if isinstance(value, str) else None
+
+
+class Date(_Temporal):
+    """Dates, with or without a time of day: seconds since 1970-01-01T00:00:00Z."""
+
+    __slots__ = ()
+
+
+class TimeOfDay(_Temporal):
+    """Times of day: seconds since midnight."""
+
+    __slots__ = ()
+
+
 def read_kind(message: model_artifact_pb2.Feature) -> Kind:
     """Read the kind of a feature from the artifact.
 
@@ -150,6 +202,10 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
             return Numeric()
         case "boolean", _:
             return Boolean()
+        case "date", _:
+            return Date(*_read_form(name, DATE, message.date))
+        case "time", _:
+            return TimeOfDay(*_read_form(name, TIME, message.time))
         case "categorical", "strings":
             texts = categorical.strings.values
             return TextCategories(_codes(name, texts), categorical.refuse_unknown)
@@ -164,6 +220,27 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
             raise ArtifactCorrupt(
                 f"feature {name} is of an unknown kind; a newer server may know it"
             )
+
+
+def _read_form(
+    name: str,
+    kind: str,
+    message: model_artifact_pb2.DateFeature | model_artifact_pb2.TimeFeature,
+) -> tuple[DateForm, tuple[str, ...]]:
+    """Return the form and the names of the parts."""
+    if len(message.format) > MAX_SHOWN_CHARACTERS:
+        raise ArtifactCorrupt(f"feature {name} has a format that is too long")
+    try:
+        form = DateForm(kind, message.format)
+    except ValueError as error:
+        raise ArtifactCorrupt(f"feature {name}: {error}") from None
+    known = {PART_NUMBERS[part]: part for part in PARTS[kind]}
+    parts = tuple(known.get(part, "") for part in message.parts)
+    if not parts or len(set(parts)) != len(parts) or "" in parts:
+        raise ArtifactCorrupt(
+            f"feature {name} has no parts, a part twice, or one that is unknown"
+        )
+    return form, parts
 
 
 def show(value: Scalar) -> str:

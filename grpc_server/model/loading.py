@@ -15,6 +15,7 @@ from grpc_server.errors import (
 )
 from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES, check_sizes
 from grpc_server.model.calibration import CalibratedEstimator, read_maps
+from grpc_server.model.columns import read_columns
 from grpc_server.model.estimator import Estimator, ScoringEstimator
 from grpc_server.model.files import read_file
 from grpc_server.model.kinds import list_first, list_names, quote
@@ -107,7 +108,9 @@ def _make_model(
     model = LoadedModel(
         input_schema=schema,
         classes=classes,
-        estimator=_read_estimator(artifact, schema, len(classes.labels)),
+        estimator=read_columns(
+            _read_estimator(artifact, schema, len(classes.labels)), schema
+        ),
         provenance=artifact.provenance,
         source=source,
         load_time=datetime.now(UTC),
@@ -167,7 +170,7 @@ def _read_estimator(
 def _read_scoring_estimator(
     artifact: model_artifact_pb2.ModelArtifact, schema: InputSchema, n_classes: int
 ) -> ScoringEstimator:
-    n_features = len(schema.features)
+    n_features = schema.n_numbers
     match artifact.WhichOneof("estimator"):
         case "logistic_regression":
             return LogisticRegression.from_message(

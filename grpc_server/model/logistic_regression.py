@@ -67,7 +67,7 @@ class LogisticRegression:
             finite.
         """
         n_outputs = 1 if n_classes == 2 else n_classes
-        n_numeric = len(schema.features) - len(schema.n_categories)
+        n_numeric = schema.n_numbers - len(schema.n_categories)
         _check("intercepts", message.intercepts, [n_outputs])
         _check("coefficients", message.coefficients, [n_outputs * n_numeric])
         _check("centers", message.centers, [0, n_numeric])

@@ -15,11 +15,13 @@ from grpc_server.errors import (
 )
 from grpc_server.model.arrays import Mask, Vector
 from grpc_server.model.kinds import (
+    Date,
     IntegerCategories,
     Kind,
     Numeric,
     Scalar,
     TextCategories,
+    TimeOfDay,
     list_names,
     quote,
     read_kind,
@@ -60,6 +62,11 @@ class Feature:
         if isinstance(self.kind, TextCategories | IntegerCategories):
             return len(self.kind.codes)
         return 0
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the numbers that the estimator gets of a date or time; empty for other kinds."""
+        return self.kind.parts if isinstance(self.kind, Date | TimeOfDay) else ()
 
     def encode(self, value: Scalar) -> float | None:
         """Return the number that encodes a value, None if the value is not allowed."""
@@ -175,6 +182,11 @@ class InputSchema:
     def n_categories(self) -> tuple[int, ...]:
         """Number of categories of each categorical feature."""
         return tuple(f.n_categories for f in self.features if f.n_categories)
+
+    @property
+    def n_numbers(self) -> int:
+        """Number of numbers that the estimator takes: one for a column, or one for each part."""
+        return sum(len(feature.parts) or 1 for feature in self.features)
 
     @property
     def names(self) -> str:

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from grpc_server.model import LoadedModel
-from grpc_server.model.kinds import Boolean, IntegerCategories, Numeric, TextCategories
+from grpc_server.model.kinds import (
+    Boolean,
+    Date,
+    IntegerCategories,
+    Numeric,
+    TextCategories,
+    TimeOfDay,
+)
 from grpc_server.model.schema import Feature
 from prediction.v1 import prediction_service_pb2 as pb
 
@@ -14,6 +21,8 @@ KIND_ON_WIRE: Mapping[type, "pb.FeatureKind.ValueType"] = {
     Boolean: pb.FEATURE_KIND_BOOLEAN,
     TextCategories: pb.FEATURE_KIND_CATEGORICAL_TEXT,
     IntegerCategories: pb.FEATURE_KIND_CATEGORICAL_INTEGER,
+    Date: pb.FEATURE_KIND_DATE,
+    TimeOfDay: pb.FEATURE_KIND_TIME,
 }
 _CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
     None: pb.CALIBRATION_NONE,
@@ -85,4 +94,6 @@ def _describe_feature(feature: Feature) -> pb.Feature:
     if isinstance(kind, TextCategories | IntegerCategories):
         description.categories.extend(kind.labels)
         description.refuse_unknown = kind.refuse_unknown
+    if isinstance(kind, Date | TimeOfDay):
+        description.format = kind.form.format
     return description

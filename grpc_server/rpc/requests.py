@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from date_columns.forms import MAX_CHARACTERS
 from grpc_server.errors import InvalidInstance, MalformedMessage, Violation
 from grpc_server.model import InputSchema, LoadedModel, ModelSlot
 from grpc_server.model.kinds import IntegerCategories, TextCategories
@@ -258,6 +259,7 @@ def _count_instance_bytes(schema: InputSchema) -> int:
     total = _SLACK_BYTES
     for feature in schema.features:
         total += _VALUE_BYTES + len(feature.name.encode())
+        total += MAX_CHARACTERS if feature.parts else 0
         if isinstance(feature.kind, TextCategories | IntegerCategories):
             total += max(len(label.encode()) for label in feature.kind.labels)
     return total

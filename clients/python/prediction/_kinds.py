@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, time
 from typing import TypeAlias
 
 from prediction._models import Feature, FeatureKind
@@ -20,6 +21,8 @@ _ALLOWED = {
     FeatureKind.BOOLEAN: "True or False",
     FeatureKind.CATEGORICAL_TEXT: "a text",
     FeatureKind.CATEGORICAL_INTEGER: "a whole number",
+    FeatureKind.DATE: "a date",
+    FeatureKind.TIME: "a time of day",
 }
 
 Scalar: TypeAlias = float | str | bool
@@ -55,6 +58,10 @@ def wire_form(feature: Feature) -> WireForm | None:
             return WireForm("strings", "", _text_category(feature))
         case FeatureKind.CATEGORICAL_INTEGER:
             return WireForm("doubles", 0.0, _integer_category(feature))
+        case FeatureKind.DATE:
+            return WireForm("strings", "", _date)
+        case FeatureKind.TIME:
+            return WireForm("strings", "", _time)
         case _:
             return None
 
@@ -85,6 +92,8 @@ def allowed(feature: Feature) -> str:
             if feature.refuse_unknown
             else f"{words}, such as one of {count} categories ({known}),"
         )
+    if feature.format:
+        words = f"{words}, or a text of the form {feature.format} or of ISO 8601,"
     return f"{words} or a missing value" if feature.nullable else words
 
 
@@ -99,6 +108,23 @@ def _number(cell: object) -> float | None:
 def _truth(cell: object) -> bool | None:
     plain = to_plain(cell)
     return plain if isinstance(plain, bool) else None
+
+
+def _date(cell: object) -> str | None:
+    """Return the text of a date; the server reads it, and names the texts that do not fit."""
+    if isinstance(cell, date):
+        return cell.isoformat()
+    number = _number(cell)
+    if number is not None and number.is_integer():
+        # Such as 20240131.
+        return str(int(number))
+    return cell if isinstance(cell, str) and is_unicode(cell) else None
+
+
+def _time(cell: object) -> str | None:
+    if isinstance(cell, time):
+        return cell.isoformat()
+    return cell if isinstance(cell, str) and is_unicode(cell) else None
 
 
 def _text_category(feature: Feature) -> Callable[[object], str | None]:

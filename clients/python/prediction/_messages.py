@@ -4,7 +4,7 @@ Refuses only what a request cannot hold. The server decides what the model takes
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import isnan, nan
 from numbers import Real
@@ -23,7 +23,7 @@ from prediction._models import (
     Model,
     Prediction,
 )
-from prediction._scalars import is_unicode, to_plain
+from prediction._scalars import is_missing, is_unicode, to_plain
 from prediction._violations import invalid, raise_for, shorten, show, show_name
 from prediction.v1 import prediction_service_pb2 as pb
 
@@ -33,6 +33,8 @@ _KINDS: Mapping[int, FeatureKind] = {
     pb.FEATURE_KIND_BOOLEAN: FeatureKind.BOOLEAN,
     pb.FEATURE_KIND_CATEGORICAL_TEXT: FeatureKind.CATEGORICAL_TEXT,
     pb.FEATURE_KIND_CATEGORICAL_INTEGER: FeatureKind.CATEGORICAL_INTEGER,
+    pb.FEATURE_KIND_DATE: FeatureKind.DATE,
+    pb.FEATURE_KIND_TIME: FeatureKind.TIME,
 }
 _CALIBRATIONS: Mapping[int, Calibration] = {
     pb.CALIBRATION_NONE: Calibration.NONE,
@@ -52,7 +54,7 @@ class Array(Protocol):
         """Return the values as a list of Python values."""
 
 
-Value: TypeAlias = SupportsFloat | bool | str | None
+Value: TypeAlias = SupportsFloat | bool | str | date | time | None
 Instance: TypeAlias = Sequence[SupportsFloat | None] | Mapping[str, Value] | Array
 
 
@@ -146,6 +148,7 @@ def _feature(feature: pb.Feature) -> Feature:
         nullable=feature.nullable,
         categories=categories,
         refuse_unknown=feature.refuse_unknown,
+        format=feature.format,
     )
 
 
@@ -206,8 +209,14 @@ def _set_member(record: Struct, name: str, value: object) -> None:
         record.fields[name].bool_value = plain
     elif isinstance(plain, str):
         record.fields[name].string_value = _text(plain, "the text")
+    elif is_missing(plain):
+        record.fields[name].null_value = NULL_VALUE
+    elif isinstance(plain, (date, time)):
+        record.fields[name].string_value = plain.isoformat()
     else:
-        _set_number(record, name, _number(plain, "a number, a bool, a text or None"))
+        _set_number(
+            record, name, _number(plain, "a number, a bool, a text, a date or None")
+        )
 
 
 def _set_number(record: Struct, name: str, number: float) -> None:

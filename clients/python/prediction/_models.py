@@ -76,7 +76,8 @@ class FeatureKind(StrEnum):
     """The kind of values that a feature takes.
 
     NUMERIC takes finite numbers and BOOLEAN takes True and False. CATEGORICAL_TEXT takes a text of
-    `Feature.categories`, CATEGORICAL_INTEGER a whole number of them. UNSPECIFIED is a kind that
+    `Feature.categories`, CATEGORICAL_INTEGER a whole number of them. DATE takes a date or a text of
+    `Feature.format`, TIME a time of day. UNSPECIFIED is a kind that
     this client does not know.
     """
 
@@ -85,6 +86,8 @@ class FeatureKind(StrEnum):
     BOOLEAN = "boolean"
     CATEGORICAL_TEXT = "categorical_text"
     CATEGORICAL_INTEGER = "categorical_integer"
+    DATE = "date"
+    TIME = "time"
 
 
 class Calibration(StrEnum):
@@ -116,6 +119,9 @@ class Feature:
         Categories that the model knows. Empty unless the kind is categorical.
     refuse_unknown : bool, default=False
         Whether another category is an error. If not, it counts as a missing value.
+    format : str, default=""
+        Form of the texts of a date or a time of day, such as "%d/%m/%Y". ISO 8601 fits too. With
+        %z, each date states its offset from UTC. Empty for the other kinds.
     """
 
     name: str
@@ -123,6 +129,7 @@ class Feature:
     nullable: bool
     categories: tuple[str, ...] | tuple[int, ...] = ()
     refuse_unknown: bool = False
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Single values: NumPy's as Python's, and whether a double or UTF-8 can hold them."""
 
+from datetime import date
 from decimal import Decimal
 from math import isfinite, isnan
 from numbers import Real
@@ -14,7 +15,10 @@ def to_plain(value: object) -> object:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value is None or NaN."""
+    """Tell whether a value is None, NaN or pandas' NaT."""
+    if isinstance(value, date):
+        # Only NaT differs from itself.
+        return value != value
     return value is None or (isinstance(value, float) and isnan(value))
 
 

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.artifact.agreement import LIGHTGBM_REMEDY, check_agreement
 from training.artifact.boosted_trees import encode_booster
+from training.artifact.formula import PART_PREFIX
 from training.artifact.golden import ScoredRows, encode_golden
 from training.artifact.provenance import Provenance
 from training.data.schema import Feature, Kind, Schema
@@ -89,9 +90,21 @@ def _encode_feature(feature: Feature) -> pb.Feature:
             message.numeric.SetInParent()
         case Kind.BOOLEAN:
             message.boolean.SetInParent()
+        case Kind.DATE:
+            message.date.CopyFrom(
+                pb.DateFeature(format=feature.format, parts=_encode_parts(feature))
+            )
+        case Kind.TIME:
+            message.time.CopyFrom(
+                pb.TimeFeature(format=feature.format, parts=_encode_parts(feature))
+            )
         case Kind.CATEGORICAL:
             message.categorical.CopyFrom(_encode_categories(feature))
     return message
+
+
+def _encode_parts(feature: Feature) -> list["pb.DatePart.ValueType"]:
+    return [pb.DatePart.Value(f"{PART_PREFIX}{name.upper()}") for name in feature.parts]
 
 
 def _encode_categories(feature: Feature) -> pb.CategoricalFeature:

@@ -1,10 +1,17 @@
 """Evaluates the formulas of an artifact, as any reader has to."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from date_columns.forms import DATE, TIME
+from date_columns.parts import PARTS, Part
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.artifact.tree_formula import evaluate_trees, trees_to_probabilities
+
+# What the names of pb.DatePart begin with.
+PART_PREFIX = "DATE_PART_"
 
 
 def evaluate_formula(
@@ -15,9 +22,9 @@ def evaluate_formula(
     Parameters
     ----------
     artifact : ModelArtifact
-        Estimator, and calibration if it has one.
-    X : ndarray of float64, shape (n_rows, n_features)
-        Rows, NaN where missing.
+        Input schema, estimator, and calibration if it has one.
+    X : ndarray of float64, shape (n_rows, n_columns)
+        Rows, NaN where missing; a date is seconds.
 
     Returns
     -------
@@ -47,11 +54,34 @@ def evaluate_raw_scores(
     ndarray of float64, shape (n_rows, n_raw_scores)
         Raw scores: 1 for two classes, else one for each class.
     """
+    X = _split_dates(artifact.input_schema, X)
     if artifact.HasField("logistic_regression"):
         return _evaluate_linear(artifact.logistic_regression, X)
     n_classes = len(artifact.golden_examples[0].probabilities)
     n_raw_scores = 1 if n_classes == 2 else n_classes
     return evaluate_trees(artifact.boosted_trees, X, n_raw_scores)
+
+
+def _split_dates(schema: pb.InputSchema, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the numbers that the estimator takes, shape (n_rows, n_numbers)."""
+    if not any(f.HasField("date") or f.HasField("time") for f in schema.features):
+        return X
+    columns: list[NDArray[np.float64]] = []
+    for position, feature in enumerate(schema.features):
+        match feature.WhichOneof("kind"):
+            case "date":
+                parts = _find_parts(DATE, feature.date.parts)
+            case "time":
+                parts = _find_parts(TIME, feature.time.parts)
+            case _:
+                parts = [lambda values: values]
+        columns += [part(X[:, position]) for part in parts]
+    return np.column_stack(columns)
+
+
+def _find_parts(kind: str, values: Iterable["pb.DatePart.ValueType"]) -> list[Part]:
+    names = map(pb.DatePart.Name, values)
+    return [PARTS[kind][name.removeprefix(PART_PREFIX).lower()] for name in names]
 
 
 def apply_calibration(

@@ -6,6 +6,7 @@ import numpy as np
 from google.protobuf.struct_pb2 import Struct
 from numpy.typing import NDArray
 
+from date_columns.forms import DateForm
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.data.rows import Rows
 from training.data.schema import Feature, Kind, Schema
@@ -131,6 +132,8 @@ def _decode_value(feature: Feature, value: float) -> bool | float | str | None:
             return value
         case Kind.BOOLEAN:
             return bool(value)
+        case Kind.DATE | Kind.TIME:
+            return DateForm(feature.kind, feature.format).write(value)
         case Kind.CATEGORICAL:
             return feature.categories[int(value)]
 

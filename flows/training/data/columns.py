@@ -1,20 +1,23 @@
 """The columns of a table as they were read, with what was decided about each."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
+from training.data.date_forms import read_dates
 from training.data.dates import is_temporal, write_dates
+from training.data.read_column import ReadColumn
 from training.data.schema import Kind
 from training.data.schema_file import DROP, Override
-from training.data.text_columns import ReadColumn, read_feature, read_label
+from training.data.text_columns import read_feature, read_label
 from training.errors import DataError
 
 
 def read_columns(
     frame: pd.DataFrame, overrides: Mapping[str, Override], roles: tuple[str, ...]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+) -> tuple[pd.DataFrame, dict[str, Override], tuple[str, ...]]:
     """Read the text of a table as what it is.
 
     Parameters
@@ -30,6 +33,8 @@ def read_columns(
     -------
     DataFrame, shape (n_rows, n_columns)
         The same columns: numbers, truth values, text and what Parquet has beside them.
+    dict of str to Override
+        The settings, with the kind and the format of columns that were found to hold dates.
     tuple of str
         What was decided, with the evidence, a line each.
 
@@ -46,7 +51,20 @@ def read_columns(
         read = _read_all(frame, overrides, roles, ",")
     cells = {name: column.cells for name, column in read.items()}
     notes = tuple(note for column in read.values() for note in column.notes)
-    return pd.DataFrame(cells, index=frame.index), notes
+    settings = {**overrides, **_find_dates(read, overrides)}
+    return pd.DataFrame(cells, index=frame.index), settings, notes
+
+
+def _find_dates(
+    read: Mapping[str, ReadColumn], overrides: Mapping[str, Override]
+) -> dict[str, Override]:
+    return {
+        name: replace(
+            overrides.get(name, Override()), kind=column.kind, format=column.format
+        )
+        for name, column in read.items()
+        if column.kind
+    }
 
 
 def _read_all(
@@ -79,4 +97,5 @@ def _read(
         return ReadColumn(write_dates(column))
     if is_role:
         return read_label(column, override.gaps)
-    return read_feature(column, override, decimal)
+    dates = read_dates(column, override)
+    return read_feature(column, override, decimal) if dates is None else dates

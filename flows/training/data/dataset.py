@@ -120,7 +120,9 @@ def load_dataset(
     if not isinstance(table.features, pd.DataFrame):
         return _load_sparse(table, options)
     overrides, gaps = _split_off_label(options.overrides, target)
-    frame, notes = read_columns(table.features, overrides, options.roles.names)
+    frame, overrides, notes = read_columns(
+        table.features, overrides, options.roles.names
+    )
     label = read_label(table.labels, gaps)
     frame, labels, left_out = _drop_unlabelled(frame, label.cells, options.strict)
     roles = take_roles(frame, options.roles)

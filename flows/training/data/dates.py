@@ -48,9 +48,24 @@ _DATE = re.compile(
     rf"|{_CLOCK}|\d{{1,2}}\s*[ap]\.?m\.?|\d+ days?,? \d+:\d\d:\d\d(?:\.\d+)?",
     re.IGNORECASE,
 )
+_TIME_OF_DAY = re.compile(rf"{_CLOCK}|\d{{1,2}}\s*[ap]\.?m\.?", re.IGNORECASE)
+_ZONE = re.compile(
+    r"(?::\d{2}(?:[.,]\d+)?(?:\s*[ap]\.?m\.?)?|t\d{6})\s*(?:z|utc|gmt|[+-]\d{2}:?(?:\d{2})?)$",
+    re.IGNORECASE,
+)
 # Whole numbers in this range may be dates.
 _DATE_NUMBERS = (15000101, 21991231)
 _TEMPORAL = {"date", "time", "datetime", "datetime64", "period", "timedelta"}
+
+
+def is_clock(text: str) -> bool:
+    """Return whether a text is a time of day alone."""
+    return _TIME_OF_DAY.fullmatch(text) is not None
+
+
+def has_zone(text: str) -> bool:
+    """Return whether a text ends with an offset from UTC behind a time of day."""
+    return _ZONE.search(text) is not None
 
 
 def is_date(text: str) -> bool:

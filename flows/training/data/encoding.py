@@ -1,7 +1,7 @@
 """Turns tables into matrices of doubles, and back.
 
-In a matrix, a truth value is 1 or 0, and a category is its position in the feature's list. NaN
-stands for a missing value, and for a category that is not in the list.
+In a matrix, a truth value is 1 or 0, a date is seconds, and a category is its position in the
+feature's list. NaN stands for a missing value, and for a category that is not in the list.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from date_columns.forms import DateForm
 from training.data.cells import read_booleans, read_codes, read_numbers
-from training.data.schema import Feature, Kind, Schema
+from training.data.date_features import read_dates, write_dates
+from training.data.schema import TEMPORAL, Feature, Kind, Schema
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ def _read(column: "pd.Series[Any]", feature: Feature) -> NDArray[np.float64]:
             return read_numbers(column)
         case Kind.BOOLEAN:
             return read_booleans(column)
+        case Kind.DATE | Kind.TIME:
+            return read_dates(column, DateForm(feature.kind, feature.format))
         case Kind.CATEGORICAL:
             return read_codes(column, feature.categories)
 
@@ -85,7 +89,7 @@ def to_table(
     """
     if schema.is_sparse:
         return X
-    if schema.n_numeric == len(schema.features) and not schema.of_kind(Kind.BOOLEAN):
+    if len(schema.of_kind(Kind.NUMERIC)) == len(schema.features):
         return pd.DataFrame(X, columns=list(schema.feature_names))
     columns = {
         feature.name: _write(np.asarray(X[:, position]), feature)
@@ -94,9 +98,11 @@ def to_table(
     return pd.DataFrame(columns)
 
 
-def _write(values: NDArray[np.float64], feature: Feature) -> NDArray[Any]:
+def _write(values: NDArray[np.float64], feature: Feature) -> Any:
     if feature.kind == Kind.NUMERIC:
         return values
+    if feature.kind in TEMPORAL:
+        return write_dates(values, feature)
     if feature.kind == Kind.BOOLEAN:
         choices = np.array([False, True], dtype=object)
     else:
@@ -122,15 +128,15 @@ def expand(
 
     Parameters
     ----------
-    X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
-        Rows of `to_matrix`, or of a sparse data set.
+    X : ndarray or csr_matrix of float64, shape (n_rows, n_numeric + n_categorical)
+        Rows of `training.data.date_features.split_dates`, or of a sparse data set.
     schema : Schema
         Columns of the rows.
 
     Returns
     -------
     ndarray or csr_matrix of float64, shape (n_rows, n_numeric + n_indicators)
-        The numeric and boolean columns as they are, then the indicators, feature by feature. A NaN
+        The numbers as they are, then the indicators, feature by feature. A NaN
         has indicators of 0. Sparse if there are more than `MAX_DENSE_INDICATORS` indicators.
     """
     if not schema.categorical:

@@ -25,6 +25,11 @@ GAPS = (
 NUMBER_GAPS = ("none", "missing", "unknown", "na", "n.a.", "nil", "nul")
 
 
+def list_gaps(stated: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the texts that are gaps, given those of the schema file; None if it has none."""
+    return GAPS if stated is None else ("", *stated)
+
+
 def is_number_gap(text: str) -> bool:
     """Return whether a text among numbers stands for a gap, as "-", "?" and "unknown" do."""
     return text.casefold() in NUMBER_GAPS or not any(map(str.isalnum, text))

@@ -4,9 +4,8 @@ The rules, in the order in which they are tried:
 
 - A column without a value, or with the same value in every row, is dropped.
 - Truth values are boolean. A column of pandas' categorical type is categorical.
-- Dates, times and durations are an error, because only the user knows their meaning to a model. So
-  is text if more than half of its cells are dates, see `training.data.dates`, and so are numbers
-  that all read as 20240131.
+- Dates and times are of a kind of their own: `training.data.date_forms` has found them before, with
+  their form. Durations are an error, because only the user knows their meaning to a model.
 - Whole numbers that name the rows are dropped, see `training.data.identifiers`. All other numbers
   are numeric.
 - Text is dropped as an identifier if no two cells are alike; otherwise it is categorical. Text that
@@ -23,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from date_columns.forms import ISO_DATE, ISO_TIME, DateForm
 from training.data.cells import (
     check_plain,
     check_text,
@@ -31,9 +31,10 @@ from training.data.cells import (
     refuse_marks,
     unpack,
 )
-from training.data.dates import are_date_numbers, are_dates, is_temporal
+from training.data.date_features import choose_parts, read_dates
+from training.data.dates import is_temporal
 from training.data.identifiers import find_row_names, note_row_names
-from training.data.schema import Feature, Kind
+from training.data.schema import TEMPORAL, Feature, Kind
 from training.data.schema_file import DROP, REFUSE, Override
 from training.errors import DataError
 from training.text import quote_list
@@ -43,12 +44,10 @@ MAX_CATEGORIES = 1000
 # The columns of a table share this many categories, so that a reply with the schema stays below the
 # 4 MiB that gRPC's clients take by default.
 MAX_SHARED_CATEGORIES = 20_000
-_CONVERT = (
+WAYS_OUT = (
     "convert it to what matters, such as days since an event, or set its kind in the file of "
-    "--config schema: "
+    '--config schema: kind = "categorical" or "drop"'
 )
-WAYS_OUT = _CONVERT + 'kind = "categorical" or "drop"'
-WAYS_OUT_OF_NUMBERS = _CONVERT + 'kind = "numeric", "categorical" or "drop"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ class Inferred:
     Parameters
     ----------
     features : tuple of Feature
-        Columns to learn from: numeric, then boolean, then categorical; within a kind in the table's
-        order.
+        Columns to learn from: numeric, boolean, dates, times, then categorical; within a kind in
+        the table's order.
     dropped : mapping of str to str
         Reasons for dropping the other columns, by column.
     notes : tuple of str
@@ -156,7 +155,7 @@ def _find_kind(column: "pd.Series[Any]", override: Override) -> tuple[Kind | Non
         return None, "it has no value"
     if len(present) == len(column) and (present == present.iloc[0]).all():
         return None, f"every row has {present.iloc[0]!s:.40}"
-    if is_temporal(column):
+    if is_temporal(column) and override.kind not in TEMPORAL:
         raise DataError(
             f"column {column.name!r} holds dates or durations, such as {present.iloc[0]}; "
             f"{WAYS_OUT}"
@@ -183,11 +182,6 @@ def _guess_numbers(
     column: "pd.Series[Any]", present: "pd.Series[Any]"
 ) -> tuple[Kind | None, str]:
     values = present.to_numpy()
-    if are_date_numbers(values):
-        raise DataError(
-            f"column {column.name!r} looks like dates written as numbers, such as {values[0]:.0f}; "
-            f"{WAYS_OUT_OF_NUMBERS}"
-        )
     reason = find_row_names(str(column.name), values)
     return (None, reason) if reason else (Kind.NUMERIC, "")
 
@@ -196,10 +190,6 @@ def _guess_text(
     column: "pd.Series[Any]", present: "pd.Series[Any]"
 ) -> tuple[Kind | None, str]:
     check_text(column)
-    if are_dates(present):
-        raise DataError(
-            f"column {column.name!r} looks like dates, such as {present.iloc[0]!r}; {WAYS_OUT}"
-        )
     if present.is_unique:
         return None, "it is an identifier: no two rows have the same text"
     return Kind.CATEGORICAL, ""
@@ -216,6 +206,9 @@ def _describe(
         refuse_marks(column)
     if kind != Kind.CATEGORICAL:
         _refuse_policy(name, override)
+    if kind in TEMPORAL:
+        return _describe_dates(column, kind, override.format), ""
+    if kind != Kind.CATEGORICAL:
         is_guess = kind == Kind.NUMERIC and not override.kind
         numbers = unpack(column).dropna().to_numpy() if is_guess else None
         note = "" if numbers is None else note_row_names(name, numbers)
@@ -223,6 +216,13 @@ def _describe(
     is_refused = override.unknown == REFUSE
     categories, note = _find_categories(column, is_refused, max_categories)
     return Feature(name, kind, nullable, categories, is_refused), note
+
+
+def _describe_dates(column: "pd.Series[Any]", kind: Kind, format_: str) -> Feature:
+    form = DateForm(kind, format_ or (ISO_DATE if kind == Kind.DATE else ISO_TIME))
+    parts = choose_parts(form, read_dates(column, form))
+    nullable = bool(column.isna().any())
+    return Feature(str(column.name), kind, nullable, format=form.format, parts=parts)
 
 
 def _refuse_policy(name: str, override: Override) -> None:

@@ -9,7 +9,13 @@ class Kind(StrEnum):
 
     NUMERIC = "numeric"
     BOOLEAN = "boolean"
+    DATE = "date"
+    TIME = "time"
     CATEGORICAL = "categorical"
+
+
+# Kinds whose columns hold seconds in the matrix, and become several numbers of the model.
+TEMPORAL = (Kind.DATE, Kind.TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,10 @@ class Feature:
         Texts that the user's schema file calls gaps; None if it does not say.
     decimal : str
         The decimal mark that the user's schema file states; empty if it does not say.
+    format : str
+        The form of a column of dates or times, see `date_columns.forms`; else empty.
+    parts : tuple of str
+        What the model gets of such a column, names in `date_columns.parts.PARTS`; else empty.
     """
 
     name: str
@@ -42,6 +52,13 @@ class Feature:
     refuse_unknown: bool = False
     gaps: tuple[str, ...] | None = None
     decimal: str = ""
+    format: str = ""
+    parts: tuple[str, ...] = ()
+
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers the model gets of a column that is not categorical."""
+        return len(self.parts) or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +68,7 @@ class Schema:
     Parameters
     ----------
     features : tuple of Feature
-        Columns in the order of the matrix: numeric, then boolean, then categorical.
+        Columns in the order of the matrix: numeric, boolean, dates, times, then categorical.
     class_labels : tuple of int or tuple of str
         Two labels or more; a label's position is its code. They are sorted, but of two, the
         positive class is the last, see `training.data.positive`.
@@ -84,9 +101,18 @@ class Schema:
         return self.of_kind(Kind.CATEGORICAL)
 
     @property
+    def temporal(self) -> tuple[Feature, ...]:
+        """The columns of dates and times."""
+        return tuple(f for f in self.features if f.kind in TEMPORAL)
+
+    @property
     def n_numeric(self) -> int:
-        """How many columns are numeric or boolean; they come first in the matrix."""
-        return len(self.features) - len(self.categorical)
+        """How many numbers the model gets before the categories; a date gives several."""
+        return sum(
+            feature.n_numbers
+            for feature in self.features
+            if feature.kind != Kind.CATEGORICAL
+        )
 
     def of_kind(self, kind: Kind) -> tuple[Feature, ...]:
         """Return the columns of one kind."""

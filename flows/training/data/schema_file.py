@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.schema import Feature, Kind
+from date_columns.forms import DateForm
+from training.data.schema import TEMPORAL, Feature, Kind
 from training.errors import DataError
 from training.text import escape, join_choices, shorten_list
 
 DROP = "drop"
 KINDS = (*Kind, DROP)
 MISSING, REFUSE = "missing", "refuse"
-# What each key takes; "gaps" takes a list of texts.
+# What each key takes; "gaps" takes a list of texts, and "format" a format of dates.
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "kind": KINDS,
     "unknown": (MISSING, REFUSE),
@@ -33,7 +34,7 @@ class Override:
     Parameters
     ----------
     kind : str
-        "numeric", "boolean", "categorical" or "drop"; empty to infer it.
+        "numeric", "boolean", "date", "time", "categorical" or "drop"; empty to infer it.
     unknown : str
         "missing" or "refuse": how the server treats a category that the model does not know; empty
         for the default, "missing".
@@ -41,12 +42,15 @@ class Override:
         Texts that count as gaps, beside empty cells; None for the usual ones, `training.data.gaps`.
     decimal : str
         Decimal mark of its numbers, "." or ","; empty to decide by the cells.
+    format : str
+        Form of its dates or times, such as "%d/%m/%Y"; empty to decide by the cells.
     """
 
     kind: str = ""
     unknown: str = ""
     gaps: tuple[str, ...] | None = None
     decimal: str = ""
+    format: str = ""
 
 
 def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
@@ -55,7 +59,7 @@ def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
     Parameters
     ----------
     config : mapping
-        Tables with some of "kind", "unknown", "gaps" and "decimal", by column.
+        Tables with some of "kind", "unknown", "gaps", "decimal" and "format", by column.
 
     Returns
     -------
@@ -83,13 +87,32 @@ def _parse(name: str, table: object) -> Override:
         unknown=table.get("unknown", ""),
         gaps=None if gaps is None else tuple(gaps),
         decimal=table.get("decimal", ""),
+        format=table.get("format", ""),
     )
+    _check_format(name, override)
     if override.unknown and override.kind not in ("", Kind.CATEGORICAL):
         raise DataError(
             f"schema: {name!r} is {override.kind}, but only categorical columns take unknown; "
             "remove one of the two"
         )
     return override
+
+
+def _check_format(name: str, override: Override) -> None:
+    """Raise DataError if a format is none of dates, or its column holds none."""
+    if not override.format:
+        return
+    if override.kind not in TEMPORAL:
+        raise DataError(
+            f'schema: {name!r} has a format, which only dates and times take; add kind = "date" or '
+            '"time", or remove it'
+        )
+    try:
+        DateForm(override.kind, override.format)
+    except ValueError as error:
+        raise DataError(
+            f"schema: format of {name!r}: {error}; write it as in %d/%m/%Y %H:%M"
+        ) from None
 
 
 def _check(name: str, key: str, value: object) -> None:
@@ -102,9 +125,16 @@ def _check(name: str, key: str, value: object) -> None:
                 '["?", "unknown"]'
             )
         return
+    if key == "format":
+        if not isinstance(value, str):
+            raise DataError(
+                f"schema: format of {name!r} is {value!r}; it has to be a text such as %d/%m/%Y"
+            )
+        return
     if key not in ALLOWED:
         raise DataError(
-            f"schema: {name!r} has the key {key!r}; it takes {join_choices((*ALLOWED, 'gaps'))}"
+            f"schema: {name!r} has the key {key!r}; it takes "
+            f"{join_choices((*ALLOWED, 'gaps', 'format'))}"
         )
     if value not in ALLOWED[key]:
         raise DataError(
@@ -137,12 +167,16 @@ def _format(feature: Feature) -> list[str]:
     remarks = [_list_categories(feature)] if feature.categories else []
     if feature.nullable:
         remarks.append("has gaps")
+    if feature.parts:
+        remarks.append(f"the model gets {', '.join(feature.parts)}")
     lines = [f"# {'; '.join(remarks)}"] if remarks else []
     lines += [f"[{_key(feature.name)}]", f'kind = "{feature.kind}"']
     if feature.kind == Kind.CATEGORICAL:
         lines.append(f'unknown = "{REFUSE if feature.refuse_unknown else MISSING}"')
     if feature.gaps is not None:
         lines.append(f"gaps = [{', '.join(map(_quote, feature.gaps))}]")
+    if feature.format:
+        lines.append(f"format = {_quote(feature.format)}")
     if feature.decimal:
         lines.append(f'decimal = "{feature.decimal}"')
     return lines

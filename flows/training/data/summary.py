@@ -67,6 +67,8 @@ def _list_kinds(schema: Schema) -> Iterator[str]:
 
 
 def _name(feature: Feature) -> str:
+    if feature.parts:
+        return f"{feature.name} ({', '.join(feature.parts)})"
     n_categories = len(feature.categories)
     return (
         f"{feature.name} ({n_categories} categories)" if n_categories else feature.name

@@ -4,7 +4,7 @@ All cells of a column decide, before any row is left out. So one more gap, anoth
 or another format of the file changes nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ from training.data.column_notes import (
     quote_toml,
 )
 from training.data.dates import are_dates
-from training.data.gaps import GAPS, clear_gaps, trim
+from training.data.gaps import clear_gaps, list_gaps, trim
 from training.data.number_forms import MOST, Numbers, list_texts, read_forms
+from training.data.read_column import ReadColumn, is_text
 from training.data.schema import Kind
 from training.data.schema_file import Override
 from training.errors import DataError
@@ -38,25 +39,6 @@ _TRUTH = {"True": True, "TRUE": True, "true": True} | {
     "FALSE": False,
     "false": False,
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadColumn:
-    """A column of text after reading.
-
-    Parameters
-    ----------
-    cells : Series, shape (n_rows,)
-        Integers, doubles, truth values or text; missing where there is a gap.
-    notes : tuple of str
-        What was decided, with the evidence.
-    decimal : str
-        The decimal mark that the cells leave no doubt about, "." or ","; else empty.
-    """
-
-    cells: "pd.Series[Any]"
-    notes: tuple[str, ...] = ()
-    decimal: str = ""
 
 
 def read_label(
@@ -81,7 +63,7 @@ def read_label(
     if not is_text(column):
         return ReadColumn(_clear_numbers(column, gaps or ()))
     trimmed = trim(column)
-    present, found = clear_gaps(trimmed, _list_gaps(gaps))
+    present, found = clear_gaps(trimmed, list_gaps(gaps))
     cells = _read_plain(present)
     notes = note_spaces(column, trimmed, present) if cells is None else []
     notes += [note_gap(column, text, count) for text, count in found.items()]
@@ -93,10 +75,6 @@ def _clear_numbers(column: "pd.Series[Any]", gaps: tuple[str, ...]) -> "pd.Serie
     if not gaps or not pd.api.types.is_numeric_dtype(column):
         return column
     return column.mask(column.isin(parse_numbers(pd.Series(gaps)).dropna()))
-
-
-def _list_gaps(stated: tuple[str, ...] | None) -> tuple[str, ...]:
-    return GAPS if stated is None else ("", *stated)
 
 
 def read_feature(
@@ -126,7 +104,7 @@ def read_feature(
     if not is_text(column):
         return ReadColumn(_clear_numbers(column, override.gaps or ()))
     trimmed = trim(column)
-    present, gaps = clear_gaps(trimmed, _list_gaps(override.gaps))
+    present, gaps = clear_gaps(trimmed, list_gaps(override.gaps))
     are_thousands = decimal == "," and _are_grouped(present)
     cells = None if are_thousands else _read_plain(present)
     if cells is not None:
@@ -142,16 +120,6 @@ def read_feature(
     if override.gaps is None:
         remarks += note_doubtful(present)
     return ReadColumn(present, tuple(remarks))
-
-
-def is_text(column: "pd.Series[Any]") -> bool:
-    """Return whether all present cells of a column, shape (n_rows,), are text."""
-    if isinstance(column.dtype, pd.StringDtype):
-        return True
-    return (
-        column.dtype == object
-        and pd.api.types.infer_dtype(column, skipna=True) == "string"
-    )
 
 
 def _read_plain(present: "pd.Series[Any]") -> "pd.Series[Any] | None":

@@ -17,9 +17,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from date_columns.cells import DateParts
+from training.data.date_features import split_dates
 from training.data.encoding import MAX_DENSE_INDICATORS, count_indicators, expand
 from training.data.rows import Rows
-from training.data.schema import Feature, Kind, Schema
+from training.data.schema import TEMPORAL, Feature, Kind, Schema
 from training.models.class_labels import encode_params
 from training.models.early_stopping import EarlyStoppingClassifier
 from training.models.families import LIGHTGBM, LOGISTIC_REGRESSION, Family
@@ -94,8 +96,9 @@ class PipelineFactory:
         Returns
         -------
         ndarray or csr_matrix of float64, shape (n_rows, n_columns)
-            Features with indicators for logistic regression, unchanged for LightGBM.
+            Features with the parts of dates; with indicators for logistic regression.
         """
+        X = split_dates(X, self.schema)
         return expand(X, self.schema) if self.family == LOGISTIC_REGRESSION else X
 
     def make_search_pipeline(self) -> Pipeline:
@@ -141,7 +144,8 @@ class PipelineFactory:
 
     def _name_categories(self) -> dict[str, Any]:
         schema = self.schema
-        positions = list(range(schema.n_numeric, len(schema.features)))
+        n_categorical = len(schema.categorical)
+        positions = list(range(schema.n_numeric, schema.n_numeric + n_categorical))
         # LightGBM warns at every alias of this parameter but its own name for it.
         return {"categorical_column": positions} if positions else {}
 
@@ -161,7 +165,7 @@ class PipelineFactory:
 
     def _preprocess_numbers(self, *, centre: bool) -> Any:
         scaler = StandardScaler(with_mean=centre)
-        if not any(self.schema.nullable[: self.schema.n_numeric]):
+        if not any(f.nullable for f in self.schema.features if not f.categories):
             return scaler
         # A column without a value in a fold stays, so that the coefficients keep their places.
         imputer = SimpleImputer(strategy="median", keep_empty_features=True)
@@ -182,9 +186,19 @@ class PipelineFactory:
         numbers = self._preprocess_numbers(centre=True) if is_linear else None
         if kind == Kind.NUMERIC:
             return numbers or "passthrough"
+        if kind in TEMPORAL:
+            parts = _split_dates(kind, features)
+            return Pipeline([(ENCODE, parts), (SCALE, numbers)]) if numbers else parts
         # True becomes 1, false 0, and all else NaN.
         codes = _encode_ordinal([np.array([False, True])] * len(features))
         return Pipeline([(ENCODE, codes), (SCALE, numbers)]) if numbers else codes
+
+
+def _split_dates(kind: Kind, features: tuple[Feature, ...]) -> DateParts:
+    # Plain lists and text, so that MLflow's format holds them without types of ours.
+    return DateParts(
+        str(kind.value), [f.format for f in features], [list(f.parts) for f in features]
+    )
 
 
 def _encode_categories(features: tuple[Feature, ...], *, as_indicators: bool) -> Any:
@@ -246,11 +260,11 @@ def find_transformers(
     Returns
     -------
     imputers, scalers : list of SimpleImputer, list of StandardScaler
-        Those of the numeric columns, then those of the boolean columns.
+        Those of the columns that are not categorical, kind by kind.
     """
     if COLUMNS in pipeline.named_steps:
         by_kind = pipeline.named_steps[COLUMNS].named_transformers_
-        fitted = [by_kind[k] for k in (Kind.NUMERIC, Kind.BOOLEAN) if k in by_kind]
+        fitted = [by_kind[k] for k in Kind if k != Kind.CATEGORICAL and k in by_kind]
     else:
         fitted = [pipeline.named_steps[PREPROCESS]]
     steps = [step for transformer in fitted for step in steps_of(transformer)]

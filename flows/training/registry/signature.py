@@ -11,7 +11,7 @@ from mlflow.types.schema import AnyType
 from numpy.typing import NDArray
 
 from training.data.rows import Rows
-from training.data.schema import Feature, Kind, Schema
+from training.data.schema import TEMPORAL, Feature, Kind, Schema
 
 
 def make_signature(schema: Schema, rows: Rows) -> Any:
@@ -53,6 +53,9 @@ def make_inputs(schema: Schema, rows: Rows) -> MlflowSchema:
 
 def _find_type(feature: Feature, values: NDArray[np.float64]) -> DataType | AnyType:
     any_type = AnyType()  # type: ignore[no-untyped-call]
+    if feature.kind in TEMPORAL:
+        # A table may hold dates as text, or in a type of its own.
+        return any_type
     if feature.kind == Kind.BOOLEAN:
         # MLflow's model server turns a missing boolean into false.
         return any_type if feature.nullable else DataType.boolean

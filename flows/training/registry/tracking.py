@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+import date_columns
 from prediction.artifact import FILE_NAME, SHA256_TAG
 from training.data.encoding import to_table
 from training.data.rows import Rows
@@ -34,6 +35,7 @@ N_EXAMPLE_ROWS = 3
 # when it is loaded.
 TRUSTED_TYPES = (
     "collections.OrderedDict",
+    "date_columns.cells.DateParts",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
@@ -137,6 +139,7 @@ def _log_model(trained: TrainedModel, holdout: Rows) -> str:
         "skops_trusted_types": list(TRUSTED_TYPES),
         "signature": make_signature(schema, holdout),
         "pip_requirements": _list_requirements(trained),
+        "code_paths": _list_code(trained),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, FILE_NAME)
@@ -151,6 +154,13 @@ def _log_model(trained: TrainedModel, holdout: Rows) -> str:
     if info.signature is None:
         raise RegistryError("MLflow dropped the signature of the model")
     return str(info.model_id)
+
+
+def _list_code(trained: TrainedModel) -> list[str] | None:
+    """Return the package that a model with dates needs, which MLflow puts beside it."""
+    if not trained.plan.schema.temporal:
+        return None
+    return [str(Path(date_columns.__file__).parent)]
 
 
 def _list_requirements(trained: TrainedModel) -> list[str]:

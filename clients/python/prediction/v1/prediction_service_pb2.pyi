@@ -213,6 +213,10 @@ class _FeatureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureKi
     """One of a few texts, `Feature.categories`."""
     FEATURE_KIND_CATEGORICAL_INTEGER: _FeatureKind.ValueType  # 4
     """One of a few whole numbers, `Feature.categories`."""
+    FEATURE_KIND_DATE: _FeatureKind.ValueType  # 5
+    """Dates as text, with or without a time of day, `Feature.format`."""
+    FEATURE_KIND_TIME: _FeatureKind.ValueType  # 6
+    """Times of day as text, `Feature.format`."""
 
 class FeatureKind(_FeatureKind, metaclass=_FeatureKindEnumTypeWrapper):
     """FeatureKind is the kind of values that a feature takes."""
@@ -227,6 +231,10 @@ FEATURE_KIND_CATEGORICAL_TEXT: FeatureKind.ValueType  # 3
 """One of a few texts, `Feature.categories`."""
 FEATURE_KIND_CATEGORICAL_INTEGER: FeatureKind.ValueType  # 4
 """One of a few whole numbers, `Feature.categories`."""
+FEATURE_KIND_DATE: FeatureKind.ValueType  # 5
+"""Dates as text, with or without a time of day, `Feature.format`."""
+FEATURE_KIND_TIME: FeatureKind.ValueType  # 6
+"""Times of day as text, `Feature.format`."""
 Global___FeatureKind: _TypeAlias = FeatureKind  # noqa: Y015
 
 class _Calibration:
@@ -283,7 +291,7 @@ class PredictRequest(_message.Message):
     def record(self) -> _struct_pb2.Struct:
         """Features by name, such as {"mean radius": 17.99, "smoker": true, "city": "Oslo"}. Names every
         feature of the model, and no other. The feature's kind decides whether the value is a number, true
-        or false, or a category. Null is a missing value where the feature is nullable. An unknown, absent
+        or false, a category, or the text of a date. Null is a missing value where the feature is nullable. An unknown, absent
         or unfit member is an INVALID_ARGUMENT. Absent if `features` is set.
         """
 
@@ -393,7 +401,7 @@ Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
 class Contribution(_message.Message):
     """Contribution is the part of a raw score that comes from one feature. For LightGBM it is the SHAP
     value. For logistic regression it is the coefficient times the distance from the centre, or the
-    weight of the category.
+    weight of the category. A date's contribution is the sum of those of its parts.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -471,7 +479,7 @@ class Column(_message.Message):
 
     @_builtins.property
     def strings(self) -> Global___StringValues:
-        """Categories that are texts."""
+        """Categories that are texts, and texts of dates and times of day."""
 
     @_builtins.property
     def booleans(self) -> Global___BoolValues:
@@ -793,6 +801,7 @@ class Feature(_message.Message):
     NULLABLE_FIELD_NUMBER: _builtins.int
     CATEGORIES_FIELD_NUMBER: _builtins.int
     REFUSE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, unique in the model; the key in PredictRequest.record."""
     kind: Global___FeatureKind.ValueType
@@ -802,6 +811,11 @@ class Feature(_message.Message):
     refuse_unknown: _builtins.bool
     """Whether a category that the model does not know is an INVALID_ARGUMENT. If not, it counts as a
     missing value.
+    """
+    format: _builtins.str
+    """Form of the texts of a date or a time of day, in directives of C's strftime, such as "%d/%m/%Y".
+    ISO 8601 is taken too, as in RFC 3339. With %z, each date states its offset from UTC. Without, it
+    states none, or UTC. Empty for the other kinds.
     """
     @_builtins.property
     def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -817,10 +831,11 @@ class Feature(_message.Message):
         nullable: _builtins.bool = ...,
         categories: _abc.Iterable[_builtins.str] | None = ...,
         refuse_unknown: _builtins.bool = ...,
+        format: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "kind", b"kind", "name", b"name", "nullable", b"nullable", "refuse_unknown", b"refuse_unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "format", b"format", "kind", b"kind", "name", b"name", "nullable", b"nullable", "refuse_unknown", b"refuse_unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

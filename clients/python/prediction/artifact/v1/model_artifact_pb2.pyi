@@ -21,6 +21,48 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DatePart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DatePartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatePart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DATE_PART_UNSPECIFIED: _DatePart.ValueType  # 0
+    """Not set."""
+    DATE_PART_DAYS: _DatePart.ValueType  # 1
+    """Days since 1970-01-01T00:00:00Z with their fraction: seconds / 86400. Dates only."""
+    DATE_PART_YEAR: _DatePart.ValueType  # 2
+    """Year. Dates only."""
+    DATE_PART_MONTH: _DatePart.ValueType  # 3
+    """Month, 1 to 12. Dates only."""
+    DATE_PART_WEEKDAY: _DatePart.ValueType  # 4
+    """Day of the week, 0 for Monday to 6. Dates only."""
+    DATE_PART_HOUR: _DatePart.ValueType  # 5
+    """Hour, 0 to 23."""
+    DATE_PART_SECONDS: _DatePart.ValueType  # 6
+    """Seconds since midnight. Times of day only."""
+
+class DatePart(_DatePart, metaclass=_DatePartEnumTypeWrapper):
+    """DatePart is a number that an estimator takes of a date or a time of day. It is computed in double
+    precision. A missing value is NaN in each part.
+    """
+
+DATE_PART_UNSPECIFIED: DatePart.ValueType  # 0
+"""Not set."""
+DATE_PART_DAYS: DatePart.ValueType  # 1
+"""Days since 1970-01-01T00:00:00Z with their fraction: seconds / 86400. Dates only."""
+DATE_PART_YEAR: DatePart.ValueType  # 2
+"""Year. Dates only."""
+DATE_PART_MONTH: DatePart.ValueType  # 3
+"""Month, 1 to 12. Dates only."""
+DATE_PART_WEEKDAY: DatePart.ValueType  # 4
+"""Day of the week, 0 for Monday to 6. Dates only."""
+DATE_PART_HOUR: DatePart.ValueType  # 5
+"""Hour, 0 to 23."""
+DATE_PART_SECONDS: DatePart.ValueType  # 6
+"""Seconds since midnight. Times of day only."""
+Global___DatePart: _TypeAlias = DatePart  # noqa: Y015
+
 class _Objective:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -138,14 +180,18 @@ Global___ModelArtifact: _TypeAlias = ModelArtifact  # noqa: Y015
 
 @_typing.final
 class InputSchema(_message.Message):
-    """InputSchema is the ordered list of columns that an estimator takes."""
+    """InputSchema is the ordered list of columns that callers send.
+
+    The estimator takes one number of each column, and several of a column of dates or times of day: its
+    parts, in the order of their list. All numbers are in the order of the columns.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
-        """Features in the order of the estimator's columns, with the categorical ones last. One or more;
+        """Features in the order of the estimator's numbers, with the categorical ones last. One or more;
         names are unique.
         """
 
@@ -173,6 +219,8 @@ class Feature(_message.Message):
     NUMERIC_FIELD_NUMBER: _builtins.int
     BOOLEAN_FIELD_NUMBER: _builtins.int
     CATEGORICAL_FIELD_NUMBER: _builtins.int
+    DATE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the column. Not empty."""
     nullable: _builtins.bool
@@ -189,6 +237,14 @@ class Feature(_message.Message):
     def categorical(self) -> Global___CategoricalFeature:
         """One of a few texts or whole numbers."""
 
+    @_builtins.property
+    def date(self) -> Global___DateFeature:
+        """Dates, which may have a time of day."""
+
+    @_builtins.property
+    def time(self) -> Global___TimeFeature:
+        """Times of day."""
+
     def __init__(
         self,
         *,
@@ -197,12 +253,14 @@ class Feature(_message.Message):
         numeric: Global___NumericFeature | None = ...,
         boolean: Global___BooleanFeature | None = ...,
         categorical: Global___CategoricalFeature | None = ...,
+        date: Global___DateFeature | None = ...,
+        time: Global___TimeFeature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "numeric", b"numeric"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "date", b"date", "kind", b"kind", "numeric", b"numeric", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "date", b"date", "kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "boolean", "categorical"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "boolean", "categorical", "date", "time"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -241,6 +299,67 @@ class BooleanFeature(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BooleanFeature: _TypeAlias = BooleanFeature  # noqa: Y015
+
+@_typing.final
+class DateFeature(_message.Message):
+    """DateFeature is a column of dates: seconds since 1970-01-01T00:00:00Z, in the calendar of ISO 8601. A
+    date without a time of day is its midnight. A column without zones counts as UTC.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    format: _builtins.str
+    """Form of a text that callers send, in directives of C's strftime, such as "%d/%m/%Y". A time of day
+    may follow a date whose form has none. ISO 8601 is read too, as RFC 3339 has it. With %z, each text
+    states its offset from UTC. Without %z, it states none, or UTC.
+    """
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[Global___DatePart.ValueType]:
+        """Numbers that the estimator takes. One or more, unique, none that only times have."""
+
+    def __init__(
+        self,
+        *,
+        format: _builtins.str = ...,
+        parts: _abc.Iterable[Global___DatePart.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DateFeature: _TypeAlias = DateFeature  # noqa: Y015
+
+@_typing.final
+class TimeFeature(_message.Message):
+    """TimeFeature is a column of times of day: seconds since midnight."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    format: _builtins.str
+    """Form of a text that callers send, as in DateFeature."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[Global___DatePart.ValueType]:
+        """Numbers that the estimator takes. One or more, unique: seconds and the hour."""
+
+    def __init__(
+        self,
+        *,
+        format: _builtins.str = ...,
+        parts: _abc.Iterable[Global___DatePart.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeFeature: _TypeAlias = TimeFeature  # noqa: Y015
 
 @_typing.final
 class CategoricalFeature(_message.Message):
@@ -414,7 +533,7 @@ Global___StringLabels: _TypeAlias = StringLabels  # noqa: Y015
 class LogisticRegression(_message.Message):
     """LogisticRegression is a linear model of the log-odds.
 
-    Let x be the n_numeric values of a row that are not categorical, with missing ones replaced by
+    Let x be the n_numeric numbers of a row that are not categories, with missing ones replaced by
     `imputed_values`. The raw scores are
     z[k] = intercepts[k] + sum over j of coefficients[k * n_numeric + j] * (x[j] - centers[j]).
     Each categorical feature that is not missing adds category_weights.values[k * m + c], where m is its
