@@ -31,7 +31,9 @@ from training.data.encoding import to_table
 from training.data.rows import Rows
 from training.data.schema import Feature
 from training.errors import RegistryError
+from training.models.families import LIGHTGBM
 from training.models.final_model import PostFit
+from training.models.pipelines import PipelineFactory
 from training.models.thresholds import FixedThreshold, parse_threshold
 from training.parameters import FlowParameters
 from training.registry import promotion, tracking
@@ -40,6 +42,7 @@ from training.registry.store import check_model_name, prepare_store
 from training.registry.tracking import register
 from training.trained_model import TrainedModel
 
+from mixed_support import make_mixed_rows
 from support import answers, wait_for
 from training_support import make_rows, train_family
 
@@ -242,6 +245,11 @@ def test_trusted_types_are_all_that_our_pipelines_need(tmp_path: Path) -> None:
             )
             skops.io.dump(trained.estimator, tmp_path / "model.skops")
             untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
+    _, schema, rows, _ = make_mixed_rows()
+    pipeline = PipelineFactory(LIGHTGBM, schema, seed=0).make_final_pipeline({})
+    fitted = pipeline.fit(to_table(rows.X, schema), rows.y)
+    skops.io.dump(fitted, tmp_path / "model.skops")
+    untrusted |= set(get_untrusted_types(file=tmp_path / "model.skops"))
 
     assert untrusted == set(tracking.TRUSTED_TYPES)
 
