@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from date_columns.forms import DATE, DateForm
+from date_columns.forms import DATE, LAST_SECONDS, DateForm
 from date_columns.parts import PARTS
 
 _MICROS = 1_000_000
@@ -38,8 +38,8 @@ def read_seconds(
     """
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.start_time
-    if column.dtype.kind == "M":
-        return _read_typed(column, form)
+    if _is_typed(column) and form.kind == DATE and _has_zone(column) == form.has_zone:
+        return _read_typed(column)
     codes, cells = pd.factorize(column.astype(object))
     read = [form.read(cell) for cell in cells]
     values = np.array([*read, None], dtype=np.float64)
@@ -47,18 +47,29 @@ def read_seconds(
     return seconds, np.isnan(seconds) & (codes >= 0)
 
 
+def _is_typed(column: "pd.Series[Any]") -> bool:
+    """Return whether a column is of NumPy's type of dates, or of pandas' with a zone."""
+    return (
+        _has_zone(column)
+        or isinstance(column.dtype, np.dtype)
+        and (column.dtype.kind == "M")
+    )
+
+
+def _has_zone(column: "pd.Series[Any]") -> bool:
+    return isinstance(column.dtype, pd.DatetimeTZDtype)
+
+
 def _read_typed(
-    column: "pd.Series[Any]", form: DateForm
+    column: "pd.Series[Any]",
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     is_present = column.notna().to_numpy(dtype=bool)
-    has_zone = isinstance(column.dtype, pd.DatetimeTZDtype)
-    if form.kind != DATE or has_zone != form.has_zone:
-        return np.full(len(column), np.nan), is_present
-    if has_zone:
+    if _has_zone(column):
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     micros = column.to_numpy().astype("datetime64[us]").astype(np.int64)
     whole = micros // _MICROS
     seconds = whole.astype(np.float64) + (micros - whole * _MICROS) / 1e6
+    seconds = np.minimum(seconds, LAST_SECONDS)
     fits = is_present & (whole >= _MIN_SECONDS) & (whole < _MAX_SECONDS)
     return np.where(fits, seconds, np.nan), is_present & ~fits
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from math import nextafter
 from numbers import Real
 from typing import Protocol
 
@@ -21,6 +22,8 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _DAY_SECONDS = 86_400
 _MIN_SECONDS = (date.min.toordinal() - _EPOCH) * _DAY_SECONDS
 _MAX_SECONDS = (date.max.toordinal() + 1 - _EPOCH) * _DAY_SECONDS
+# The last double before the year 10000. 9999-12-31T23:59:59.999999 has more digits than a double.
+LAST_SECONDS = nextafter(_MAX_SECONDS, 0.0)
 # Two digits from this number on are years of the last century, as in POSIX.
 _FIRST_OF_1900 = 69
 # English and German names of the months.
@@ -62,13 +65,13 @@ _PATTERNS: Mapping[str, str] = {
     "d": r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?",
     "b": r"(?P<b>[^\W\d_]{3,10})\.?",
     "B": r"(?P<b>[^\W\d_]{3,10})\.?",
-    "a": r"[^\W\d_]{2,10}\.?",
-    "A": r"[^\W\d_]{2,10}\.?",
+    "a": r"(?P<a>[^\W\d_]{2,10})\.?",
+    "A": r"(?P<a>[^\W\d_]{2,10})\.?",
     "%": "%",
 }
 # The part of a format that is a clock. A cell's clock may have fewer or more digits.
 _CLOCK_OF_FORMAT = re.compile(
-    r"%[HI](?P<colon>:?)(?:%M(?::?%S(?:[.,]%f)?)?)?\s*(?:%p)?\s*(?P<zone>%z)?"
+    r"%[HI](?P<colon>:?)(?:%M(?::?%S(?:[.,]%f)?)?)?(?:\s*%p)?(?:\s*%z)?"
 )
 
 
@@ -95,7 +98,8 @@ class DateForm:
     Raises
     ------
     ValueError
-        If the format has an unknown directive, one of them twice, or no year and month.
+        If the format has an unknown directive, one of them twice, not one year and one month, or a
+        character that cannot be shown.
     """
 
     kind: str
@@ -103,11 +107,14 @@ class DateForm:
 
     def __post_init__(self) -> None:
         """Compile the format, which checks it."""
+        if not self.format.isprintable():
+            raise ValueError(f"{self.format!r} has a character that cannot be shown")
         names = self._pattern.groupindex
-        if self.kind == DATE and not (
-            {"Y", "y"} & set(names) and {"m", "b"} & set(names)
-        ):
-            raise ValueError(f"{self.format!r} has no year (%Y) or no month (%m, %b)")
+        counts = [len(set(each) & set(names)) for each in ("Yy", "mb")]
+        if self.kind == DATE and counts != [1, 1]:
+            raise ValueError(
+                f"{self.format!r} has not one year (%Y, %y) and one month (%m, %b)"
+            )
         if self.kind == TIME and set(names) & set("Yymdb"):
             raise ValueError(f"{self.format!r} has a date, and a time of day has none")
         if self.kind == TIME and self.has_zone:
@@ -142,7 +149,7 @@ class DateForm:
             Seconds; None if the cell is no date of this form.
         """
         if isinstance(cell, str):
-            return self.parse(cell.strip())
+            return self.parse(cell)
         if hasattr(cell, "isoformat"):
             return self.parse(cell.isoformat())
         if isinstance(cell, bool) or not isinstance(cell, Real):
@@ -156,7 +163,7 @@ class DateForm:
         Parameters
         ----------
         text : str
-            The text, without spaces at its ends.
+            The text; spaces at its ends do not count.
         as_iso : bool, default=True
             Whether a date in ISO 8601's form is read too, as RFC 3339 has it.
 
@@ -165,6 +172,7 @@ class DateForm:
         float or None
             Seconds; None if the text is no date of this form.
         """
+        text = text.strip()
         if len(text) > MAX_CHARACTERS:
             return None
         found: _Match | None = self._pattern.fullmatch(text)
@@ -193,7 +201,7 @@ class DateForm:
         whole = day * _DAY_SECONDS + clock[0] - offset
         if not _MIN_SECONDS <= whole < _MAX_SECONDS:
             return None
-        return float(whole) + clock[1] / 1e6
+        return min(float(whole) + clock[1] / 1e6, LAST_SECONDS)
 
     def _takes_zone(self, parts: Mapping[str, str | None], offset: int) -> bool:
         has_zone = parts.get("z") is not None

@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from date_columns.cells import read_seconds
-from date_columns.forms import TIME, DateForm
+from date_columns.forms import DateForm
 from date_columns.parts import PARTS
 from training.data.cells import refuse
-from training.data.schema import TEMPORAL, Feature, Schema
+from training.data.schema import TEMPORAL, Feature, Kind, Schema
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -95,19 +95,25 @@ def _split(values: NDArray[np.float64], feature: Feature) -> list[NDArray[np.flo
     return [PARTS[feature.kind][name](values) for name in feature.parts]
 
 
+def write_texts(values: NDArray[np.float64], feature: Feature) -> NDArray[Any]:
+    """Return seconds, shape (n_rows,), as text in ISO 8601; None for gaps."""
+    form = DateForm(feature.kind, feature.format)
+    texts = [
+        None if is_gap else form.write(value)
+        for value, is_gap in zip(values.tolist(), np.isnan(values))
+    ]
+    return np.array(texts, dtype=object)
+
+
 def write_dates(values: NDArray[np.float64], feature: Feature) -> Any:
     """Return seconds, shape (n_rows,), as the cells of a table, which are read as the same seconds.
 
     Dates are of pandas' type with microseconds, in UTC if the column has zones; times are text.
     """
+    if feature.kind == Kind.TIME:
+        return write_texts(values, feature)
     form = DateForm(feature.kind, feature.format)
     is_gap = np.isnan(values)
-    if form.kind == TIME:
-        cells = [
-            None if gap else form.write(value)
-            for value, gap in zip(values.tolist(), is_gap)
-        ]
-        return np.array(cells, dtype=object)
     filled = np.where(is_gap, 0.0, values)
     whole = np.floor(filled)
     micros = whole.astype(np.int64) * 1_000_000

@@ -7,26 +7,41 @@ to state it. So a day is never taken for a month in silence.
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from date_columns.cells import read_seconds
 from date_columns.forms import DATE, ISO_DATE, ISO_TIME, ISO_ZONED, TIME, DateForm
-from training.data.cells import list_cells, parse_numbers, unpack
+from training.data.cells import (
+    MAX_SHOWN_CHARACTERS,
+    list_cells,
+    parse_numbers,
+    unpack,
+)
 from training.data.column_notes import note_number_gaps, quote_toml
 from training.data.dates import (
     are_date_numbers,
     are_dates,
     has_zone,
     is_clock,
+    is_date,
     is_temporal,
 )
-from training.data.gaps import clear_gaps, is_number_gap, list_gaps, trim
+from training.data.gaps import (
+    clear_gaps,
+    clear_numbers,
+    is_number_gap,
+    list_gaps,
+    trim,
+)
 from training.data.read_column import ReadColumn, is_text
 from training.data.schema import Kind
 from training.data.schema_file import Override
 from training.errors import DataError
 
 COMPACT_DATE = "%Y%m%d"
-_DIGITS = r"[12]\d{7}(?:\.0+)?"
+_DIGITS = r"[12][0-9]{7}(?:\.0+)?"
 _NAMES = {DATE: "dates", TIME: "times of day"}
 WAYS_OUT = (
     "or set in the file of --config schema, for the column, format, such as "
@@ -57,12 +72,16 @@ def read_dates(column: "pd.Series[Any]", override: Override) -> ReadColumn | Non
     if override.kind not in ("", Kind.DATE, Kind.TIME):
         return None
     if not is_text(column):
-        return _read_typed(unpack(column), override)
+        cells = clear_numbers(unpack(column), override.gaps or ())
+        return _read_typed(cells, override)
     present, gaps = clear_gaps(trim(column), list_gaps(override.gaps))
-    notes = note_number_gaps(column, gaps)
-    read = _read_digits(present, override) or _read_text(present, override)
+    if present.isna().all():
+        return None
+    cells, words = _clear_words(present) if override.gaps is None else (present, {})
+    read = _read_digits(cells, override) or _read_text(present, cells, override)
     if read is None:
         return None
+    notes = note_number_gaps(column, gaps | words)
     return ReadColumn(read.cells, (*read.notes, *notes), "", read.kind, read.format)
 
 
@@ -71,6 +90,11 @@ def _read_typed(column: "pd.Series[Any]", override: Override) -> ReadColumn | No
     form = _find_typed_form(column)
     if form is None and not override.kind:
         return None
+    if form is None and is_temporal(column):
+        raise DataError(
+            f"column {column.name!r} holds durations, but the schema file says kind = "
+            f'"{override.kind}"; convert it to a number, or set kind = "drop"'
+        )
     if form is None:
         # The numbers or objects are checked when they are encoded.
         default = COMPACT_DATE if override.kind == Kind.DATE else ISO_TIME
@@ -81,15 +105,20 @@ def _read_typed(column: "pd.Series[Any]", override: Override) -> ReadColumn | No
             f"column {column.name!r} holds {_NAMES[form.kind]}, but the schema file says kind = "
             f'"{kind}"; set kind = "{form.kind}"'
         )
-    example = column.dropna().iloc[0]
-    note = (
+    format_ = override.format or form.format
+    notes: tuple[str, ...] = ()
+    if pd.api.types.is_numeric_dtype(column) and not override.kind:
+        _check_form(column, form)
+        notes = (_note_numbers(column),)
+    return ReadColumn(column, notes, "", kind, format_)
+
+
+def _note_numbers(column: "pd.Series[Any]") -> str:
+    example = float(column.dropna().iloc[0])
+    return (
         f"column {column.name!r}: numbers such as {example:.0f} are read as dates; kind = "
         '"numeric" in the schema file keeps them numbers'
     )
-    is_number = pd.api.types.is_numeric_dtype(column)
-    notes = (note,) if is_number and not override.kind else ()
-    format_ = override.format or form.format
-    return ReadColumn(column, notes, "", kind, format_)
 
 
 def _find_typed_form(column: "pd.Series[Any]") -> DateForm | None:
@@ -112,18 +141,28 @@ def _find_typed_form(column: "pd.Series[Any]") -> DateForm | None:
     return DateForm(DATE, ISO_DATE if zone is None else ISO_ZONED)
 
 
-def _read_digits(present: "pd.Series[Any]", override: Override) -> ReadColumn | None:
+def _read_digits(cells: "pd.Series[Any]", override: Override) -> ReadColumn | None:
     """Read text such as 20240131, or 20240131.0, which a program wrote beside a gap."""
     if override.format not in ("", COMPACT_DATE) or override.kind == Kind.TIME:
         return None
-    if present.isna().all() or not present.dropna().str.fullmatch(_DIGITS).all():
+    is_digits = cells.str.fullmatch(_DIGITS).fillna(False).to_numpy(dtype=bool)
+    if is_digits.sum() * 2 <= cells.notna().sum():
         return None
-    return _read_typed(parse_numbers(present), override)
+    numbers = parse_numbers(cells[is_digits])
+    if not are_date_numbers(numbers.to_numpy()):
+        return None
+    digits = cells.str.replace(r"\.0+$", "", regex=True)
+    form = DateForm(DATE, COMPACT_DATE)
+    _check_form(digits, form)
+    notes = () if override.kind else (_note_numbers(numbers),)
+    return ReadColumn(digits, notes, "", form.kind, form.format)
 
 
-def _read_text(present: "pd.Series[Any]", override: Override) -> ReadColumn | None:
+def _read_text(
+    present: "pd.Series[Any]", cells: "pd.Series[Any]", override: Override
+) -> ReadColumn | None:
+    """Read text; `cells` lacks the words that stand for gaps."""
     if override.format:
-        cells = _clear_words(present) if override.gaps is None else present
         return ReadColumn(cells, (), "", override.kind, override.format)
     # Numbers are told fast, and most columns hold them.
     if _are_numbers(present) or not are_dates(present):
@@ -132,7 +171,6 @@ def _read_text(present: "pd.Series[Any]", override: Override) -> ReadColumn | No
                 present, f"has no form of {_NAMES[override.kind]} that is known"
             )
         return None
-    cells = _clear_words(present)
     _check_zones(cells)
     form = _choose_form(cells)
     if override.kind and override.kind != form.kind:
@@ -151,24 +189,28 @@ def _are_numbers(present: "pd.Series[Any]") -> bool:
     return True
 
 
-def _clear_words(present: "pd.Series[Any]") -> "pd.Series[Any]":
+def _clear_words(
+    present: "pd.Series[Any]",
+) -> tuple["pd.Series[Any]", dict[str, int]]:
     """Make gaps of the words and marks that stand for one among numbers, and among dates."""
-    words = [text for text in present.dropna().unique() if is_number_gap(str(text))]
-    return present.mask(present.isin(words)) if words else present
+    texts = map(str, present.dropna().unique())
+    return clear_gaps(present, tuple(filter(is_number_gap, texts)))
 
 
 def _refuse(present: "pd.Series[Any]", why: str) -> DataError:
-    example = present.dropna().iloc[0]
+    cells = present.dropna().unique()
+    example = next((cell for cell in cells if is_date(str(cell))), cells[0])
     return DataError(
-        f"column {present.name!r} looks like dates, such as {example!r}, but {why}; correct it, "
+        f"column {present.name!r} looks like dates, such as "
+        f"{str(example)[:MAX_SHOWN_CHARACTERS]!r}, but {why}; correct it, "
         f"{WAYS_OUT}"
     )
 
 
 def _check_zones(cells: "pd.Series[Any]") -> None:
     texts = [str(text) for text in cells.dropna().unique()]
-    unzoned = [text for text in texts if not has_zone(text)]
-    if 0 < len(unzoned) < len(texts):
+    unzoned = [text for text in texts if is_date(text) and not has_zone(text)]
+    if unzoned and any(map(has_zone, texts)):
         lacking = cells.isin(unzoned).to_numpy(dtype=bool)
         raise _refuse(
             cells,
@@ -180,14 +222,15 @@ def _check_zones(cells: "pd.Series[Any]") -> None:
 def _choose_form(cells: "pd.Series[Any]") -> DateForm:
     """Return the only form that reads all cells."""
     texts = [str(text) for text in cells.dropna().unique()]
-    forms = list(_list_forms(texts[0]))
+    forms = list(_list_forms(next(filter(is_date, texts), texts[0])))
     fitting = [form for form in forms if _reads(form, texts)]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
         raise _refuse(cells, _tell_misfit(cells, texts, forms))
     first, second = fitting[:2]
-    example = next(t for t in texts if _parse(first, t) != _parse(second, t))
+    differing = (t for t in texts if _parse(first, t) != _parse(second, t))
+    example = next(differing, texts[0])
     raise _refuse(
         cells,
         f"both {first.format} and {second.format} read all cells, as {example!r} shows",
@@ -210,11 +253,25 @@ def _tell_misfit(
         others = [text for text in texts if _parse(form, text) is None]
         if len(others) * 2 < len(texts):
             broken = cells.isin(others).to_numpy(dtype=bool)
-            return (
-                f"these cells are not in the form {form.format}: {list_cells(cells, broken)} "
-                f"(gaps = [{quote_toml(others[0])}] makes gaps of such cells)"
-            )
+            return _list_misfits(cells, form, broken)
     return "no known form reads all cells"
+
+
+def _check_form(cells: "pd.Series[Any]", form: DateForm) -> None:
+    """Raise DataError if a cell is not in a form that most cells have."""
+    _, broken = read_seconds(cells, form)
+    if broken.any():
+        raise _refuse(cells, _list_misfits(cells, form, broken))
+
+
+def _list_misfits(
+    cells: "pd.Series[Any]", form: DateForm, broken: NDArray[np.bool_]
+) -> str:
+    first = str(cells[broken].iloc[0])
+    return (
+        f"these cells are not in the form {form.format}: {list_cells(cells, broken)} "
+        f"(gaps = [{quote_toml(first)}] makes gaps of such cells)"
+    )
 
 
 def _list_forms(text: str) -> Iterator[DateForm]:

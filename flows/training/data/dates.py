@@ -70,6 +70,9 @@ def has_zone(text: str) -> bool:
 
 def is_date(text: str) -> bool:
     """Return whether a text is a date, a time of day, or both."""
+    if not text.isascii():
+        # Digits of other scripts, which no form reads, so that they are no categories in silence.
+        text = re.sub(r"\d", lambda found: str(int(found[0])), text)
     return text[:1].isalnum() and _DATE.fullmatch(text) is not None
 
 
@@ -81,15 +84,19 @@ def are_dates(column: "pd.Series[Any]") -> bool:
 
 
 def are_date_numbers(values: NDArray[Any]) -> bool:
-    """Return whether all numbers, shape (n_rows,), read as dates such as 20240131."""
+    """Return whether more than half of the numbers, shape (n_rows,), are dates such as 20240131.
+
+    Of other numbers in that range, one of 28 is one by chance.
+    """
     low, high = _DATE_NUMBERS
-    if not ((values >= low) & (values <= high)).all():
+    inside = values[(values >= low) & (values <= high)]
+    if len(inside) * 2 <= len(values):
         return False
-    whole = values.astype(np.int64)
-    if (whole != values).any():
-        return False
-    texts = pd.Series(np.unique(whole)).astype(str)
-    return bool(pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna().all())
+    whole = inside[inside == np.floor(inside)].astype(np.int64)
+    numbers, counts = np.unique(whole, return_counts=True)
+    texts = pd.Series(numbers).astype(str)
+    are_dates = pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna()
+    return int(counts[are_dates.to_numpy()].sum()) * 2 > len(values)
 
 
 def is_temporal(column: "pd.Series[Any]") -> bool:

@@ -4,6 +4,8 @@ from typing import Any
 
 import pandas as pd
 
+from training.data.cells import parse_numbers
+
 # What R, SQL and pandas write. A word such as "None" is a category of its own in many tables.
 GAPS = (
     "",
@@ -33,6 +35,13 @@ def list_gaps(stated: tuple[str, ...] | None) -> tuple[str, ...]:
 def is_number_gap(text: str) -> bool:
     """Return whether a text among numbers stands for a gap, as "-", "?" and "unknown" do."""
     return text.casefold() in NUMBER_GAPS or not any(map(str.isalnum, text))
+
+
+def clear_numbers(column: "pd.Series[Any]", gaps: tuple[str, ...]) -> "pd.Series[Any]":
+    """Make gaps of the cells that the schema file calls so in a column that is not text."""
+    if not gaps or not pd.api.types.is_numeric_dtype(column):
+        return column
+    return column.mask(column.isin(parse_numbers(pd.Series(gaps)).dropna()))
 
 
 def trim(column: "pd.Series[Any]") -> "pd.Series[Any]":

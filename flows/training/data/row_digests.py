@@ -5,7 +5,7 @@ digest of 8 bytes, of the row's cells in the order of the columns and of its lab
 word of 8 bytes in little-endian order:
 
 - A number is an IEEE double. -0 is 0, and every NaN is one and the same.
-- A truth value is 1 or 0.
+- A truth value is 1 or 0. A date or a time of day is its seconds.
 - A text is the BLAKE2b digest of its UTF-8 bytes.
 - A gap, or a category that the run did not know, is NaN.
 

@@ -14,7 +14,6 @@ from training.data.cells import (
     LEADING_ZERO,
     MAX_EXACT_INTEGER,
     list_cells,
-    parse_numbers,
     refuse,
     unpack,
 )
@@ -27,7 +26,7 @@ from training.data.column_notes import (
     quote_toml,
 )
 from training.data.dates import are_dates
-from training.data.gaps import clear_gaps, list_gaps, trim
+from training.data.gaps import clear_gaps, clear_numbers, list_gaps, trim
 from training.data.number_forms import MOST, Numbers, list_texts, read_forms
 from training.data.read_column import ReadColumn, is_text
 from training.data.schema import Kind
@@ -61,20 +60,13 @@ def read_label(
     # A category of whole numbers has the classes of whole numbers.
     column = unpack(column)
     if not is_text(column):
-        return ReadColumn(_clear_numbers(column, gaps or ()))
+        return ReadColumn(clear_numbers(column, gaps or ()))
     trimmed = trim(column)
     present, found = clear_gaps(trimmed, list_gaps(gaps))
     cells = _read_plain(present)
     notes = note_spaces(column, trimmed, present) if cells is None else []
     notes += [note_gap(column, text, count) for text, count in found.items()]
     return ReadColumn(present if cells is None else cells, tuple(notes))
-
-
-def _clear_numbers(column: "pd.Series[Any]", gaps: tuple[str, ...]) -> "pd.Series[Any]":
-    """Make gaps of the cells that the schema file calls so in a column that is not text."""
-    if not gaps or not pd.api.types.is_numeric_dtype(column):
-        return column
-    return column.mask(column.isin(parse_numbers(pd.Series(gaps)).dropna()))
 
 
 def read_feature(
@@ -102,7 +94,7 @@ def read_feature(
         If the column holds numbers, and cells that are neither numbers nor gaps.
     """
     if not is_text(column):
-        return ReadColumn(_clear_numbers(column, override.gaps or ()))
+        return ReadColumn(clear_numbers(column, override.gaps or ()))
     trimmed = trim(column)
     present, gaps = clear_gaps(trimmed, list_gaps(override.gaps))
     are_thousands = decimal == "," and _are_grouped(present)

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 import date_columns
 from prediction.artifact import FILE_NAME, SHA256_TAG
+from training.data.date_features import write_texts
 from training.data.encoding import to_table
 from training.data.rows import Rows
+from training.data.schema import TEMPORAL, Schema
 from training.errors import RegistryError
 from training.registry.promotion import decide
 from training.registry.registration import CHAMPION, Registration
@@ -147,13 +150,23 @@ def _log_model(trained: TrainedModel, holdout: Rows) -> str:
         info = mlflow.sklearn.log_model(
             trained.estimator,
             name=MODEL_NAME_IN_RUN,
-            input_example=to_table(holdout.X[:N_EXAMPLE_ROWS], schema),
+            input_example=_make_example(schema, holdout),
             extra_files=[str(path), *save_twin(trained, Path(folder), **options)],
             **options,
         )
     if info.signature is None:
         raise RegistryError("MLflow dropped the signature of the model")
     return str(info.model_id)
+
+
+def _make_example(schema: Schema, holdout: Rows) -> Any:
+    """Return a few rows that JSON can hold: MLflow writes a gap in a column of dates as "NaT"."""
+    X = holdout.X[:N_EXAMPLE_ROWS]
+    table = to_table(X, schema)
+    for position, feature in enumerate(schema.features):
+        if feature.kind in TEMPORAL:
+            table[feature.name] = write_texts(np.asarray(X[:, position]), feature)
+    return table
 
 
 def _list_code(trained: TrainedModel) -> list[str] | None:
