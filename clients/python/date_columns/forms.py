@@ -98,8 +98,8 @@ class DateForm:
     Raises
     ------
     ValueError
-        If the format has an unknown directive, one of them twice, not one year and one month, or a
-        character that cannot be shown.
+        If the format is longer than `MAX_CHARACTERS`, or has an unknown directive, one of them
+        twice, not one year and one month, or a character that cannot be shown.
     """
 
     kind: str
@@ -107,6 +107,11 @@ class DateForm:
 
     def __post_init__(self) -> None:
         """Compile the format, which checks it."""
+        if len(self.format) > MAX_CHARACTERS:
+            raise ValueError(
+                f"{self.format[:MAX_CHARACTERS]!r} goes on for {len(self.format)} characters, and "
+                f"a format has {MAX_CHARACTERS} at most"
+            )
         if not self.format.isprintable():
             raise ValueError(f"{self.format!r} has a character that cannot be shown")
         names = self._pattern.groupindex
