@@ -240,6 +240,7 @@ def test_types_of_pandas_are_read_as_their_texts(
 
 BAD_FORMATS = ["", "%", "%d", "%Q/%m/%Y", "%Y %y %m", "%a %a %m/%Y", "%m/%Y\x00"]
 BAD_FORMATS += ["%m/%Y\ud800", "%H:%M %m/%Y %H:%M", "%H:%M:%S"]
+BAD_FORMATS += ["%Y-%m" + "-" * 100]
 
 
 @pytest.mark.parametrize("format_", BAD_FORMATS)
