@@ -203,6 +203,7 @@ def test_model_prints_the_schema_in_a_stable_order(
             "nullable": False,
             "categories": [],
             "refuse_unknown": False,
+            "format": "",
         }
     ]
     assert printed["calibration"] == "unspecified"
@@ -258,7 +259,10 @@ def test_an_unfit_value_in_a_record_is_one_line(
 
     line = one_line(capsys.readouterr().err)
     assert code == 1
-    assert 'record["a"]: {} (dict) is not allowed; a number, a bool, a text or ' in line
+    assert (
+        'record["a"]: {} (dict) is not allowed; a number, a bool, a text, a date or '
+        in line
+    )
     assert 'record["b"]: [1] (list) is not allowed' in line
     assert servicer.requests == []
 
