@@ -60,7 +60,7 @@ def started(command: str, ready_page: str, folder: Path) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        wait_for(lambda: process.poll() is not None or answers(ready_page), 60)
+        wait_for(lambda: process.poll() is not None or answers(ready_page), 180)
         assert process.poll() is None, f"{command} ended with {process.returncode}"
         yield
     finally:

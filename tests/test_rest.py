@@ -188,6 +188,7 @@ def test_model_describes_the_model(url: str) -> None:
                 "nullable": False,
                 "categories": [],
                 "refuse_unknown": False,
+                "format": "",
             }
             for n in range(5)
         ],
