@@ -1,5 +1,7 @@
 """`make demo`: trains, registers, serves and predicts, with the programs that users run.
 
+It prints where the report of the run is. With `--keep` the server goes on.
+
 Trains on the embedded data set and registers the winner in a local MLflow. Then starts the server,
 waits until it is ready, predicts through gRPC and stops the server.
 """
@@ -9,13 +11,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prediction import Model, PredictionClient
 
 MODEL_NAME = "tabular_classifier"
 READY_SECONDS = 60.0
+SECONDS_TO_STOP = 5.0
+REPORT_MARK = "Report: "  # what the flow prints before the report's address
+PAGES = ("/", "/docs", "/health/ready", "/metrics")
 
 # The first row of the embedded data set, scikit-learn's breast_cancer: a malignant tumour.
 # fmt: off
@@ -33,16 +40,27 @@ What to try next:
   .venv/bin/python -m prediction model                   what is served
   .venv/bin/grpcurl -plaintext localhost:50051 list      the same, with a standard tool
   .venv/bin/mlflow ui --backend-store-uri sqlite:///mlflow.db   the registry, in a browser
-  .venv/bin/python flows/train_flow.py card view select_best    the report of the run
+  .venv/bin/python flows/train_flow.py card view register       the report of the run
 The registered model is models:/{MODEL_NAME}@champion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server process and the port it listens on."""
+    """A running server process and the ports it listens on."""
 
     process: subprocess.Popen[str]
     port: int
+    http_port: int
+
+
+def stay(server: Server) -> None:
+    """Wait until the server ends or the user stops it with Ctrl-C."""
+    print("The server runs until you press Ctrl-C.", flush=True)
+    with suppress(KeyboardInterrupt):
+        server.process.wait()
+    with suppress(subprocess.TimeoutExpired):
+        # The terminal told the server too; a second signal would cut its drain short.
+        server.process.wait(SECONDS_TO_STOP)
 
 
 def say(text: str) -> None:
@@ -50,21 +68,37 @@ def say(text: str) -> None:
     print(f"\n=== {text}", flush=True)
 
 
-def train() -> None:
-    """Run the flow."""
+def train() -> str:
+    """Run the flow; return where its report is, empty if there is none."""
     command = [sys.executable, "flows/train_flow.py", "run", "--model_name", MODEL_NAME]
-    subprocess.run(command, check=True)
+    report = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flow:
+        assert flow.stdout is not None
+        for line in flow.stdout:
+            print(line, end="", flush=True)
+            report = line.partition(REPORT_MARK)[2].strip() or report
+    if flow.returncode:
+        raise SystemExit(f"error: the flow ended with exit code {flow.returncode}")
+    return report
 
 
 @contextmanager
 def serve() -> Iterator[Server]:
     """Run a server on free ports, stop it as Kubernetes does, and check its exit code."""
+    # The folder of the former demo has its model, which a server would answer with first.
+    with TemporaryDirectory() as folder:
+        yield from _serve_from(Path(folder) / "model")
+
+
+def _serve_from(model_dir: Path) -> Iterator[Server]:
     command = [
         sys.executable,
         "-m",
         "grpc_server",
         "--model-uri",
         f"models:/{MODEL_NAME}@champion",
+        "--model-dir",
+        str(model_dir),
     ]
     command += [
         "--host",
@@ -82,7 +116,8 @@ def serve() -> Iterator[Server]:
         first_line = process.stdout.readline()
         if not first_line:
             raise SystemExit("error: the server did not start; its message is above")
-        yield Server(process, json.loads(first_line)["port"])
+        said = json.loads(first_line)
+        yield Server(process, said["port"], said["http_port"])
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=READY_SECONDS)
@@ -109,12 +144,18 @@ def predict(client: PredictionClient) -> None:
 def main() -> None:
     """Run the demo."""
     say("1/3 Training and registering (Metaflow, MLflow)")
-    train()
+    report = train()
     say("2/3 Starting the server and waiting until it is ready")
     with serve() as server, PredictionClient(f"127.0.0.1:{server.port}") as client:
         client.wait_until_ready(timeout_seconds=READY_SECONDS)
         say("3/3 Predicting through gRPC")
         predict(client)
+        print(f"report of the run: {report or 'none; its warning is above'}")
+        if "--keep" in sys.argv[1:]:
+            print(f"gRPC: 127.0.0.1:{server.port}")
+            for page in PAGES:
+                print(f"page: http://127.0.0.1:{server.http_port}{page}")
+            stay(server)
     print("server stopped, exit code 0")
     print(NEXT_STEPS)
 

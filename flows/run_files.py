@@ -1,14 +1,26 @@
 """Keeps the files of a run in Metaflow's datastore, local or remote, beside its artifacts."""
 
+import mmap
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from metaflow import FlowSpec, current
 
 # The artifacts are in "data", beside this folder.
 FOLDER = "files"
+
+
+class _Mapped:
+    """A file, 1 byte or more, that is read by mapping it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self) -> mmap.mmap:
+        """Return all bytes of the file."""
+        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 class RunFiles:
@@ -33,8 +45,11 @@ class RunFiles:
         key = self._storage.path_join(
             current.flow_name, FOLDER, current.run_id, path.name
         )
+        # A local store reads all of a file at once. The pages of a map are none of its memory.
+        is_local = self._storage.TYPE == "local"
         with path.open("rb") as file:
-            self._storage.save_bytes([(key, file)], overwrite=True, len_hint=1)
+            source = _Mapped(file) if is_local else file
+            self._storage.save_bytes([(key, source)], overwrite=True, len_hint=1)
         return str(key)
 
     def get(self, key: str) -> Path:

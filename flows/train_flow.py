@@ -4,18 +4,29 @@ import os
 import shlex
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from metaflow import Config, FlowSpec, Parameter, card, catch, current, resources, step
-from metaflow.cards import Markdown, VegaChart
+from metaflow import (
+    Config,
+    FlowSpec,
+    Parameter,
+    card,
+    catch,
+    current,
+    project,
+    resources,
+    step,
+)
+from metaflow.cards import Markdown
 from metaflow.exception import MetaflowException
 
+from argo_launch import report_death
 from beside import store_prepared_beside
+from branches import PROJECT, find_reason, name_model
 from command_line import (
     escape_unshowable,
     find_causes,
@@ -23,38 +34,15 @@ from command_line import (
     print_as_it_is,
     refuse_local_table,
 )
+from launching import LaunchesItself
 from progress_card import ProgressCard
 from remote_tables import fetch_table
 from run_files import RunFiles
 from training.data.embedded import EMBEDDED
 from training.parameters import DEFAULTS, FlowParameters
+from user_errors import UserError, one_line_errors, parse_toml
 
 FLOW_FOLDER = Path(__file__).resolve().parent
-
-
-class UserError(MetaflowException):
-    """A mistake that the user can correct. Metaflow prints its message without a traceback."""
-
-    headline = "The run stops here"
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """Parse a configuration file."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"a file of --config is not TOML: {error}") from None
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn an error that training foresees into one line of Metaflow's."""
-    from training.errors import TrainingError
-
-    try:
-        yield
-    except TrainingError as error:
-        raise UserError(str(error)) from None
 
 
 def explain(failure: Any) -> str:
@@ -88,6 +76,25 @@ def sort_searches(
     return results, failures
 
 
+@contextmanager
+def spared_model() -> Iterator[None]:
+    """Say what keeps the report from being shown, and go on: the model is worth more."""
+    from training.text import escape, first_line
+
+    try:
+        yield
+    except Exception as error:  # whatever it is
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        print(f"WARNING: the report is not complete: {escape(reason[:500])}")
+
+
+def show_page(page: str) -> None:
+    """Show a page in the card of the step."""
+    from training.report.page import make_frame
+
+    current.card.append(Markdown(make_frame(page)))
+
+
 def find_code_version_here(context: Any) -> str:
     """Return the git commit of this folder; empty if there is no git."""
     from training.artifact.provenance import find_code_version
@@ -100,6 +107,14 @@ def count_tasks_here(n_shards: int) -> int:
     return 1 if "METAFLOW_KUBERNETES_WORKLOAD" in os.environ else 2 * n_shards
 
 
+def tell_what_died(run: Any) -> None:
+    """Report a run on Argo that has failed; Metaflow runs it in a pod of its own."""
+    for line in report_death(run, os.environ):
+        print(line)
+
+
+@LaunchesItself()
+@project(name=PROJECT)
 class TrainFlow(FlowSpec):
     """
     Train a tabular classifier and register it in MLflow.
@@ -110,7 +125,7 @@ class TrainFlow(FlowSpec):
     4. merge_*: merge the shards of a family.
     5. select_best: fit the best candidate of the better family, score it once on the hold-out, and
        fit it again on all rows.
-    6. register: log it, register it, and make it champion if it beats the champion.
+    6. register: log it, register it, and make it champion if --promotion allows it.
     7. end: report the outcome.
     """
 
@@ -132,10 +147,16 @@ class TrainFlow(FlowSpec):
         parser=parse_toml,
         help="TOML file with the cores and the memory of each step; for a cluster only",
     )
+    launch = Config(
+        "launch",
+        default=str(FLOW_FOLDER / "launch.toml"),
+        parser=parse_toml,
+        help="TOML file with the schedule and the event that start a flow which Argo has",
+    )
     data = Parameter(
         "data",
         default=DEFAULTS.data,
-        help=f"{EMBEDDED}, or the path or s3:// URL of a .csv, .tsv, .parquet or .svmlight "
+        help=f"{EMBEDDED}, or the path or s3:// URL of a .csv, .tsv, .txt, .parquet or .svmlight "
         "file, or of a folder of .parquet files",
     )
     target = Parameter(
@@ -228,11 +249,44 @@ class TrainFlow(FlowSpec):
         "chosen on the folds by f1, youden, or cost:FN:FP, the costs of a false negative and of a "
         "false positive",
     )
+    ensemble = Parameter(
+        "ensemble",
+        default=DEFAULTS.ensemble,
+        type=int,
+        help="average the probabilities of up to this many candidates of both families, chosen on "
+        "the folds, 2 to 50; 0 registers the best one alone",
+    )
     final_fit = Parameter(
         "final_fit",
         default=DEFAULTS.final_fit,
         help="rows that the registered model learns from: all, or train for all but the hold-out; "
         "the metrics are those of a model that has not seen the hold-out",
+    )
+    promotion = Parameter(
+        "promotion",
+        default=DEFAULTS.promotion,
+        help="what a new version has to show to become champion, on rows that neither has learned "
+        "from: better, the 95 % interval of the score's difference is above 0; not_worse, it is "
+        "above minus --promotion_tolerance; or never",
+    )
+    promotion_tolerance = Parameter(
+        "promotion_tolerance",
+        default=DEFAULTS.promotion_tolerance,
+        type=float,
+        help="a difference that does not matter, in units of the score and of the log loss, 0 or "
+        "more",
+    )
+    max_artifact_mib = Parameter(
+        "max_artifact_mib",
+        default=DEFAULTS.max_artifact_mib,
+        type=float,
+        help="largest artifact of a new champion in MiB; 0 is no limit",
+    )
+    segment = Parameter(
+        "segment",
+        default=DEFAULTS.segment,
+        help="name of a categorical or boolean column; a version that is worse on the rows of one "
+        "of its values does not become champion",
     )
     code_version = Parameter(
         "code_version",
@@ -244,7 +298,14 @@ class TrainFlow(FlowSpec):
         "experiment", default=DEFAULTS.experiment, help="MLflow experiment of the run"
     )
     model_name = Parameter(
-        "model_name", default=DEFAULTS.model_name, help="registered model of the run"
+        "model_name",
+        default=DEFAULTS.model_name,
+        help="registered model of the run; a run with --branch registers under another name",
+    )
+    reason = Parameter(
+        "reason",
+        default=DEFAULTS.reason,
+        help="why the model is trained; the version keeps it",
     )
 
     @resources(cpu=cluster.start.cpu, memory=cluster.start.memory)
@@ -252,19 +313,21 @@ class TrainFlow(FlowSpec):
     def start(self) -> None:
         """Load the table, lock the hold-out away, check everything that would stop a search."""
         run_id = f"{current.flow_name}/{current.run_id}"
+        values = {
+            field.name: getattr(self, field.name) for field in fields(FlowParameters)
+        }
         parameters = FlowParameters(
-            **{
-                field.name: getattr(self, field.name)
-                for field in fields(FlowParameters)
-            }
+            **values | {"reason": find_reason(self.reason)},
         )
         with (
             one_line_errors(),
-            store_prepared_beside(self.experiment, self.model_name) as find_store,
+            store_prepared_beside(self.experiment, self._name_model()) as find_store,
             tempfile.TemporaryDirectory() as scratch,
         ):
+            from training.artifact.signing import find_signer
             from training.plan import FileStore, TrainingRequest, make_plan
 
+            find_signer(os.environ)  # an error of the key would cost the whole search
             request = TrainingRequest(
                 run_id, parameters, self.search, self.code_version, self.columns
             )
@@ -333,6 +396,7 @@ class TrainFlow(FlowSpec):
     @step
     def select_best(self, inputs: Any) -> None:
         """Fit the best candidate of the better family, score it once, and fit it on all rows."""
+        from training.data.disk import Scratch
         from training.trained_model import train_model
 
         self.merge_artifacts(inputs, include=["plan"])
@@ -342,28 +406,39 @@ class TrainFlow(FlowSpec):
                 "lightgbm": inputs.merge_lightgbm,
             }
         )
-        with one_line_errors():
+        with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
             train, holdout = self._open(self.plan.train), self._open(self.plan.holdout)
             self.trained = train_model(
-                self.plan, results, failures, train=train, holdout=holdout
+                self.plan,
+                results,
+                failures,
+                train=train,
+                holdout=holdout,
+                scratch=Scratch(Path(scratch)),
             )
-        self._show(holdout)
+        self._show(results, train, holdout)
         self.next(self.register)
 
+    @card(type="blank")
     @resources(cpu=cluster.register.cpu, memory=cluster.register.memory)
     @step
     def register(self) -> None:
         """Log the winner in MLflow, register it, and decide which version is champion."""
+        from training.artifact.signing import describe_signer, find_signer
         from training.registry.tracking import register
 
         with one_line_errors():
+            signer = find_signer(os.environ)
             holdout = self._open(self.plan.holdout)
             self.registration = register(
                 self.trained,
                 holdout,
                 experiment=self.experiment,
-                model_name=self.model_name,
+                model_name=self._name_model(),
+                signer=signer,
             )
+        print(describe_signer(signer))
+        self._show_verdict()
         self.next(self.end)
 
     @resources(cpu=cluster.end.cpu, memory=cluster.end.memory)
@@ -371,12 +446,39 @@ class TrainFlow(FlowSpec):
     def end(self) -> None:
         """Report the outcome."""
         outcome = self.registration
-        print(
-            f"{self.model_name} version {outcome.version} is {outcome.alias}: {outcome.reason}"
-        )
+        print(self._tell_verdict())
         served = "champion" if outcome.has_champion else outcome.alias
-        uri = shlex.quote(f"models:/{self.model_name}@{served}")
+        uri = shlex.quote(f"models:/{self._name_model()}@{served}")
         print(f"Serve the {served}: python -m grpc_server --model-uri {uri}")
+
+    def _name_model(self) -> str:
+        """Return the registered model of this run."""
+        return name_model(self.model_name, os.environ)
+
+    def _tell_verdict(self) -> str:
+        outcome = self.registration
+        name = self._name_model()
+        return f"{name} version {outcome.version} is {outcome.alias}: {outcome.reason}"
+
+    def _show_verdict(self) -> None:
+        """Complete the report, and show it in the card and in MLflow; the model is safe by now."""
+        from training.registry.tracking import log_report
+        from training.report.document import make_report
+        from training.report.outcome import Outcome
+
+        done = self.registration
+        outcome = Outcome(
+            self._name_model(),
+            done.version,
+            done.alias,
+            done.reason,
+            done.compared_with,
+            done.figures,
+        )
+        with spared_model():
+            page = make_report(self.trained, self.report, outcome)
+            show_page(page)
+            print(f"Report: {log_report(done.run_id, page)}")
 
     def _search(self, family: str, number: int) -> None:
         """Search a shard; one that is alone is the whole result."""
@@ -429,22 +531,15 @@ class TrainFlow(FlowSpec):
 
         return open_rows(ref, RunFiles(self).get)
 
-    def _show(self, holdout: Any) -> None:
-        from training.report.vega import draw, summarize
+    def _show(self, results: Any, train: Any, holdout: Any) -> None:
+        """Draw the report; the register step adds what becomes of the model."""
+        from training.report.document import draw_parts, make_report
+        from training.report.vega import summarize
 
-        summary = summarize(self.trained)
-        print(summary)
-        current.card.append(
-            # In a fence, Markdown leaves the names and labels in it as they are.
-            Markdown(
-                f"# {current.flow_name} {current.run_id}\n\n```text\n{summary}\n```"
-            )
-        )
-        for spec in draw(self.trained, holdout):
-            current.card.append(VegaChart(spec))
-        current.card.append(
-            Markdown(f"## Columns\n\n```toml\n{self.plan.schema_file}```")
-        )
+        print(summarize(self.trained))
+        self.report = draw_parts(self.trained, results, train, holdout)
+        with spared_model():
+            show_page(make_report(self.trained, self.report, None))
 
 
 def main() -> None:

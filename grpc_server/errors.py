@@ -13,16 +13,27 @@ DomainError
  │   ├─ MessageOverdue        the message did not arrive in time
  │   ├─ MessageRefused        grpcio refused the message and ended the call
  │   ├─ UnknownMethod         the server has no such method
+ │   │   └─ NotSupported      the server has not this part of the Open Inference Protocol
  │   ├─ UnknownService        a health check names a service that the server does not have
+ │   │   └─ UnknownModel      the server does not have this model, or this version of it
+ │   ├─ Unauthenticated       the call has no credentials, or wrong ones
+ │   ├─ TooManyAttempts       the connection has sent too many wrong tokens
+ │   ├─ NotAllowed            the caller may not make the call
+ │   ├─ ShareExhausted        the caller has its share of calls open
  │   └─ ServerStops           a watch ends because the server stops
  └─ StartupError           the process cannot do its work; the message says what to change
+     ├─ TableError         a table cannot be scored
      ├─ SettingsError      a flag or an environment variable is unknown or has no valid value
+     ├─ FollowedFileError  a file that is read again when it changes cannot be used
+     │   ├─ CertificateError  a file of TLS
+     │   └─ CallersError      a file of callers
      ├─ RegistryError      the registry cannot provide the model
      ├─ GrpcioUnusable     this grpcio lacks private parts that the server needs
      └─ ArtifactError      the model's file cannot be served
          ├─ ArtifactMissing   there is no such file
          ├─ ArtifactCorrupt   the file is truncated, altered, or of a kind this server cannot read
          ├─ ArtifactUntried   the trial ended early, took too long or ran out of memory
+         ├─ ArtifactUnverified  no trusted key has signed the files
          ├─ OtherModel        the file is of another model than the settings name
          └─ GoldenMismatch    the model does not predict what its trainer's libraries predicted
 """
@@ -200,12 +211,36 @@ class UnknownMethod(CallError):
     """The server has no such method."""
 
 
+class NotSupported(UnknownMethod):
+    """The server has not this part of the Open Inference Protocol."""
+
+
 class UnknownService(CallError):
     """A health check names a service that the server does not have."""
 
 
+class UnknownModel(UnknownService):
+    """The server does not have this model, or this version of it."""
+
+
 class ServerStops(CallError):
     """A watch ends because the server stops."""
+
+
+class Unauthenticated(CallError):
+    """The call has no credentials, or wrong ones; no message repeats them."""
+
+
+class TooManyAttempts(CallError):
+    """The connection has sent too many wrong tokens."""
+
+
+class NotAllowed(CallError):
+    """The caller may not make the call."""
+
+
+class ShareExhausted(CallError):
+    """The caller has its share of calls open."""
 
 
 class StartupError(DomainError):
@@ -214,6 +249,36 @@ class StartupError(DomainError):
 
 class SettingsError(StartupError):
     """A flag or an environment variable is unknown or has no valid value."""
+
+
+class TableError(StartupError):
+    """A table cannot be scored; the message names the file, and what to do about it."""
+
+
+class FollowedFileError(StartupError):
+    """A file that is read again when it changes cannot be used.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to change, for people.
+    may_pass : bool
+        Whether the file may become usable without a change of it.
+    """
+
+    def __init__(  # noqa: B042  never pickled
+        self, message: str, *, may_pass: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class CertificateError(FollowedFileError):
+    """A file of TLS cannot be used."""
+
+
+class CallersError(FollowedFileError):
+    """A file of callers cannot be used."""
 
 
 class GrpcioUnusable(StartupError):
@@ -238,6 +303,10 @@ class ArtifactCorrupt(ArtifactError):
 
 class GoldenMismatch(ArtifactError):
     """The model does not predict what its trainer's libraries predicted."""
+
+
+class ArtifactUnverified(ArtifactError):
+    """No trusted key has signed the files, or they differ from what it signed."""
 
 
 class ArtifactUntried(ArtifactError):

@@ -11,19 +11,24 @@ import json
 import logging
 import resource
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from grpc_server.errors import StartupError
+from grpc_server.http_desk import Connection, Head, HttpDesk
+from grpc_server.http_ending import hear_out, may_be_sending
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+CONNECTION_KEY = "prediction.connection"
 CLIENT_SECONDS = 5.0
 MAX_CONNECTIONS = 512
 # Connections may use one quarter of the files that the process may open.
@@ -33,6 +38,15 @@ _SLOW_PATHS = ("/metrics",)
 _BACKLOG = 256
 _MAX_REQUEST_BYTES = 16 * 1024
 _METHODS = ("GET", "HEAD")
+_SINGLE_HEADERS = (
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "inference-header-content-length",
+    "origin",
+)
 # How often a stopping server looks for connections that have come up meanwhile.
 _LOOK_SECONDS = 0.01
 
@@ -43,6 +57,12 @@ def make_app(
     registry: CollectorRegistry,
     why_not_ready: Callable[[], str | None],
     why_not_alive: Callable[[], str | None],
+    check_caller: Callable[
+        ["WSGIEnvironment"], HTTPStatus | None
+    ] = lambda environ: None,
+    pages: Mapping[
+        str, Callable[[], tuple[HTTPStatus, dict[str, Any]]]
+    ] = MappingProxyType({}),
 ) -> "WSGIApplication":
     """Return the WSGI application of the HTTP port.
 
@@ -53,6 +73,10 @@ def make_app(
     why_not_ready, why_not_alive : callable
         Return None if the server is ready or alive, otherwise the reason. /health/ready and
         /health/live show it with status 503.
+    check_caller : callable
+        Returns None if the caller may read /metrics, otherwise the status that refuses it.
+    pages : mapping of str to callable
+        Return status and content of further pages, by path.
 
     Returns
     -------
@@ -68,9 +92,19 @@ def make_app(
     ) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
+            refusal = check_caller(environ)
+            if refusal is not None:
+                return _reply(
+                    start_response, refusal, {"status": refusal.phrase.lower()}
+                )
             return metrics(environ, start_response)
+        if path in pages:
+            return _reply(start_response, *pages[path]())
         if path not in checks:
-            body = {"status": "not found", "paths": ["/metrics", *sorted(checks)]}
+            body = {
+                "status": "not found",
+                "paths": ["/metrics", *sorted({*checks, *pages})],
+            }
             return _reply(start_response, HTTPStatus.NOT_FOUND, body)
         reason = checks[path]()
         if reason is None:
@@ -86,7 +120,10 @@ def _reply(
     start_response: "StartResponse", status: HTTPStatus, body: dict[str, Any]
 ) -> list[bytes]:
     content = json.dumps(body).encode()
-    start_response(_line(status), [("Content-Type", "application/json")])
+    headers = [("Content-Type", "application/json")]
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", "Bearer"))  # RFC 9110, 11.6.1
+    start_response(_line(status), headers)
     return [content]
 
 
@@ -110,6 +147,12 @@ class HttpEndpoint:
     max_connections : int
         Most connections, fewer if the process may open few files. Beyond them, the oldest
         connection without a request is closed.
+    tls : callable or None
+        Returns the TLS context of the next connection; None serves plain text.
+    desks : sequence of HttpDesk
+        Answer other requests than those for pages, each those for its paths.
+    listener : socket.socket or None
+        Listens already; None binds `host` and `port`.
 
     Raises
     ------
@@ -125,11 +168,16 @@ class HttpEndpoint:
         *,
         client_seconds: float = CLIENT_SECONDS,
         max_connections: int = MAX_CONNECTIONS,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        desks: Sequence[HttpDesk] = (),
+        listener: socket.socket | None = None,
     ) -> None:
+        self._tls = tls
+        self._desks = desks
         self._app = app
         self._client_seconds = client_seconds
         try:
-            self._socket = _listen(host, port)
+            self._socket = listener or _listen(host, port)
         except OSError as error:
             is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
             flag = "--http-port" if is_port else "--host"
@@ -200,11 +248,17 @@ class HttpEndpoint:
             self._make_room()
         self._clients[task] = self._silent[task] = None
         try:
-            async with asyncio.timeout(self._client_seconds):
+            async with asyncio.timeout(self._client_seconds) as limit:
+                if self._tls is not None:
+                    # Here, so that a client's time and the limit of connections include it.
+                    await writer.start_tls(self._tls())
                 head = await _read_head(reader)
                 self._silent.pop(task, None)
-                writer.write(await self._answer(head))
+                reply = await self._answer(head, reader, writer, limit)
+                writer.write(reply)
                 await writer.drain()
+                if may_be_sending(head, reply):
+                    await hear_out(reader, writer)
                 writer.close()
                 await writer.wait_closed()
         except (OSError, asyncio.CancelledError):
@@ -220,24 +274,38 @@ class HttpEndpoint:
         self._silent.pop(victim, None)
         self._clients.pop(victim)
 
-    async def _answer(self, head: bytes | HTTPStatus) -> bytes:
-        if isinstance(head, HTTPStatus):
-            return _plain(head)
+    async def _answer(
+        self,
+        raw: bytes | HTTPStatus,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        limit: asyncio.Timeout,
+    ) -> bytes:
+        if isinstance(raw, HTTPStatus):
+            return _plain(raw)
         try:
-            method, target, headers = _parse(head)
+            head = _parse(raw, Connection.of(writer))
         except ValueError:
             return _plain(HTTPStatus.BAD_REQUEST)
-        if method not in _METHODS:
+        try:
+            for desk in self._desks:
+                if desk.takes(head.path):
+                    limit.reschedule(self._loop.time() + desk.seconds)
+                    return await desk.answer(head, reader, writer)
+            return await self._show_page(head)
+        except Exception:
+            _log.exception("page failed", extra={"fields": {"path": head.path[:100]}})
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    async def _show_page(self, head: Head) -> bytes:
+        if head.method not in _METHODS:
             allowed = [("Allow", ", ".join(_METHODS))]
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, allowed)
-        try:
-            if target.partition("?")[0] not in _SLOW_PATHS:
-                return _call(self._app, method, target, headers)
-            call = self._slow_pages.submit(_call, self._app, method, target, headers)
-            return await asyncio.wrap_future(call)
-        except Exception:
-            _log.exception("page failed", extra={"fields": {"path": target[:100]}})
-            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if head.path not in _SLOW_PATHS:
+            return _call(self._app, head)
+        return await asyncio.wrap_future(
+            self._slow_pages.submit(_call, self._app, head)
+        )
 
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes | HTTPStatus:
@@ -282,39 +350,40 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _parse(head: bytes) -> tuple[str, str, Mapping[str, str]]:
-    """Return method, target, and header value by lower-case name.
+def _parse(raw: bytes, connection: Connection) -> Head:
+    """Return the head of a request.
 
     Raises
     ------
     ValueError
-        If the head is not a request of HTTP/1.
+        If it is not a request of HTTP/1.
     """
-    first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     method, target, version = first.split(" ")
     if not version.startswith("HTTP/1.") or not target.startswith("/"):
         raise ValueError(first)
-    headers = {}
+    headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        if not colon:
-            raise ValueError(line)
-        headers[name.lower()] = value.strip()
-    return method, target, headers
-
-
-def _call(
-    app: "WSGIApplication", method: str, target: str, headers: Mapping[str, str]
-) -> bytes:
-    """Return the application's response as bytes of HTTP/1."""
+        key = name.lower()
+        if not colon or (key in _SINGLE_HEADERS and key in headers):
+            raise ValueError(line)  # which of two counts would be a guess
+        headers[key] = value.strip()
     path, _, query = target.partition("?")
+    return Head(method, path, query, headers, connection)
+
+
+def _call(app: "WSGIApplication", head: Head) -> bytes:
+    """Return the application's response as bytes of HTTP/1."""
     environ: "WSGIEnvironment" = {
         "REQUEST_METHOD": "GET",  # HEAD has the same headers
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "HTTP_ACCEPT": headers.get("accept", ""),
-        "HTTP_ACCEPT_ENCODING": headers.get("accept-encoding", ""),
+        "PATH_INFO": head.path,
+        "QUERY_STRING": head.query,
+        "HTTP_AUTHORIZATION": head.headers.get("authorization", ""),
+        "HTTP_ACCEPT": head.headers.get("accept", ""),
+        "HTTP_ACCEPT_ENCODING": head.headers.get("accept-encoding", ""),
         "wsgi.input": io.BytesIO(),
+        CONNECTION_KEY: head.connection,
     }
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -326,18 +395,19 @@ def _call(
 
     body = b"".join(app(environ, start_response))
     status, fields = started[-1]
-    return _encode(status, fields, body, is_head=method == "HEAD")
+    return encode_reply(status, fields, body, is_head=head.method == "HEAD")
 
 
 def _plain(status: HTTPStatus, headers: Iterable[tuple[str, str]] = ()) -> bytes:
     content = json.dumps({"status": status.phrase.lower()}).encode()
     fields = [("Content-Type", "application/json"), *headers]
-    return _encode(_line(status), fields, content, is_head=False)
+    return encode_reply(_line(status), fields, content, is_head=False)
 
 
-def _encode(
+def encode_reply(
     status: str, headers: Iterable[tuple[str, str]], body: bytes, *, is_head: bool
 ) -> bytes:
+    """Return a reply as bytes of HTTP/1, after which the connection is closed."""
     own = [("Content-Length", str(len(body))), ("Connection", "close")]
     kept = [pair for pair in headers if pair[0].lower() != "content-length"]
     lines = [f"{name}: {value}\r\n" for name, value in [*kept, *own]]

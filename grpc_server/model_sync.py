@@ -13,11 +13,12 @@ import argparse
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -31,10 +32,18 @@ from grpc_server.model.source import ModelSource
 from grpc_server.model_uri import FORMS, ModelUri
 from grpc_server.registry.attempt import Attempt, AttemptOverdue
 from grpc_server.registry.fetch import ATTEMPT_SECONDS
+from grpc_server.registry.sync_record import SyncRecord
+from grpc_server.registry.version_files import SignatureFile
 from grpc_server.registry.version_store import VersionStore, check_source
 from grpc_server.secrets import find_secrets, redact
 from grpc_server.signals import Signals
-from prediction.artifact import REGISTRY_PATH, SHA256_TAG
+from grpc_server.trust import Trust
+from prediction.artifact import (
+    REGISTRY_PATH,
+    SHA256_TAG,
+    SIGNATURE_REGISTRY_PATH,
+    SIGNATURE_SHA256_TAG,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,8 +60,12 @@ _MAX_READ_CHARACTERS = 50_000
 _log = logging.getLogger(__name__)
 
 
-def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
+def synchronize(
+    uri: ModelUri, model_dir: Path, trust: Trust | None = None
+) -> ModelSource:
     """Fetch the version that `uri` currently means, and point `model_dir` at it.
+
+    The outcome is also in the status file beside `model_dir`, which the server reads.
 
     Parameters
     ----------
@@ -60,6 +73,8 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
         Model to fetch.
     model_dir : Path
         Link to point at the version's folder, which is in ``versions`` beside the link.
+    trust : Trust or None
+        Whose signatures to accept; None accepts any version.
 
     Returns
     -------
@@ -72,9 +87,14 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
         If the registry does not answer or has no such model, alias or artifact, or if `model_dir`
         is a folder or cannot be written.
     """
+    record = SyncRecord(model_dir, str(uri))
     try:
-        source = _look_up(uri)
-        VersionStore(model_dir).serve(source, partial(_download, source))
+        version = _look_up(uri, record.reach)
+        source = _check(uri, version)
+        download = partial(_download, source, REGISTRY_PATH)
+        signature = _find_signature(source, version)
+        VersionStore(model_dir, trust).serve(source, download, signature)
+        record.succeed()
         return source
     except RegistryError as error:
         words = str(error)
@@ -83,7 +103,9 @@ def synchronize(uri: ModelUri, model_dir: Path) -> ModelSource:
     except Exception as error:
         # After any error, a follower tries again, and a start reports one line.
         words = f"{model_dir}: {type(error).__name__}: {error}"
-    raise RegistryError(_one_line(words)) from None
+    words = _one_line(words)
+    record.fail(words)
+    raise RegistryError(words) from None
 
 
 @contextmanager
@@ -103,12 +125,19 @@ def _registry_errors() -> Iterator[None]:
 
 
 @_registry_errors()
-def _look_up(uri: ModelUri) -> ModelSource:
-    """Ask the registry for the version that `uri` means, and check the answer."""
+def _look_up(uri: ModelUri, reach: Callable[[str], None]) -> "ModelVersion":
+    """Ask the registry for the version that `uri` means, and pass its number to `reach`."""
     from mlflow import MlflowClient
 
     _check_store_exists()
     version = _resolve(MlflowClient(), uri)
+    reach(uri.version or str(version.version))
+    return version
+
+
+@_registry_errors()
+def _check(uri: ModelUri, version: "ModelVersion") -> ModelSource:
+    """Return the origin of the version that the registry names, once it is checked."""
     digest = version.tags.get(SHA256_TAG)
     if digest is None:
         raise RegistryError(
@@ -124,11 +153,26 @@ def _look_up(uri: ModelUri) -> ModelSource:
     return source
 
 
+def _find_signature(
+    source: ModelSource, version: "ModelVersion"
+) -> SignatureFile | None:
+    """Return the signature file of a version; None if the version is not signed."""
+    digest = version.tags.get(SIGNATURE_SHA256_TAG)
+    if digest is None:
+        return None
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise RegistryError(
+            f"version {version.version} of {version.name} has the tag {SIGNATURE_SHA256_TAG} "
+            f"{digest[:80]!r}; a digest is 64 lower-case hexadecimal digits"
+        )
+    return SignatureFile(digest, partial(_download, source, SIGNATURE_REGISTRY_PATH))
+
+
 @_registry_errors()
-def _download(source: ModelSource, folder: Path) -> Path:
+def _download(source: ModelSource, path: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    uri = f"models:/{source.registered_model}/{source.version}/{REGISTRY_PATH}"
+    uri = f"models:/{source.registered_model}/{source.version}/{path}"
     return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
 
 
@@ -175,6 +219,7 @@ def follow(
     interval_seconds: float,
     stop: threading.Event,
     attempt_seconds: float = ATTEMPT_SECONDS,
+    trust: Trust | None = None,
 ) -> None:
     """Synchronise again and again until `stop` is set; log errors, and try again.
 
@@ -190,6 +235,8 @@ def follow(
         Ends the loop once it is set.
     attempt_seconds : float
         Longest time of one attempt, > 0.
+    trust : Trust or None
+        Whose signatures to accept; None accepts any version.
 
     Raises
     ------
@@ -198,7 +245,7 @@ def follow(
     """
     served: ModelSource | None = None
     while not stop.is_set():
-        attempt = Attempt(lambda: synchronize(uri, model_dir))
+        attempt = Attempt(lambda: synchronize(uri, model_dir, trust))
         attempt.wait(attempt_seconds, stop)
         if stop.is_set():
             return
@@ -235,6 +282,12 @@ def _build_parser() -> argparse.ArgumentParser:
         help="keep running, and look for another version this often (default: fetch once)",
     )
     parser.add_argument(
+        "--trusted-keys",
+        type=Path,
+        metavar="FILE",
+        help="public keys (Ed25519, PEM): a version that none of them has signed is not fetched",
+    )
+    parser.add_argument(
         "--attempt-seconds",
         type=float,
         metavar="SECONDS",
@@ -244,26 +297,35 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _read_trust(given: argparse.Namespace, uri: ModelUri) -> Trust | None:
+    return None if given.trusted_keys is None else Trust(given.trusted_keys, uri.name)
+
+
 def _follow_until_signalled(given: argparse.Namespace, uri: ModelUri) -> None:
     configure_logging("INFO", find_secrets(os.environ))
     stop = Signals().stop
     seconds: float = given.attempt_seconds
     try:
-        follow(uri, given.model_dir, given.interval_seconds, stop, seconds)
+        trust = _read_trust(given, uri)
+        follow(uri, given.model_dir, given.interval_seconds, stop, seconds, trust)
     except AttemptOverdue:
-        fields = {"reason": f"the attempt took longer than {seconds:g} s"}
-        _log.error("registry failed", extra={"fields": fields})
+        reason = f"the attempt took longer than {seconds:g} s"
+        SyncRecord(given.model_dir, str(uri)).fail(reason)
+        _log.error("registry failed", extra={"fields": {"reason": reason}})
         # A thread cannot be ended, so the program restarts itself with the same arguments.
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _fetch_once(given: argparse.Namespace, uri: ModelUri) -> ModelSource:
     seconds: float = given.attempt_seconds
-    attempt = Attempt(lambda: synchronize(uri, given.model_dir))
+    trust = _read_trust(given, uri)
+    attempt = Attempt(lambda: synchronize(uri, given.model_dir, trust))
     try:
         attempt.wait(seconds, threading.Event())
     except AttemptOverdue:
-        raise RegistryError(f"the registry took longer than {seconds:g} s") from None
+        reason = f"the registry took longer than {seconds:g} s"
+        SyncRecord(given.model_dir, str(uri)).fail(reason)
+        raise RegistryError(reason) from None
     return attempt.result()
 
 

@@ -9,7 +9,9 @@ from grpc_server.errors import StartupError
 
 
 @contextmanager
-def explain_bind_errors(host: str, port: int) -> Iterator[None]:
+def explain_bind_errors(
+    host: str, port: int, *, flag: str = "--port"
+) -> Iterator[None]:
     """Turn an error of binding a port into one that says what to change.
 
     Raises
@@ -23,7 +25,7 @@ def explain_bind_errors(host: str, port: int) -> Iterator[None]:
         # grpcio's own error gives no reason.
         reason = error.strerror if isinstance(error, OSError) else "it is in use"
         raise StartupError(
-            f"cannot listen on {host}:{port}: {reason}; choose another with --port or --host"
+            f"cannot listen on {host}:{port}: {reason}; choose another with {flag} or --host"
         ) from None
 
 
@@ -39,7 +41,7 @@ def check_address(host: str, port: int) -> None:
         pass
 
 
-def reserve(host: str, port: int) -> socket.socket:
+def reserve(host: str, port: int, *, flag: str = "--port") -> socket.socket:
     """Reserve the port for processes of the same user.
 
     While the socket is open, they can listen on the port with SO_REUSEPORT, and no other process
@@ -51,6 +53,8 @@ def reserve(host: str, port: int) -> socket.socket:
         Address or name.
     port : int
         Port, [0, 65535]; 0 takes a free one.
+    flag : str
+        Flag of the port, for the error.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def reserve(host: str, port: int) -> socket.socket:
     StartupError
         If the address is in use, or does not belong to this machine.
     """
-    with explain_bind_errors(host, port):
+    with explain_bind_errors(host, port, flag=flag):
         # SO_REUSEPORT alone would succeed on the port of another server with several processes.
         check_address(host, port)
         try:

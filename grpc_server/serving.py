@@ -41,6 +41,7 @@ def serve_until_stopped(
     begin: Callable[[], None],
     signals: Signals,
     drain_seconds: float,
+    canary_watcher: ModelWatcher | None = None,
 ) -> None:
     """Serve the newest model until a signal arrives, then stop cleanly.
 
@@ -56,6 +57,8 @@ def serve_until_stopped(
         When to stop, and whether to hurry.
     drain_seconds : float
         Drain time of the server, for the log.
+    canary_watcher : ModelWatcher or None
+        Looks for canaries meanwhile; None without one.
 
     Raises
     ------
@@ -65,11 +68,15 @@ def serve_until_stopped(
     try:
         begin()
         watcher.start()
+        if canary_watcher is not None:
+            canary_watcher.start()
         signals.stop.wait()
         _log.info("draining", extra={"fields": {"seconds": drain_seconds}})
         server.drain(signals.hurry)
     finally:
         watcher.stop()
+        if canary_watcher is not None:
+            canary_watcher.stop()
         server.stop()
         _log.info("stopped")
 

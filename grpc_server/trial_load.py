@@ -8,10 +8,18 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from grpc_server.errors import ArtifactCorrupt, ArtifactUntried
+from grpc_server.errors import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactMissing,
+    ArtifactUntried,
+    ArtifactUnverified,
+    GoldenMismatch,
+)
+from grpc_server.trust import Trust
 
 TRIAL_SECONDS = 120.0
 # Exit codes of the program when its answer is an error. Python itself exits with 1.
@@ -19,10 +27,17 @@ EXIT_REFUSED = 3
 EXIT_UNTRIED = 4
 _PROGRAM = "grpc_server.model.trial"
 _POLL_SECONDS = 0.1
+# Errors that the program passes on as they are, by name; any other is an ArtifactCorrupt.
+_KINDS: Mapping[str, type[ArtifactError]] = {
+    kind.__name__: kind
+    for kind in (ArtifactMissing, ArtifactUnverified, GoldenMismatch)
+}
 _SOURCE_FIELDS = ("registered_model", "version", "run_id", "sha256")
 
 
-def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
+def try_to_load(
+    folder: Path, give_up: Callable[[], bool], trust: Trust | None = None
+) -> Mapping[str, str]:
     """Load the model in `folder` in another process.
 
     Parameters
@@ -31,6 +46,8 @@ def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
         See `load_model`.
     give_up : callable
         Returns True once the result is no longer needed.
+    trust : Trust or None
+        See `load_model`.
 
     Returns
     -------
@@ -39,12 +56,12 @@ def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
 
     Raises
     ------
-    ArtifactCorrupt
+    ArtifactError
         If the model cannot be loaded.
     ArtifactUntried
         If the process could not start, or ended without an answer, as it does at its limits.
     """
-    child = _begin(folder)
+    child = _begin(folder, () if trust is None else trust.to_arguments())
     output = _read(child, give_up)
     if child.returncode < 0:
         raise ArtifactUntried(
@@ -56,7 +73,7 @@ def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
         if child.returncode == EXIT_UNTRIED:
             raise ArtifactUntried(answer["error"])
         if child.returncode == EXIT_REFUSED:
-            raise ArtifactCorrupt(answer["error"])
+            raise _KINDS.get(answer["kind"], ArtifactCorrupt)(answer["error"])
         return {name: str(answer[name]) for name in _SOURCE_FIELDS}
     except (ValueError, KeyError, TypeError):
         raise ArtifactUntried(
@@ -65,10 +82,10 @@ def try_to_load(folder: Path, give_up: Callable[[], bool]) -> Mapping[str, str]:
         ) from None
 
 
-def _begin(folder: Path) -> "subprocess.Popen[bytes]":
+def _begin(folder: Path, more: Sequence[str]) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", _PROGRAM, str(folder)],
+            [sys.executable, "-m", _PROGRAM, str(folder), *more],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

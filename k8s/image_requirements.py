@@ -1,7 +1,6 @@
 """Prints the requirements of an image, as setup.cfg and the client's pyproject.toml declare them.
 
-Knows no versions, which constraints.txt holds. Runs inside the build of both images, on a bare
-Python.
+Knows no versions, which constraints.txt holds. `make lock-images` locks what it prints.
 """
 
 import argparse

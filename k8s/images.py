@@ -26,9 +26,11 @@ LOCAL_PREFIX = "localhost"
 # Sources of the images. A change elsewhere gives no new image.
 _SOURCES = (
     "clients/python",
-    "constraints.txt",
     "flows/Dockerfile",
+    "flows/requirements.txt",
     "grpc_server",
+    "k8s/build-requirements.txt",
+    "k8s/strip_image.sh",
     "setup.cfg",
 )
 
@@ -126,10 +128,9 @@ def default_tag() -> str:
 
 def read_version() -> str:
     """Return the version of the distribution."""
-    match = re.search(
-        r"^version = (\S+)$", (ROOT / "setup.cfg").read_text(), re.MULTILINE
-    )
-    assert match is not None, "setup.cfg names no version"
+    source = (ROOT / "grpc_server" / "__init__.py").read_text()
+    match = re.search(r'^__version__ = "(\S+)"$', source, re.MULTILINE)
+    assert match is not None, "grpc_server names no version"
     return match[1]
 
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from grpc_server.settings import LANES
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
+from client_support import DrivenClient, LoopThread
 from support import artifact_without_estimator, connect, running_server, write_artifact
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ LONGEST = (
     "test_scored_twin.py",
     "test_s3.py",
     "test_registry_faults.py",
+    "test_cycle.py",
 )
 """Files of tests that take minutes, the longest first."""
 
@@ -77,6 +80,27 @@ def one_thread_for_algebra(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@pytest.fixture(scope="module", params=["blocking", "async"])
+def each_client(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a module's tests once more, with the asynchronous client as its PredictionClient.
+
+    Neither a pending task nor a word of its event loop may be left over.
+    """
+    if request.param == "blocking":
+        yield
+        return
+    with LoopThread() as loop, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            request.module,
+            "PredictionClient",
+            partial(DrivenClient, loop),
+            raising=True,
+        )
+        yield
+        assert loop.tasks() == set()
+        assert loop.problems == []
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def cells(feature: Feature) -> st.SearchStrategy[Cell]:
                 known |= st.dates().map(lambda day: f"{day:%d/%m/}{day.year:04d}")
         case Kind.TIME:
             known = st.times().map(lambda time: time.isoformat())
-        case Kind.CATEGORICAL:
+        case Kind.MEANS | Kind.CATEGORICAL:
             known = st.sampled_from(feature.categories)
             if not feature.refuse_unknown:
                 is_text = isinstance(feature.categories[0], str)

@@ -41,8 +41,13 @@ def environment_of(endpoint: str) -> dict[str, str]:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[str]:
-    """Run the server with one bucket, and give its URL."""
+def s3_server(
+    folder: Path, identities: Path | None = None, key: str = KEY
+) -> Iterator[str]:
+    """Run the server with one bucket, and give its URL.
+
+    With a file of `identities`, `key` is the access key of one that may make buckets.
+    """
     ports = free_ports(2 * len(PORTS))
     flags = [
         f"-{name}.{kind}={ports.pop()}"
@@ -56,8 +61,10 @@ def s3_server(folder: Path) -> Iterator[str]:
     )
     flags += ["-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-dir={folder}"]
     # Without it, the server reports its use to its makers.
-    flags += ["-ip=127.0.0.1", "-master.telemetry=false", "-volume.max=8"]
+    flags += ["-ip=127.0.0.1", "-master.telemetry=false", "-volume.max=32"]
     flags += ["-master.volumeSizeLimitMB=64"]
+    if identities is not None:
+        flags.append(f"-s3.config={identities}")
     program = str(Path(sys.executable).parent / "weed")
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
@@ -68,7 +75,7 @@ def s3_server(folder: Path) -> Iterator[str]:
             stderr=log,
         )
     try:
-        wait_for(lambda: process.poll() is not None or makes_bucket(endpoint))
+        wait_for(lambda: process.poll() is not None or makes_bucket(endpoint, key))
         assert process.poll() is None, (folder / "log").read_text()
         yield endpoint
     finally:
@@ -77,21 +84,21 @@ def s3_server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def client_of(endpoint: str) -> "boto3.client":
-    """Return a client of the server."""
+def client_of(endpoint: str, key: str = KEY) -> "boto3.client":
+    """Return a client of the server, with the identity of an access key."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
-        aws_access_key_id=KEY,
+        aws_access_key_id=key,
         aws_secret_access_key=KEY,
         region_name="us-east-1",
     )
 
 
-def makes_bucket(endpoint: str) -> bool:
+def makes_bucket(endpoint: str, key: str = KEY) -> bool:
     """Try to make the bucket; the server may not be up yet."""
     try:
-        client_of(endpoint).create_bucket(Bucket=BUCKET)
+        client_of(endpoint, key).create_bucket(Bucket=BUCKET)
     except (BotoCoreError, ClientError):
         return False
     return True

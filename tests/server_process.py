@@ -27,6 +27,7 @@ class Process:
         ports = self.wait_for("listening")
         self.port: int = ports["port"]
         self.http_port: int = ports["http_port"]
+        self.health_port: int | None = ports.get("health_port")
 
     @property
     def pid(self) -> int:

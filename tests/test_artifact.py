@@ -1,6 +1,8 @@
 """Artifacts are complete and answer as the fitted model; training refuses all others."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from grpc_server.model.schema import InputSchema
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from training.artifact.encoding import encode
 from training.artifact.golden import MAX_GOLDEN_EXAMPLES, ScoredRows, choose_golden_rows
@@ -59,6 +62,25 @@ def test_an_artifact_is_complete(family: str) -> None:
     assert {example.label for example in artifact.golden_examples} <= set(
         schema.class_labels
     )
+
+
+def test_what_a_log_may_hold_of_a_column_goes_to_the_server(tmp_path: Path) -> None:
+    schema, train, holdout = make_rows()
+    rules = ["", "drop", "hash"]
+    features = tuple(
+        replace(feature, redaction=rule)
+        for feature, rule in zip(schema.features, cycle(rules))
+    )
+    trained = train_family(
+        "lightgbm", replace(schema, features=features), train, holdout
+    )
+
+    artifact = ModelArtifact.FromString(trained.artifact)
+    artifact.input_schema.features[3].redaction = 9  # type: ignore[assignment]
+    served = InputSchema.from_message(artifact.input_schema)
+
+    # What the server does not know is taken for the strictest rule.
+    assert [f.redaction for f in served.features][:4] == [*rules, "drop"]
 
 
 def test_two_classes_have_a_threshold_and_integer_labels() -> None:

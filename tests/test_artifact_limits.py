@@ -222,3 +222,17 @@ def test_what_is_told_of_a_refused_file_is_short(tmp_path: Path) -> None:
 
     assert len(str(of_labels.value)) < 1000
     assert len(str(of_answer.value)) < 1000
+
+
+def test_a_category_does_not_become_millions_of_numbers(tmp_path: Path) -> None:
+    """Each call would compute all of them, on the thread that answers all calls."""
+    artifact = artifact_of([chain(1, 1)], 1)
+    means = artifact.input_schema.features[0].categorical.means
+    artifact.input_schema.features[0].categorical.strings.values.append("a")
+    means.values.extend([0.5] * 100_001)
+    means.missing.extend([0.5] * 100_001)
+
+    with pytest.raises(
+        ArtifactCorrupt, match="target means of a row: 100001; the limit is 100000"
+    ):
+        load_model(write_artifact(tmp_path, artifact))

@@ -81,12 +81,12 @@ def test_a_model_of_what_is_no_longer_so_is_told_and_not_promoted() -> None:
     trained = train_family("lightgbm", schema, train, holdout)
     version = cast(Any, SimpleNamespace(name="churn", version="1"))
 
-    alias, reason = _compare(None, version, trained, holdout)
+    verdict = _compare(None, version, trained, holdout)
 
     assert "WARNING: no model to rely on: it" in summarize(trained)
-    assert alias == "challenger"
-    assert "no better than" in reason
-    assert 'set_registered_model_alias("churn", "champion", "1")' in reason
+    assert verdict.alias == "challenger"
+    assert "no better than" in verdict.reason
+    assert "registry.py promote 1 --model_name churn --reason" in verdict.reason
 
 
 def test_when_both_searches_fail_both_reasons_are_shown() -> None:

@@ -1,4 +1,4 @@
-"""The Python client against real servers whose answers each test chooses."""
+"""Both Python clients against real servers whose answers each test chooses."""
 
 import array
 import copy
@@ -60,6 +60,7 @@ from scripted_server import (
 from support import ROOT
 from wire import bad_request
 
+pytestmark = pytest.mark.usefixtures("each_client")
 SERVICE = "prediction.v1.PredictionService"
 CLIENT_ROOT = Path(prediction.__file__).parent.parent
 
@@ -77,7 +78,7 @@ def servicer() -> ScriptedServicer:
 
 
 @pytest.fixture
-def client(servicer: ScriptedServicer) -> Iterator[PredictionClient]:
+def client(each_client: None, servicer: ScriptedServicer) -> Iterator[PredictionClient]:
     with scripted_server(servicer) as target, PredictionClient(target) as client:
         yield client
 
@@ -436,6 +437,24 @@ def get_model(response: pb.GetModelResponse) -> Model:
         return client.get_model()
 
 
+def test_a_call_carries_the_name_that_its_caller_gives_it() -> None:
+    seen = []
+
+    def answer(_: object, context: Any) -> pb.PredictResponse:
+        seen.append(dict(context.invocation_metadata()).get("x-request-id"))
+        return PREDICTION
+
+    with scripted_server(ScriptedServicer(answer)) as target:
+        with PredictionClient(target) as client:
+            client.predict([1.0], request_id="order-007")
+            client.predict([1.0])
+            for name in ("", "a b", "é", "x" * 129, "a\n"):
+                with pytest.raises(ValueError, match="visible ASCII"):
+                    client.predict([1.0], request_id=name)
+
+    assert seen == ["order-007", None]
+
+
 def test_every_call_has_a_deadline_by_default(
     client: PredictionClient, servicer: ScriptedServicer
 ) -> None:
@@ -732,6 +751,40 @@ def test_another_kind_of_server_is_a_server_error() -> None:
     assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
 
 
+class BrokenServer(grpc.GenericRpcHandler):
+    """Answers every call with OK and these messages, as bytes."""
+
+    def __init__(self, *messages: bytes) -> None:
+        self._messages = messages
+
+    def service(self, handler_call_details: object) -> Any:
+        return grpc.unary_stream_rpc_method_handler(
+            lambda request, context: iter(self._messages)
+        )
+
+
+@pytest.mark.parametrize("messages", [(b"\xff",), ()], ids=["broken", "none"])
+def test_an_answer_that_is_no_message_is_a_server_error(
+    messages: tuple[bytes, ...],
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        server.add_generic_rpc_handlers((BrokenServer(*messages),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with PredictionClient(f"127.0.0.1:{port}") as client:
+            for call in (
+                lambda: client.predict([1.0]),
+                lambda: client.predict_frame(pd.DataFrame({"a": [1.0]})),
+                client.get_model,
+                client.is_ready,
+            ):
+                with pytest.raises(ServerError) as caught:
+                    call()
+                assert caught.value.code is grpc.StatusCode.INTERNAL
+        server.stop(None).wait()
+
+
 def exception_classes() -> list[type[PredictionError]]:
     """Return the base class and all below it."""
     classes = [PredictionError]
@@ -1005,7 +1058,10 @@ def test_the_repr_shows_the_target() -> None:
 
 
 def test_the_exports_are_complete_and_sorted() -> None:
-    modules = ("prediction._client", "prediction._errors", "prediction._models")
+    modules = tuple(
+        f"prediction.{name}"
+        for name in ("_async_client", "_client", "_errors", "_models", "_tracing")
+    )
     public = {
         name
         for name, value in vars(prediction).items()

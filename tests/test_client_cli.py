@@ -195,6 +195,13 @@ def test_model_prints_the_schema_in_a_stable_order(
         "create_time",
         "load_time",
         "calibration",
+        "members",
+        "wanted_version",
+        "refusal",
+        "registry_contact_time",
+        "canary",
+        "shadow",
+        "takes_packed_rows",
     ]
     assert printed["features"] == [
         {

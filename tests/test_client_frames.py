@@ -1,6 +1,7 @@
 """DataFrames of both libraries, against real servers: their answers, and what does not fit."""
 
 import math
+import struct
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,18 @@ from prediction import (
     ModelChangedError,
     PredictionClient,
     PredictionError,
+    ServerError,
 )
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
 from prediction.v1 import prediction_service_pb2 as pb
 
-from scripted_server import ScriptedServicer, scripted_server, status_of
+from log_support import read_lines
+from scripted_server import ScriptedServicer, abort, scripted_server, status_of
 from support import running_server, write_artifact
 from table_support import add_golden_examples, table_lightgbm, table_rows, to_record
 from wire import bad_request
 
+pytestmark = pytest.mark.usefixtures("each_client")
 Frame = Callable[[dict[str, list[Any]]], Any]
 CLIENT_ROOT = Path(prediction.__file__).parent.parent
 
@@ -76,7 +81,9 @@ def serve(folder: Path, **changes: Any) -> Iterator[PredictionClient]:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionClient]:
+def client(
+    each_client: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PredictionClient]:
     """Return a client of a server with a model that has all kinds of features."""
     with serve(
         write_artifact(tmp_path_factory.mktemp("model"), table_model())
@@ -1033,3 +1040,210 @@ def test_a_kind_that_the_client_does_not_know_is_named() -> None:
         InvalidInstanceError, match='column "a": is of a kind that this'
     ):
         predict_scripted(model)
+
+
+def named(frame: Any, **options: Any) -> tuple[list[Any], Any]:
+    """Predict a frame with a name; return the names of the calls that came, and the answer."""
+    names = []
+
+    def answer(request: Any, context: Any) -> Any:
+        names.append(dict(context.invocation_metadata()).get("x-request-id"))
+        return answer_of_1(request, context)
+
+    with (
+        scripted_server(ScriptedServicer(answer)) as target,
+        PredictionClient(target) as client,
+    ):
+        predicted = client.predict_frame(frame, calls_at_once=1, **options)
+    return names, predicted
+
+
+def test_a_named_frame_names_its_calls_and_its_rows(to_frame: Frame) -> None:
+    frame = to_frame({"a": [1.0] * 5})
+
+    names, answer = named(frame, request_id="import-7", rows_per_call=2)
+
+    keys = list(zip(*list(to_columns(answer).values())[-2:], strict=True))
+    assert names == [None, "import-7:0", "import-7:2", "import-7:4"]
+    assert list(answer.columns)[-3:] == ["model_version", "request_id", "row"]
+    assert keys == [
+        *[("import-7:0", 0), ("import-7:0", 1)],
+        *[("import-7:2", 0), ("import-7:2", 1)],
+        ("import-7:4", 0),
+    ]
+
+
+def test_a_named_frame_of_no_rows_has_the_same_columns(to_frame: Frame) -> None:
+    _, full = named(to_frame({"a": [1.0]}), request_id="x")
+    _, empty = named(to_frame({"a": [1.0]})[:0], request_id="x")
+
+    assert list(empty.columns) == list(full.columns)
+    assert list(empty.dtypes) == list(full.dtypes)
+
+
+def test_a_frame_without_a_name_names_nothing(to_frame: Frame) -> None:
+    names, answer = named(to_frame({"a": [1.0]}))
+
+    assert names == [None, None]
+    assert list(answer.columns)[-1] == "model_version"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "é", "x" * 101, "a\n"])
+def test_a_name_that_no_call_can_have_is_refused(
+    client: PredictionClient, name: str
+) -> None:
+    with pytest.raises(ValueError, match="1 to 100 visible ASCII characters"):
+        client.predict_frame(pd.DataFrame(PLAIN_COLUMNS), request_id=name)
+
+
+def test_the_keys_of_an_answer_are_those_of_the_prediction_log(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    folder = write_artifact(tmp_path / "model", table_model())
+    frame = pd.DataFrame(table_columns(20))
+    with serve(folder, prediction_log=log) as client:
+        answer = client.predict_frame(frame, rows_per_call=7, request_id="import-7")
+
+    logged = {
+        (line["request_id"], line["row"]): (line["features"]["hours"], line["label"])
+        for line in read_lines(log)
+    }
+    keys = zip(answer["request_id"], answer["row"], strict=True)
+    assert len(logged) == 20
+    assert [logged[key] for key in keys] == list(
+        zip(frame["hours"], answer["label"], strict=True)
+    )
+
+
+def packed_model(version: str) -> pb.GetModelResponse:
+    model = model_of(version)
+    model.takes_packed_rows = True
+    return model
+
+
+def packed_answer(request: pb.BatchPredictRequest, context: Any) -> Any:
+    """Answer as a server that knows packed rows; 0.25 and 0.75 for each."""
+    n_rows = len(request.packed_rows.values) // 8
+    assert n_rows and not request.columns and request.pack_probabilities
+    return pb.BatchPredictResponse(
+        classes=["0", "1"],
+        model_version="1",
+        positions=[1] * n_rows,
+        packed_probabilities=struct.pack("<2d", 0.25, 0.75) * n_rows,
+    )
+
+
+def test_rows_are_packed_for_a_server_that_takes_them(to_frame: Frame) -> None:
+    model = packed_model("1")
+    model.features[0].nullable = True
+    servicer = ScriptedServicer(model, packed_answer)
+
+    with scripted_server(servicer) as target, PredictionClient(target) as client:
+        answer = client.predict_frame(
+            to_frame({"a": [1.0, None, 3.0]}), rows_per_call=2, calls_at_once=1
+        )
+
+    first, second = (request.packed_rows for request in servicer.requests[1:])
+    assert list(first.names) == ["a"]
+    assert first.values == struct.pack("<2d", 1.0, math.nan)
+    assert second.values == struct.pack("<d", 3.0)
+    assert to_columns(answer)["probability_1"] == [0.75] * 3
+
+
+def test_torn_probabilities_are_a_server_error() -> None:
+    def torn(request: pb.BatchPredictRequest, context: Any) -> Any:
+        answer = packed_answer(request, context)
+        answer.packed_probabilities += b"\0"
+        return answer
+
+    servicer = ScriptedServicer(packed_model("1"), torn)
+    with (
+        scripted_server(servicer) as target,
+        PredictionClient(target) as client,
+        pytest.raises(ServerError, match="17 bytes of packed probabilities"),
+    ):
+        client.predict_frame(pd.DataFrame({"a": [1.0]}))
+
+
+def refused_by_model(message: str) -> Any:
+    """Return the status of a server whose model does not take the request."""
+    info = ErrorInfo(reason="INVALID_INSTANCE", domain="prediction.v1")
+    return status_of(grpc.StatusCode.INVALID_ARGUMENT, message, info)
+
+
+def test_an_older_server_of_the_same_name_gets_columns(to_frame: Frame) -> None:
+    """A balancer may ask a newer server for the model, and send the rows to an older one."""
+
+    def older(request: pb.BatchPredictRequest, context: Any) -> Any:
+        if not request.columns:
+            message = "values: 0 values came; one or more rows are needed"
+            abort(refused_by_model(message), context)
+        return answer_of_1(request, context)
+
+    servicer = ScriptedServicer(packed_model("1"), older)
+    frame = to_frame({"a": [1.0, 2.0]})
+
+    with scripted_server(servicer) as target, PredictionClient(target) as client:
+        answer = client.predict_frame(frame)
+
+    forms = [(r.HasField("packed_rows"), len(r.columns)) for r in servicer.requests[1:]]
+    assert forms == [(True, 0), (False, 1)]
+    assert len(to_columns(answer)["label"]) == 2
+
+
+def shortened(answer: pb.BatchPredictResponse) -> None:
+    del answer.positions[-1], answer.probabilities[-2:]
+
+
+def lengthened(answer: pb.BatchPredictResponse) -> None:
+    answer.positions.append(0)
+    answer.probabilities.extend([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (shortened, "answered 1 predictions for 2 rows"),
+        (lengthened, "answered 3 predictions for 2 rows"),
+        (
+            lambda answer: answer.probabilities.append(0.5),
+            "9 probabilities for 4 rows of a model with 2 classes",
+        ),
+        (lambda answer: answer.positions.__setitem__(0, -1), "class -1 for 4 rows"),
+        (lambda answer: answer.positions.__setitem__(0, 2), "class 2 for 4 rows"),
+    ],
+    ids=["short", "long", "probabilities", "negative", "class"],
+)
+def test_a_server_that_answers_for_other_rows_is_a_server_error(
+    change: Callable[[pb.BatchPredictResponse], None], problem: str
+) -> None:
+    wrong = chunk_of("1", 2)
+    change(wrong)
+    servicer = ScriptedServicer(model_of("1"), wrong, chunk_of("1", 2))
+
+    with (
+        scripted_server(servicer) as target,
+        PredictionClient(target) as client,
+        pytest.raises(ServerError, match=problem),
+    ):
+        client.predict_frame(
+            pd.DataFrame({"a": [1.0] * 4}), rows_per_call=2, calls_at_once=1
+        )
+
+
+def test_a_cell_that_raises_stop_iteration_does_not_stop_the_client(
+    client: PredictionClient,
+) -> None:
+    @Real.register
+    class Endless:
+        """A number whose value cannot be read."""
+
+        def __float__(self) -> float:
+            raise StopIteration
+
+    cells: list[Any] = [Endless()] * 3
+    frame = pd.DataFrame(PLAIN_COLUMNS).assign(hours=cells)
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        client.predict_frame(frame)

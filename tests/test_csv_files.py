@@ -1,10 +1,16 @@
 """CSV files as people have them: read as what they are, or refused with what to do."""
 
+import bz2
 import gzip
+import io
+import lzma
+import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +21,22 @@ from training.data.dataset import load_dataset
 from training.errors import DataError
 
 PLAIN = "age,city,target\n1.5,Köln,yes\n2.5,Oslo,no\n3.5,Köln,yes\n"
+
+
+def archive(**members: str | bytes) -> bytes:
+    """Return a zip archive of members by name."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, member in members.items():
+            file.writestr(name, member)
+    return content.getvalue()
+
+
+def show(table: CsvTable) -> list[list[str]]:
+    """Return the cells of a table that is in memory."""
+    assert isinstance(table.cells, pd.DataFrame)
+    cells: list[list[str]] = table.cells.to_numpy().tolist()
+    return cells
 
 
 def read(folder: Path, content: str | bytes, name: str = "table.csv") -> CsvTable:
@@ -36,6 +58,14 @@ SAME = {
     "UTF-32": PLAIN.encode("utf-32"),
     "cp1252": PLAIN.encode("cp1252"),
     "gzip": gzip.compress(PLAIN.encode()),
+    "bzip2": bz2.compress(PLAIN.encode()),
+    "xz": lzma.compress(PLAIN.encode()),
+    "zip": archive(table=PLAIN),
+    "zip of a Mac": archive(**{"a/": "", "a/table": PLAIN, "__MACOSX/a": "x"}),
+    "write.table": (
+        '"age" "city" "target"\n"a" 1.5 "Köln" "yes"\n"b" 2.5 "Oslo" "no"\n"c" 3.5 "Köln" "yes"\n'
+    ).encode(),
+    "write.table without row names": PLAIN.replace(",", " ").encode(),
     "semicolons": PLAIN.replace(",", ";").encode(),
     "tabs": PLAIN.replace(",", "\t").encode(),
     "bars": PLAIN.replace(",", "|").encode(),
@@ -77,7 +107,7 @@ def test_the_form_of_a_file_does_not_change_its_cells(
     table = read(tmp_path, content)
 
     assert list(table.cells.columns) == ["age", "city", "target"]
-    assert table.cells.to_numpy().tolist() == [
+    assert show(table) == [
         ["1.5", "Köln", "yes"],
         ["2.5", "Oslo", "no"],
         ["3.5", "Köln", "yes"],
@@ -106,7 +136,7 @@ def test_what_is_not_plain_is_said(name: str, tmp_path: Path) -> None:
         assert note.startswith(begin)
 
 
-@pytest.mark.parametrize("name", ["table.CSV.GZ", "table.csv.gz", "TABLE.TSV"])
+@pytest.mark.parametrize("name", ["table.CSV.GZ", "table.csv.gz", "TABLE.TSV", "t.txt"])
 def test_the_case_of_a_name_changes_nothing(name: str, tmp_path: Path) -> None:
     text = "zip,target\n01234,a\n10115,b\n01234,a\n"
     data = text.replace(",", "\t") if name.endswith("TSV") else text
@@ -122,7 +152,41 @@ OTHER_KINDS = {
     "page": (b"<!DOCTYPE html>\n<html><body>Sign in, please", "it is an HTML page; "),
     "page after a mark": (b"\xef\xbb\xbf\n <HTML>\n<p>,</p>", "it is an HTML page; "),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-    "workbook": (b"PK\x03\x04\x14\x00", "a zip archive or an Excel workbook; export"),
+    "workbook": (
+        archive(**{"[Content_Types].xml": "", "xl/workbook.xml": ""}),
+        "it is a workbook of a spreadsheet; export",
+    ),
+    "archive of two": (
+        archive(a=PLAIN, b=PLAIN),
+        "it is a zip archive of 2 files; unp",
+    ),
+    "archive of a folder": (
+        archive(**{"a/": ""}),
+        "it is a zip archive of 0 files; unpack",
+    ),
+    "broken archive": (b"PK\x03\x04\x14\x00", "its zip data cannot be unpacked: "),
+    "archive with a password": (
+        archive(a=PLAIN).replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"),
+        "its zip data cannot be unpacked: ",
+    ),
+    "packed twice": (gzip.compress(bz2.compress(PLAIN.encode())), "packed twice; unp"),
+    "cut and filled up": (
+        gzip.compress(random.Random(1).randbytes(1000))[:500] + b"\0" * 600,
+        "its gzip data cannot be unpacked: ",
+    ),
+    # A header, and a block of a type that there is not.
+    "damage": (
+        gzip.compress(b"")[:10] + b"\x07" * 20,
+        "its gzip data cannot be unpacked: ",
+    ),
+    "damage of xz": (
+        lzma.compress(random.Random(1).randbytes(1000))[:500] + b"\0" * 600,
+        "its xz data cannot be unpacked: ",
+    ),
+    "cut bzip2": (
+        bz2.compress(PLAIN.encode())[:-5],
+        "its bzip2 data cannot be unpacked",
+    ),
     "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is an Excel workbook; export"),
     "Parquet": (b"PAR1\x15\x04", "it is a Parquet file; rename it"),
     "JSON": (b'[{"a": 1}]', "it is JSON; export"),
@@ -146,7 +210,7 @@ OTHER_KINDS = {
     "no text": (b"a,b\n\x81\x8d,\x90\n", "neither UTF-8 nor UTF-16 nor cp1252; save"),
     "cut": (
         gzip.compress(bytes(range(256)) * 40)[:90],
-        "is not a CSV table: Compressed",
+        "its gzip data cannot be unpacked: Compressed",
     ),
     "long cell": (b'a,b\n1,"' + b"x" * 2**24 + b"\n", "closes"),
     "long cell later": (
@@ -154,6 +218,8 @@ OTHER_KINDS = {
         "a row has over 16 MiB, as after a quote that nothing closes",
     ),
     "one line": (b"hello\n", "it has no lines below a line with names"),
+    "mark alone": (b"\xef\xbb\xbf", "it has no lines below a line with names"),
+    "columns by spaces": (b"a  b\n1  2\n1  3\n", "table.csv: column 2 has no name"),
     "blank": (b"\n\n", "it has no lines below a line with names"),
 }
 
@@ -165,7 +231,6 @@ def test_a_file_that_is_no_table_is_named_with_the_cure(
     with pytest.raises(DataError) as caught:
         read(tmp_path, content)
 
-    assert "is not a CSV table: " in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -199,7 +264,7 @@ def test_a_name_may_begin_with_a_hash(tmp_path: Path) -> None:
 def test_quotes_and_line_ends_within_cells_are_kept(tmp_path: Path) -> None:
     table = read(tmp_path, 'a,b\n"x, ""y""","1\n2"\nz,"\u2028"\n')
 
-    assert table.cells.to_numpy().tolist() == [['x, "y"', "1\n2"], ["z", "\u2028"]]
+    assert show(table) == [['x, "y"', "1\n2"], ["z", "\u2028"]]
 
 
 def test_escaped_quotes_are_found(tmp_path: Path) -> None:
@@ -239,7 +304,7 @@ def test_what_a_writer_quotes_is_read_back(
 
     table = read(tmp_path_factory.mktemp("csv"), text)
 
-    assert [tuple(row) for row in table.cells.to_numpy().tolist()] == rows
+    assert [tuple(row) for row in show(table)] == rows
 
 
 TABLE = "n,money,euro,flag,city,when,target\n" + "".join(

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -151,7 +152,7 @@ BAD_TABLES = {
     ),
     "infinite": (
         "a,target\n1,0\n-inf,1\n",
-        "column 'a' has a cell that is not finite: row 2: '-inf'",
+        "column 'a' has a cell that is not finite; leave such cells empty: row 2: '-inf'",
     ),
     "too many digits": (
         "a,target\n9007199254740993,0\n1,1\n",
@@ -184,7 +185,7 @@ def test_a_table_that_cannot_be_learned_from_is_named(
         (
             "table.xlsx",
             b"x",
-            "is not one of .csv, .tsv, .parquet, .svmlight, .svm, .libsvm",
+            "nor breast_cancer; save the table as CSV in UTF-8 or as Parquet",
         ),
         ("table.parquet", b"PAR1 no", "is not a Parquet table"),
         ("table.csv.gz", b"no gzip", "is not a CSV table"),
@@ -340,6 +341,40 @@ def test_a_class_of_one_row_is_named_by_its_label(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="class 'mid' has 1 row"):
         split_holdout(dataset, 0.2, 5, 0)
+
+
+TOO_LARGE = {
+    "classes": (
+        {"target": range(10_001)},
+        "10,001 classes, such as '0', and the server",
+    ),
+    "label": ({"target": ["a" * 10_001, "b"]}, "'aaa.* has 10,001 characters"),
+    "labels": (
+        {"target": [f"{n:09999}" for n in range(400)]},
+        "all classes have 3,999,",
+    ),
+    "name": ({"n" * 10_001: [1.5, 2.5]}, "a name of 10,001 characters, 'nnn"),
+    "categories": (
+        {"c": ["é" * 10**6, "ü" * 10**6]},
+        "4,000,000 of them in column 'c'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("columns", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_what_the_server_would_refuse_is_refused_before_the_search(
+    columns: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    n_rows = 2 * max(map(len, columns.values()))
+    cells = {
+        name: [*values] * (n_rows // len(values)) for name, values in columns.items()
+    }
+    table = {"x": np.arange(n_rows) / 3, "target": ["a", "b"] * (n_rows // 2), **cells}
+    pd.DataFrame(table).to_parquet(tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match=message) as found:
+        load_dataset(str(tmp_path / "table.parquet"), "target")
+    assert len(str(found.value)) < 400
 
 
 def write_parts(folder: Path, **changes: pd.DataFrame) -> Path:

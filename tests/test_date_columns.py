@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet as pq
 
 from date_columns.cells import read_seconds
 from date_columns.forms import DateForm
@@ -87,7 +89,8 @@ def test_a_cell_that_is_no_date_is_named_with_its_row_and_the_cures(
         load_parquet(tmp_path, cells)
 
     message = str(found.value)
-    assert f"not in the form %Y-%m-%d: row {row + 1}: {odd[:40]!r} (gaps = [" in message
+    cure = " (gaps = [" if len(odd) <= 40 else "; correct it"
+    assert f"not in the form %Y-%m-%d: row {row + 1}: {odd[:40]!r}{cure}" in message
     assert 'kind = "categorical" or "drop"' in message and len(message) < 500
     gap = load_parquet(tmp_path, cells, gaps=[odd])
     assert write_cells(gap)[row] == "" and write_cells(gap).count("") == 1
@@ -111,6 +114,46 @@ def test_a_date_of_parquet_that_text_cannot_hold_is_named(
 
     with pytest.raises(DataError, match="column 'c' has a cell .*: row 1: '"):
         load_parquet(tmp_path, column)
+
+
+def test_a_day_that_python_has_not_is_named(tmp_path: Path) -> None:
+    days = pa.array([2**30, 0, 1, 2], pa.int32()).cast(pa.date32())
+    table = pa.table({"c": days, "target": ["a", "b", "a", "b"]})
+    pq.write_table(table, tmp_path / "table.parquet")
+
+    with pytest.raises(DataError, match="column 'c' has a cell that cannot be read"):
+        load_dataset(str(tmp_path / "table.parquet"), "target")
+
+
+def test_dates_that_a_program_wrote_as_categories_are_dates(tmp_path: Path) -> None:
+    cells = [f"{day:02d}.06.2013" for day in (1, 17, 30)] * 4
+    category = pd.Series(pd.Categorical(cells))
+
+    typed = load_parquet(tmp_path, category)
+
+    text = load_csv(tmp_path, cells)
+    assert typed.schema == text.schema and typed.schema.temporal
+    assert typed.X.tolist() == text.X.tolist()
+    kept = load_parquet(tmp_path, category, kind="categorical")
+    assert kept.schema.features[-1].categories == tuple(cells[:3])
+
+
+def test_stated_gaps_hold_in_parquet_too(tmp_path: Path) -> None:
+    cells = [*PLAIN, "9999-12-31"] * 2
+    column = pd.Series(np.array(cells, "datetime64[us]"))
+
+    typed = load_parquet(tmp_path, column, gaps=["9999-12-31"])
+
+    text = load_csv(tmp_path, cells, gaps=["9999-12-31"])
+    assert write_cells(typed) == write_cells(text)
+    assert write_cells(typed)[4] == "" and typed.schema.features[-1].nullable
+
+
+def test_no_cure_is_told_that_would_not_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 5: 'xxx") as found:
+        load_csv(tmp_path, [*PLAIN, "x" * 41])
+
+    assert "gaps = [" not in str(found.value)
 
 
 def test_days_that_equal_their_months_are_ambiguous(tmp_path: Path) -> None:
@@ -209,9 +252,9 @@ def test_parquet_and_csv_hold_the_same_dates(
 def test_the_order_of_rows_changes_the_order_alone(cells: list[str | None]) -> None:
     def read(order: list[str | None]) -> tuple[Any, list[float]]:
         frame = pd.DataFrame({"c": pd.Series(order, dtype="str")})
-        frame, found, _ = read_columns(frame, {}, ())
-        features = infer(frame, found).features
-        return features, np.asarray(to_matrix(frame, features))[:, 0].tolist()
+        table, found, _ = read_columns(frame, {}, ())
+        features = infer(table, found).features
+        return features, np.asarray(to_matrix(table, features))[:, 0].tolist()
 
     features, seconds = read(cells)
     expected, ordered = read(sorted(cells, key=str))

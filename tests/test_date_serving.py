@@ -261,6 +261,18 @@ def test_texts_in_the_form_of_the_column_give_the_same_bits(served: Served) -> N
     )
 
 
+def test_a_period_of_pandas_is_its_first_moment(served: Served) -> None:
+    months = pd.period_range("2024-01", periods=3, freq="M")
+    table = pd.DataFrame(
+        {"born": months, "seen": "2024-01-31T10:00Z", "opens": "10:00", "x": 0.5}
+    )
+    starts = table.assign(born=months.to_timestamp())
+
+    answers = [served.client.predict_frame(each) for each in (table, starts)]
+
+    assert to_probabilities(answers[0]) == to_probabilities(answers[1])
+
+
 GOOD: dict[str, Any] = {
     "born": "31/01/2024",
     "seen": "2024-01-31T10:00:00Z",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -17,6 +18,7 @@ from prediction.v1.prediction_service_pb2 import PredictRequest
 from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
 
 from images import find_tool
+from sbom import read_debian_packages
 from support import ROOT, lightgbm_artifact, wait_for, write_artifact
 
 TAG = "test"
@@ -259,6 +261,65 @@ def test_images_have_no_compiler_and_no_rights(tool: str, image: str) -> None:
 @pytest.mark.images
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("image", ["prediction-server", "prediction-training"])
+def test_images_cannot_install_anything_and_give_no_rights(
+    tool: str, image: str
+) -> None:
+    """All layers: an image of a base without them, not one that hides them."""
+    script = (
+        "find / -xdev '(' -name 'pip*' -o -name 'apt-*' -o -name ensurepip -o -name 'dpkg-deb' ')' "
+        "-path '*bin/*' -o -xdev -name pip -o -xdev -name ensurepip -o -xdev -name '*.whl' "
+        "-o -xdev -type f -perm /6000; test -s /var/lib/dpkg/status && echo listed"
+    )
+    layers = ["image", "inspect", "--format", "{{len .RootFS.Layers}}"]
+
+    found = run_in(tool, image, "sh", "-c", script).stdout.splitlines()
+    count = subprocess.check_output(
+        [tool, *layers, f"{PREFIX}/{image}:{TAG}"], text=True
+    )
+
+    assert found == ["listed"]
+    assert int(count) <= 4
+
+
+@pytest.mark.parametrize(
+    ("file", "groups"),
+    [
+        ("grpc_server/requirements.txt", ("install_requires", "sync", "tracing")),
+        ("flows/requirements.txt", ("training", "tracking")),
+    ],
+)
+def test_an_image_installs_what_is_locked_with_hashes(
+    file: str, groups: tuple[str, ...]
+) -> None:
+    locked, all_locked = read_lock(ROOT / file), read_lock(ROOT / "constraints.txt")
+
+    asked_for = {
+        re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0].lower()
+        for line in requirements(*groups, "--without", "prediction-client")
+    }
+
+    assert asked_for <= {name for name, _ in locked}
+    assert all(hashes for hashes in locked.values())
+    assert {key: all_locked[key] for key in locked} == locked
+
+
+def read_lock(path: Path) -> dict[tuple[str, str], set[str]]:
+    """Return the hashes of each name and version."""
+    found: dict[tuple[str, str], set[str]] = {}
+    hashes: set[str] = set()
+    for line in path.read_text().splitlines():
+        if line.startswith("    --hash=sha256:"):
+            hashes.add(line.removeprefix("    --hash=sha256:").rstrip(" \\"))
+        else:
+            match = re.match(r"([A-Za-z0-9._-]+)==([^ ;]+)", line)
+            assert match is not None, line
+            hashes = found.setdefault((match[1], match[2]), set())
+    return found
+
+
+@pytest.mark.images
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("image", ["prediction-server", "prediction-training"])
 def test_images_say_what_they_were_made_from(tool: str, image: str) -> None:
     words = ["image", "inspect", "--format", "{{json .Config.Labels}}"]
     output = subprocess.check_output(
@@ -272,6 +333,44 @@ def test_images_say_what_they_were_made_from(tool: str, image: str) -> None:
     assert labels["org.opencontainers.image.title"] == image
     assert labels["org.opencontainers.image.revision"] == revision.strip()
     assert labels["org.opencontainers.image.version"] == "0.1.0"
+
+
+STATUS = """Package: libc6
+Status: install ok installed
+Architecture: amd64
+Version: 2:2.36-9+deb12u10
+Description: a library
+ with a long: description
+
+Package: gone
+Status: deinstall ok config-files
+Architecture: all
+Version: 1
+"""
+
+
+def test_packages_of_debian_that_are_installed_are_components() -> None:
+    (found,) = read_debian_packages(STATUS)
+
+    assert (found["name"], found["version"]) == ("libc6", "2:2.36-9+deb12u10")
+    assert found["purl"] == "pkg:deb/debian/libc6@2%3A2.36-9%2Bdeb12u10?arch=amd64"
+
+
+@pytest.mark.images
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("image", ["prediction-server", "prediction-training"])
+def test_the_sbom_has_the_packages_of_the_image(tool: str, image: str) -> None:
+    names = (f"TAG={TAG}", f"IMAGE_PREFIX={PREFIX}")
+    subprocess.run(["make", "sbom", *names], cwd=ROOT, check=True)
+    packages = run_in(tool, image, "python", "-c", LIST_PACKAGES).stdout.split()
+
+    document = json.loads((ROOT / f"build/sbom/{image}.json").read_text())
+
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    urls = [component.get("purl", "") for component in document["components"]]
+    python = {c["name"].lower().replace("_", "-") for c in document["components"]}
+    assert set(packages) <= python
+    assert any(url.startswith("pkg:deb/debian/libgomp1@") for url in urls)
 
 
 @contextmanager
@@ -294,9 +393,9 @@ def serving(tool: str, model_dir: Path) -> Iterator[tuple[str, int]]:
 
     try:
         wait_for(lambda: '"serving"' in logs())
-        first = json.loads(logs().splitlines()[0])
-        assert first["event"] == "listening"
-        yield name, first["port"]
+        events = map(json.loads, logs().splitlines())
+        (port,) = [e["port"] for e in events if e["event"] == "listening"]
+        yield name, port
     finally:
         subprocess.run(
             [tool, "rm", "--force", name], check=True, stdout=subprocess.DEVNULL

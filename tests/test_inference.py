@@ -206,7 +206,7 @@ def test_a_matrix_holds_numbers_truth_values_and_positions_of_categories(
 def test_of_many_categories_those_of_one_row_count_as_missing(tmp_path: Path) -> None:
     cells = [f"shop {row}" for row in range(N_ROWS - 10)] + ["shop 109"] * 10
 
-    dataset = load(tmp_path, c=cells)
+    dataset = load(tmp_path, {"c": Override("categorical")}, c=cells)
     feature = dataset.schema.features[1]
 
     assert len(feature.categories) == N_KEPT_CATEGORIES
@@ -215,6 +215,25 @@ def test_of_many_categories_those_of_one_row_count_as_missing(tmp_path: Path) ->
     assert dataset.notes == (
         "column 'c' has 110 categories; the 10 rarest, in 10 rows, count as missing",
     )
+
+
+def test_the_logged_schema_file_is_short_whatever_the_categories() -> None:
+    feature = Feature("c", Kind.CATEGORICAL, categories=("a" * 10**5, "b" * 10**5))
+
+    text = format_schema([feature], {})
+
+    assert len(text) < 300 and '"aaaa' in text and '"bbbb' in text
+
+
+def test_dates_take_no_share_of_the_categories() -> None:
+    words = pd.Series([f"w{n}" for n in range(MAX_CATEGORIES)] * 2)
+    n_columns = MAX_SHARED_CATEGORIES // MAX_CATEGORIES
+    frame = pd.DataFrame({f"c{n}": words for n in range(n_columns)})
+    frame["day"] = ["2024-01-31", "2024-02-01"] * MAX_CATEGORIES
+
+    features = infer(frame, {"day": Override("date", format="%Y-%m-%d")}).features
+
+    assert [len(f.categories) for f in features] == [0] + [MAX_CATEGORIES] * n_columns
 
 
 @pytest.mark.parametrize(
@@ -227,7 +246,7 @@ def test_columns_share_the_categories_that_a_reply_can_list(
     cells = pd.Series([f"shop {number}" for number in range(1100)] * 2)
     frame = pd.DataFrame({f"c{number}": cells for number in range(n_columns)})
 
-    inferred = infer(frame, {})
+    inferred = infer(frame, {}, may_use_means=False)
 
     assert {len(feature.categories) for feature in inferred.features} == {n_kept}
     assert f"the {1100 - n_kept} rarest, in {2 * (1100 - n_kept)} rows" in (
@@ -279,13 +298,23 @@ BAD_OVERRIDES: Mapping[str, tuple[Any, Mapping[str, Any], str]] = {
     "key": (
         [],
         {"c": {"type": "x"}},
-        "'c' has the key 'type'; it takes kind, unknown, decimal, gaps or format",
+        "'c' has the key 'type'; it takes kind, unknown, decimal, log, gaps or format",
     ),
     "no table": ([], {"c": "drop"}, "'c' is 'drop'; it has to be a table"),
+    "log": (
+        [],
+        {"c": {"log": "all"}},
+        "log of 'c' is 'all'; it has to be drop or hash",
+    ),
+    "log of a dropped column": (
+        [],
+        {"c": {"kind": "drop", "log": "hash"}},
+        "'c' is dropped, so the server never gets it",
+    ),
     "numeric policy": (
         [],
         {"c": {"kind": "numeric", "unknown": "refuse"}},
-        "only categorical columns take unknown",
+        "only columns of categories take unknown",
     ),
     "inferred numeric policy": (
         [1, 2],
@@ -329,7 +358,7 @@ def test_many_bad_cells_are_counted(tmp_path: Path) -> None:
 
 def test_refusing_unknown_categories_leaves_no_room_for_rare_ones() -> None:
     cells = pd.Series([f"shop {row}" for row in range(MAX_CATEGORIES + 1)] + ["shop 0"])
-    overrides = {"c": Override(unknown="refuse")}
+    overrides = {"c": Override("categorical", unknown="refuse")}
 
     with pytest.raises(
         DataError, match="allows 1000, since none of them can be left out"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
+import grpc_server
 from grpc_server.model_uri import ModelUri
 from grpc_server.rpc.health import LIVENESS_NAMES, READINESS_NAMES
 from grpc_server.settings import Settings, parse_command_line
@@ -29,14 +29,34 @@ Manifest = dict[str, Any]
 K8S = ROOT / "k8s"
 KUBECTL = Path(sys.executable).parent / "kubectl"
 OVERLAYS = ["base", "overlays/local", "overlays/production"]
+HTTPS = (
+    "components/envoy-json",
+    "components/prometheus-annotations",
+    "components/tls",
+    "components/envoy-json/tls",
+    "components/prometheus-annotations/tls",
+)
+PART_OF_PRODUCTION = {"components/envoy-json", "components/prometheus-annotations"}
+OPERATOR = (
+    "components/prometheus-operator",
+    "components/prometheus-operator/tls",
+    "components/prometheus-operator/tokens",
+)
 # Each component alone, and the combinations for clusters before 1.29 and 1.24, in this order.
 COMBINATIONS = [
+    ("components/canary",),
     ("components/envoy-json",),
     ("components/http-probes",),
     ("components/model-from-config-map",),
+    ("components/monitoring",),
     ("components/plain-sidecar",),
+    ("components/prediction-log",),
     ("components/prometheus-annotations",),
     ("components/prometheus-operator",),
+    ("components/signed-models",),
+    ("components/tls",),
+    (*HTTPS, *OPERATOR, "components/tokens", "components/signed-models"),
+    ("components/plain-sidecar", *HTTPS, "components/envoy-json/plain-sidecar"),
     ("components/plain-sidecar", "components/http-probes"),
     (
         "components/plain-sidecar",
@@ -47,8 +67,10 @@ COMBINATIONS = [
     ),
 ]
 # Custom resources, whose schemas are not Kubernetes'. They are checked by hand below.
-WITHOUT_SCHEMA = {"PodMonitor"}
+WITHOUT_SCHEMA = {"PodMonitor", "PrometheusRule", "GRPCRoute"}
 NEWEST = sorted(set(all_versions()), key=lambda v: [int(n) for n in v.split(".")])[-3:]
+# Its pods are Metaflow's.
+STEPS = "training-step"
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"}
 STABLE_LABELS = {"app.kubernetes.io/name", "app.kubernetes.io/component"}
 
@@ -66,13 +88,13 @@ def build(folder: Path) -> list[Manifest]:
 
 
 @cache
-def build_with(components: tuple[str, ...]) -> list[Manifest]:
-    """Build the base with components."""
+def build_with(components: tuple[str, ...], on: str = "base") -> list[Manifest]:
+    """Build the base, or an overlay, with components."""
     with tempfile.TemporaryDirectory() as folder:
         # kustomize accepts no absolute path.
         up = Path(os.path.relpath(K8S, Path(folder).resolve()))
         kustomization = {
-            "resources": [str(up / "base")],
+            "resources": [str(up / on)],
             "components": [str(up / component) for component in components],
         }
         # JSON is YAML.
@@ -154,8 +176,8 @@ def bytes_of(quantity: str) -> float:
 
 def test_all_folders_are_tested() -> None:
     tested = {*OVERLAYS, *(name for names in COMBINATIONS for name in names)}
-    # Tested with the flow, and on a real cluster.
-    elsewhere = {"components/metaflow"}
+    # Tested with the flow and on a real cluster, and in a file of its own.
+    elsewhere = {"components/metaflow", "components/kserve"}
 
     folders = {
         str(path.parent.relative_to(K8S))
@@ -271,7 +293,7 @@ def test_probes_ask_for_what_the_server_registers(manifests: list[Manifest]) -> 
     for kind in names:
         probe = container[kind]
         if "grpc" in probe:
-            assert probe["grpc"]["port"] == ports["grpc"]
+            assert probe["grpc"]["port"] == ports.get("grpc-health", ports["grpc"])
             assert probe["grpc"]["service"] in names[kind]
         else:
             assert probe["httpGet"] == {"port": "http-metrics", "path": paths[kind]}
@@ -322,6 +344,19 @@ def test_no_connection_outlives_the_draining(manifests: list[Manifest]) -> None:
     assert 0 < settings.max_connection_age_seconds * 1.1 < settings.drain_seconds
 
 
+def test_signed_models_take_their_keys_and_their_name_from_a_config_map() -> None:
+    container = server(build_with(("components/signed-models",)))
+    variables = {item["name"]: item for item in container["env"]}
+    given = {name: item.get("value", "churn") for name, item in variables.items()}
+    trust = parse_command_line([], given).settings.trust
+
+    assert trust is not None and trust.model_name == "churn"
+    mounts = {m["name"]: Path(m["mountPath"]) for m in container["volumeMounts"]}
+    assert trust.keys_file.parent == mounts["trusted-keys"]
+    name = variables["PREDICTION_SIGNED_MODEL_NAME"]["valueFrom"]["configMapKeyRef"]
+    assert name == {"name": "trusted-keys", "key": "model-name"}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_model_sync_fetches_into_the_folder_that_the_server_reads(overlay: str) -> None:
     manifests = build(K8S / overlay)
@@ -365,7 +400,7 @@ def test_selectors_are_of_stable_labels_and_match(manifests: list[Manifest]) -> 
             labels = item["spec"]["selector"]["matchLabels"]
             assert labels.keys() <= STABLE_LABELS, item["metadata"]["name"]
             assert len(selects(labels, manifests)) == 1, item["metadata"]["name"]
-        if item["kind"] == "NetworkPolicy":
+        if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] != STEPS:
             assert selects(item["spec"]["podSelector"]["matchLabels"], manifests)
 
 
@@ -419,7 +454,11 @@ def test_what_pods_refer_to_is_there(manifests: list[Manifest]) -> None:
     asked_for = {ref for _, spec in pod_specs(manifests) for ref in references(spec)}
 
     # Users create these by hand, as the component says.
-    by_hand = {("ConfigMap", "prediction-model"), ("Secret", "prediction-model")}
+    by_hand = {
+        ("ConfigMap", "prediction-model"),
+        ("ConfigMap", "trusted-keys"),
+        ("Secret", "prediction-model"),
+    }
     assert asked_for - there <= by_hand
 
 
@@ -445,7 +484,7 @@ def test_local_secrets_say_that_they_are_of_no_worth() -> None:
         item for item in build(K8S / "overlays/local") if item["kind"] == "Secret"
     ]
 
-    assert len(secrets) == 3
+    assert len(secrets) == 6
     assert all(
         "bG9jYWwtb25seQ==" in str(s) or "local-only" in decode(s) for s in secrets
     )
@@ -458,6 +497,12 @@ def decode(secret: Manifest) -> str:
     )
 
 
+def test_production_does_not_describe_itself_to_everybody() -> None:
+    maps = [m for m in build(K8S / "overlays/production") if m["kind"] == "ConfigMap"]
+    settings = [m["data"] for m in maps if "PREDICTION_MODEL_DIR" in m["data"]]
+    assert [found["PREDICTION_REFLECTION"] for found in settings] == ["false"]
+
+
 def test_production_names_images_by_digest() -> None:
     images = [c["image"] for name, c in containers(build(K8S / "overlays/production"))]
 
@@ -466,12 +511,9 @@ def test_production_names_images_by_digest() -> None:
 
 
 def test_the_base_names_the_image_of_this_version() -> None:
-    setup = ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-
     image = server(build(K8S / "base"))["image"]
 
-    assert image == f"prediction-server:{setup['metadata']['version']}"
+    assert image == f"prediction-server:{grpc_server.__version__}"
 
 
 def test_prometheus_finds_the_metrics() -> None:
@@ -491,6 +533,159 @@ def test_prometheus_finds_the_metrics() -> None:
     assert endpoint == {"port": "http-metrics", "path": "/metrics", "interval": "15s"}
 
 
+def peers(rule: Manifest, side: str) -> set[str]:
+    """Return who a rule of a NetworkPolicy names, each by its last label."""
+    selectors = [
+        [*peer.get("podSelector", {}).get("matchLabels", {}).items()]
+        or [*peer.get("namespaceSelector", {}).get("matchLabels", {}).items()]
+        for peer in rule[side]
+    ]
+    return {
+        f"{key.rpartition('/')[2]}={value}" for one in selectors for key, value in one
+    }
+
+
+def allowed(policy: Manifest, kind: str) -> dict[str | int, set[str]]:
+    """Return who may be reached, or may call, by port."""
+    side = {"ingress": "from", "egress": "to"}[kind]
+    found: dict[str | int, set[str]] = {}
+    for rule in policy["spec"].get(kind, []):
+        for port in rule["ports"]:
+            found.setdefault(port["port"], set()).update(peers(rule, side))
+    return found
+
+
+def test_network_policies_name_every_peer(manifests: list[Manifest]) -> None:
+    """No rule is for everybody: an empty selector, or a rule without peers or ports, would be."""
+    policies = [item for item in manifests if item["kind"] == "NetworkPolicy"]
+    for policy in policies:
+        for kind, side in (("ingress", "from"), ("egress", "to")):
+            for rule in policy["spec"].get(kind, []):
+                assert rule["ports"] and rule[side], policy["metadata"]["name"]
+                for peer in rule[side]:
+                    assert all(peer.values()), policy["metadata"]["name"]
+
+
+def test_each_pod_reaches_and_is_reached_by_those_that_it_needs() -> None:
+    manifests = build(K8S / "overlays/local")
+    policy = {
+        name: find(manifests, "NetworkPolicy", name)
+        for name in ("prediction-server", "mlflow", "s3", "postgresql", STEPS)
+    }
+    dns, callers = {"k8s-app=kube-dns"}, {"caller=true", "callers=true"}
+
+    assert allowed(policy["prediction-server"], "ingress") == {
+        "grpc": callers,
+        8000: callers,
+        "http-metrics": {"scraper=true", "scrapers=true"},
+    }
+    assert allowed(policy["prediction-server"], "egress") == {
+        53: dns,
+        5000: {"name=mlflow"},
+    }
+    assert allowed(policy[STEPS], "ingress") == {}
+    assert allowed(policy[STEPS], "egress") == {
+        53: dns,
+        5000: {"name=mlflow"},
+        8080: {"name=metaflow-metadata"},
+        8333: {"name=s3"},
+    }
+    assert allowed(policy["mlflow"], "ingress") == {
+        "http": {"name=prediction-server", "name=metaflow-task"}
+    }
+    assert allowed(policy["s3"], "ingress") == {
+        "http-s3": {"name=mlflow", "name=metaflow-task"}
+    }
+    assert allowed(policy["postgresql"], "ingress") == {"postgresql": {"name=mlflow"}}
+
+
+def test_a_server_without_model_sync_calls_nobody() -> None:
+    manifests = build_with(("components/model-from-config-map",))
+    policy = find(manifests, "NetworkPolicy", "prediction-server")
+
+    assert "Egress" in policy["spec"]["policyTypes"]
+    assert "egress" not in policy["spec"]
+
+
+SECURE = tuple(part for part in HTTPS if part not in PART_OF_PRODUCTION)
+
+
+@pytest.mark.parametrize("has_keys", [False, True], ids=["any", "signed"])
+@pytest.mark.parametrize("has_operator", [False, True], ids=["annotated", "operator"])
+@pytest.mark.parametrize("has_tokens", [False, True], ids=["open", "tokens"])
+@pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "tls"])
+def test_the_components_of_security_go_together_in_production(
+    has_tls: bool, has_tokens: bool, has_operator: bool, has_keys: bool
+) -> None:
+    chosen = [
+        *(SECURE if has_tls else ()),
+        *(("components/tokens",) if has_tokens else ()),
+        *(OPERATOR[:1] if has_operator else ()),
+        *(OPERATOR[1:2] if has_operator and has_tls else ()),
+        *(OPERATOR[2:] if has_operator and has_tokens else ()),
+        *(("components/signed-models",) if has_keys else ()),
+    ]
+
+    manifests = build_with(tuple(chosen), on="overlays/production")
+    settings = effective_settings(manifests)
+    for item in manifests:
+        if item["kind"] not in WITHOUT_SCHEMA:
+            kubernetes_validate.validate(item, NEWEST[-1], strict=True)
+
+    assert settings.reflection is False
+    assert (settings.tls_client_ca is not None) == has_tls
+    assert (settings.tokens_file is not None) == has_tokens
+    names = {variable["name"] for variable in server(manifests).get("env", [])}
+    assert ("PREDICTION_TRUSTED_KEYS" in names) == has_keys
+    assert files_are_mounted(manifests, "prediction-server/server", settings)
+    for wanted, key in ((has_tls, "tlsConfig"), (has_tokens, "authorization")):
+        if has_operator:
+            monitor = find(manifests, "PodMonitor", "prediction-server")
+            (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+            assert (key in endpoint) == wanted
+
+
+def files_are_mounted(manifests: list[Manifest], name: str, settings: Settings) -> bool:
+    """Return whether a container has the folders of all files that its settings name."""
+    mounts = {m["mountPath"] for m in dict(containers(manifests))[name]["volumeMounts"]}
+    files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    given = [file for file in (*files, settings.tokens_file) if file is not None]
+    return all(str(file.parent) in mounts for file in given)
+
+
+def test_envoy_and_the_scrapers_use_tls_where_the_server_does() -> None:
+    manifests = build_with((*HTTPS, *OPERATOR))
+    envoy = dict(containers(manifests))["prediction-server/envoy"]
+    files = find(manifests, "ConfigMap", "envoy-json")["data"]
+    service = find(manifests, "Service", "prediction-server")["spec"]["ports"]
+    deployment = find(manifests, "Deployment", "prediction-server")
+    annotations = deployment["spec"]["template"]["metadata"]["annotations"]
+    (endpoint,) = find(manifests, "PodMonitor", "prediction-server")["spec"][
+        "podMetricsEndpoints"
+    ]
+
+    names = [name for name, _ in containers(manifests)]
+    descriptor = names.index("prediction-server/envoy-descriptor-set")
+    assert descriptor < names.index("prediction-server/envoy")
+    mounts = {item["mountPath"] for item in envoy["volumeMounts"]}
+    assert mounts >= {"/tls", "/etc/envoy"}
+    named = re.findall(r"path: /etc/envoy/([\w.-]+)", files["envoy.yaml"])
+    assert set(named) == files.keys() - {"envoy.yaml"}
+    for kind in ("readinessProbe", "livenessProbe"):
+        assert envoy[kind]["httpGet"] == {
+            "port": "http-health",
+            "path": "/health/envoy",
+        }
+    protocols = {item["port"]: item["appProtocol"] for item in service}
+    assert protocols == {8000: "https", 8080: "https", 50051: "grpc"}
+    assert annotations["prometheus.io/scheme"] == endpoint["scheme"] == "https"
+    assert endpoint["authorization"]["credentials"]["key"] == "token"
+    tls = endpoint["tlsConfig"]
+    secrets = [tls["ca"]["secret"], tls["cert"]["secret"], tls["keySecret"]]
+    assert [item["key"] for item in secrets] == ["ca.crt", "tls.crt", "tls.key"]
+    assert {item["name"] for item in secrets} == {"prediction-scraper-tls"}
+
+
 @pytest.mark.parametrize(
     "path", sorted(K8S.rglob("*.yaml")), ids=lambda p: str(p.relative_to(K8S))
 )
@@ -502,3 +697,41 @@ def test_a_file_of_manifests_has_one_kind(path: Path) -> None:
     }
 
     assert len(kinds) <= 1
+
+
+def test_the_canarys_pods_are_the_champions_but_for_their_model() -> None:
+    manifests = build_with(("components/canary",))
+    ours = find(manifests, "Deployment", "prediction-server-canary")["spec"]
+    theirs = find(manifests, "Deployment", "prediction-server")["spec"]
+    written = json.dumps(theirs, sort_keys=True)
+    written = written.replace(
+        '"app.kubernetes.io/component": "server"',
+        '"app.kubernetes.io/component": "canary"',
+    )
+    assert ours.pop("replicas") == 1
+    names = [
+        find(manifests, "ConfigMap", name)["metadata"]["name"]
+        for name in ("model-sync", "model-sync-canary")
+    ]
+
+    assert json.dumps(ours, sort_keys=True) == written.replace(*names)
+
+
+def test_the_route_shares_calls_out_between_services_that_are_there() -> None:
+    manifests = build_with(("components/canary",))
+    (rule,) = find(manifests, "GRPCRoute", "prediction-server")["spec"]["rules"]
+    uri = find(manifests, "ConfigMap", "model-sync-canary")["data"]["MODEL_URI"]
+
+    ports = {
+        (item["metadata"]["name"], port["port"])
+        for item in manifests
+        if item["kind"] == "Service"
+        for port in item["spec"]["ports"]
+        if port["name"] == "grpc"
+    }
+    backends = rule["backendRefs"]
+    assert {(b["name"], b["port"]) for b in backends} <= ports
+    assert sum(backend["weight"] for backend in backends) == 100
+    (match,) = rule["matches"]
+    assert match["method"]["service"] == "prediction.v1.PredictionService"
+    assert ModelUri.parse(uri).alias == "challenger"

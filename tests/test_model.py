@@ -31,6 +31,7 @@ from support import (
     lightgbm_artifact,
     train_lightgbm,
     write_artifact,
+    write_version,
 )
 
 finite = st.floats(-1e6, 1e6)
@@ -123,6 +124,62 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactMissing, match="no model at .*model.binpb: No such file"
     ):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["extra_files", "a folder", "7"])
+def test_the_model_may_be_one_folder_below(
+    name: str, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    (tmp_path / "artifacts" / "empty").mkdir(parents=True)
+    (tmp_path / "artifacts" / "MLmodel").write_text("flavors: {}")
+    write_version(tmp_path / "registry", logistic_artifact, "7").rename(
+        tmp_path / "artifacts" / name
+    )
+
+    assert load_model(tmp_path / "artifacts").source.version == "7"
+
+
+def test_the_model_at_the_top_is_taken_whatever_is_below(
+    logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    top = load_model(write_artifact(tmp_path, logistic_artifact)).source
+    logistic_artifact.provenance.training_run_id = "another"
+    write_artifact(tmp_path / "below", logistic_artifact)
+
+    assert load_model(tmp_path).source == top
+
+
+def test_a_choice_between_two_models_is_refused(
+    logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    for name in ("b", "a", ".hidden"):
+        write_artifact(tmp_path / name, logistic_artifact)
+
+    with pytest.raises(
+        ArtifactMissing, match="2 folders with one, such as 'a' and 'b'; name one"
+    ):
+        load_model(tmp_path)
+
+
+def test_neither_two_folders_below_nor_a_hidden_one_is_looked_in(
+    logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    write_artifact(tmp_path / "versions" / "7", logistic_artifact)
+    write_artifact(tmp_path / ".trash", logistic_artifact)
+
+    with pytest.raises(ArtifactMissing, match="No such file"):
+        load_model(tmp_path)
+
+
+def test_a_folder_of_thousands_is_not_searched(
+    logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    write_artifact(tmp_path / "model", logistic_artifact)
+    for number in range(1001):
+        (tmp_path / str(number)).touch()
+
+    with pytest.raises(ArtifactMissing, match="more than 1000 entries"):
         load_model(tmp_path)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from grpc_server.errors import RegistryError
 from grpc_server.model import load_model
+from grpc_server.model.sync_status import SyncStatus, read_status
 from grpc_server.model_sync import follow, main, synchronize
 from grpc_server.model_uri import ModelUri
 from prediction.artifact import FILE_NAME, SHA256_TAG
@@ -182,7 +183,8 @@ def test_the_program_may_be_killed_and_started_again(
 
     assert result.returncode == 0 and result.stderr == ""
     assert load_model(link).source.version == "1"
-    assert {path.name for path in link.parent.iterdir()} == {"current", "versions"}
+    names = {path.name for path in link.parent.iterdir()}
+    assert names == {"current", ".current.status.json", "versions"}
     assert {path.name[:5] for path in (link.parent / "versions").iterdir()} == {
         ".lock",
         "iris-",
@@ -212,6 +214,34 @@ def test_the_last_good_model_stays_when_a_later_fetch_fails(registry: Path) -> N
     assert load_model(link).source.version == "1"
 
 
+def test_the_status_says_when_the_registry_answered_and_why_a_version_is_not_there(
+    registry: Path,
+) -> None:
+    import mlflow
+
+    link = registry / "model" / "current"
+    uri = ModelUri.parse("models:/iris@champion")
+    synchronize(uri, link)
+    good = read_status(link)
+    mlflow.MlflowClient().set_registered_model_alias("iris", "champion", "2")
+    with pytest.raises(RegistryError, match="has no tag"):
+        synchronize(uri, link)
+    refused = read_status(link)
+    mlflow.set_tracking_uri(f"sqlite:///{registry}/gone.db")
+    with pytest.raises(RegistryError, match="there is no registry"):
+        synchronize(uri, link)
+    unreached = read_status(link)
+
+    assert good and refused and unreached
+    assert good.contact_time and refused.contact_time
+    assert good == SyncStatus(str(uri), good.contact_time, "1", "1", "")
+    assert good.contact_time < refused.contact_time == unreached.contact_time
+    assert (refused.wanted_version, refused.held_version) == ("2", "1")
+    assert refused.reason.startswith("version 2 of iris has no tag")
+    assert (unreached.wanted_version, unreached.held_version) == ("2", "1")
+    assert unreached.reason.startswith("there is no registry at sqlite:///")
+
+
 def test_a_folder_of_somebody_else_is_left_alone(registry: Path) -> None:
     with pytest.raises(RegistryError, match="is a folder, not a link"):
         synchronize(ModelUri.parse("models:/iris/1"), registry)
@@ -231,7 +261,7 @@ def test_a_missing_store_is_named_and_not_made(
     finally:
         mlflow.set_tracking_uri("")
 
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".current.status.json"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A model is swapped while the server answers. A bad model changes nothing."""
 
 import functools
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -49,7 +50,7 @@ class Log:
     def serve(self, model: LoadedModel) -> None:
         self.versions.append(model.source.version)
 
-    def count_failure(self) -> None:
+    def count_failure(self, error: str) -> None:
         self.failures += 1
 
 
@@ -171,6 +172,26 @@ def test_a_file_written_in_place_is_seen(
 
     wait_for(lambda: len(log.versions) == 2)
     assert log.versions[0] != log.versions[1]
+
+
+def test_a_model_one_folder_below_is_followed_and_a_second_one_refused(
+    watcher: ModelWatcher, log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    folder = tmp_path / "current"
+    write_artifact(folder / "extra_files", logistic_artifact)
+    watcher.load_now()
+    watcher.start()
+
+    logistic_artifact.provenance.training_run_id = "another"
+    write_artifact(folder / "extra_files", logistic_artifact)
+    wait_for(lambda: len(log.versions) == 2)
+    write_artifact(tmp_path / "other", logistic_artifact).rename(folder / "other")
+    wait_for(lambda: log.failures == 1)
+    shutil.rmtree(folder / "other")
+
+    wait_for(lambda: len(log.versions) == 3)
+    assert log.failures == 1
+    assert log.versions[1] == log.versions[2] != log.versions[0]
 
 
 def test_loading_now_needs_a_model(watcher: ModelWatcher) -> None:

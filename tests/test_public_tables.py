@@ -1,8 +1,9 @@
-"""Real tables from end to end: the flow, the registry, the server and the client."""
+"""Real tables from end to end: the steps of the flow, the registry, the server and the client."""
 
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,17 @@ import pytest
 
 from prediction import PredictionClient
 from training.data.dataset import LoadOptions, load_dataset
+from training.data.rows import open_rows
 from training.data.schema_file import parse_overrides
 from training.data.splitting import split_holdout
+from training.parameters import FlowParameters
+from training.registry.store import prepare_store
+from training.registry.tracking import register
+from training.trained_model import train_model
 
 from public_tables import PUBLIC_TABLES, fit_by_hand, is_within_noise, losses
 from support import ROOT, running_server
+from training_support import plan_here, search_here
 
 GRIDS = """
 [logistic_regression]
@@ -36,34 +43,23 @@ TOLERANCES = {"Logistic Regression": 1e-12, "LightGBM": 0.0}
 
 @dataclass(frozen=True)
 class Trained:
-    """A table after the flow.
+    """A table whose model is registered.
 
     Parameters
     ----------
-    folder : Path
-        Where the flow ran.
     train, holdout : DataFrame
         The rows as published, with their labels.
     """
 
-    folder: Path
     train: pd.DataFrame
     holdout: pd.DataFrame
 
 
-def write_schema(folder: Path, schema: Mapping[str, Mapping[str, str]]) -> None:
-    """Write a schema file."""
-    tables = [
-        "\n".join(
-            [f'["{name}"]', *(f'{key} = "{word}"' for key, word in table.items())]
-        )
-        for name, table in schema.items()
-    ]
-    (folder / "schema.toml").write_text("\n".join(tables))
-
-
 def train(folder: Path, name: str) -> Trained:
-    """Run the flow on a table, and return it with the hold-out that the flow locked away."""
+    """Do the steps of the flow in this process, and register the model.
+
+    The model does not learn from the hold-out, so that its answers there can be judged.
+    """
     table = PUBLIC_TABLES[name]
     frame = table.load()
     path = folder / ("table.parquet" if name == "cars" else "table.csv")
@@ -71,25 +67,36 @@ def train(folder: Path, name: str) -> Trained:
         frame.to_csv(path, index=False)
     else:
         frame.to_parquet(path)
-    write_schema(folder, table.schema)
-    (folder / "grids.toml").write_text(GRIDS)
-    command = [sys.executable, str(ROOT / "flows" / "train_flow.py")]
-    command += ["--config", "search", "grids.toml", "--config", "schema", "schema.toml"]
-    command += ["run", "--data", path.name, "--target", table.target]
-    command += ["--folds", str(N_FOLDS), "--scoring", "neg_log_loss"]
-    command += ["--test_fraction", str(TEST_FRACTION), "--seed", str(SEED)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    options = LoadOptions(parse_overrides(table.schema))
-    dataset = load_dataset(str(path), table.target, options)
+    parameters = FlowParameters(
+        data=str(path),
+        target=table.target,
+        folds=N_FOLDS,
+        test_fraction=TEST_FRACTION,
+        seed=SEED,
+        final_fit="train",
+    )
+    plan = plan_here(folder, parameters, tomllib.loads(GRIDS), table.schema)
+    rows, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
+    results = {family: search_here(plan, family) for family in plan.grids}
+    trained = train_model(plan, results, {}, train=rows, holdout=holdout)
+    prepare_store(parameters.experiment, parameters.model_name)
+    register(
+        trained,
+        holdout,
+        experiment=parameters.experiment,
+        model_name=parameters.model_name,
+    )
+    dataset = load_dataset(
+        str(path), table.target, LoadOptions(parse_overrides(table.schema))
+    )
     split = split_holdout(dataset, TEST_FRACTION, N_FOLDS, SEED)
     labelled = frame[frame[table.target].notna()]
-    return Trained(folder, labelled.iloc[split.train], labelled.iloc[split.holdout])
+    return Trained(labelled.iloc[split.train], labelled.iloc[split.holdout])
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
-    """The store that a flow in the folder makes."""
+    """The store of the folder."""
     before = Path.cwd()
     os.chdir(tmp_path)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")

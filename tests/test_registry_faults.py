@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from grpc_server.model.sync_status import read_status
 from prediction.artifact import FILE_NAME
 
 from sick_registry import CONTENT, SECRET, registry
@@ -106,7 +107,10 @@ def test_a_version_is_no_other_one(tmp_path: Path) -> None:
         )
 
     assert result.returncode == 1
-    assert names_in(tmp_path) == set()
+    assert names_in(tmp_path) == {".x.status.json"}
+    status = read_status(tmp_path / "x")
+    assert status is not None and status.wanted_version == "1"
+    assert status.reason in result.stderr and status.reason
 
 
 @pytest.mark.faults

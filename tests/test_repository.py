@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ MAY_READ_ENVIRONMENT = {
     "grpc_server/processes/worker.py",
     # Programs of their own.
     "grpc_server/model_sync.py",
+    "grpc_server/observe/log/__main__.py",
+    "grpc_server/score/__main__.py",
+    "grpc_server/shadow/__main__.py",
+    "flows/registry.py",
+    "flows/score_flow.py",
     "flows/train_flow.py",
 }
 
@@ -66,6 +72,15 @@ def test_functions_are_short_and_modules_say_what_they_know(path: Path) -> None:
             body = node.body[1:] if ast.get_docstring(node) else node.body
             length = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
             assert length <= 50, f"{node.name} has {length} lines"
+
+
+def test_the_distribution_of_the_server_has_all_its_packages() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = config["options"]["packages"].split()
+
+    there = [path.parent for path in (ROOT / "grpc_server").rglob("__init__.py")]
+    assert listed == sorted(".".join(path.relative_to(ROOT).parts) for path in there)
 
 
 def test_the_benchmark_runs_the_server_as_its_image_does() -> None:
@@ -133,7 +148,11 @@ def test_the_lock_names_one_version_of_each_package_and_no_host() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
 
     assert all(
-        re.fullmatch(r"[a-z0-9][a-z0-9.-]*==\S+( ; .+)?", line) for line in lines
+        re.fullmatch(
+            r"[a-z0-9][a-z0-9.-]*==\S+( ; .+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?",
+            line,
+        )
+        for line in lines
     )
 
 

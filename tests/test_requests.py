@@ -93,6 +93,19 @@ HOSTILE_BATCHES = {
     "values one by one": ((b"\x09" + bytes(8)) * 100_000, BatchTooLarge),
     "packed values": (field(1, bytes(800_000)), BatchTooLarge),
     "packed values in parts": (field(1, bytes(80_000)) * 10, BatchTooLarge),
+    "packed rows": (field(3, field(1, bytes(800_000))), BatchTooLarge),
+    "packed rows in parts": (field(3, field(1, bytes(80_000))) * 10, BatchTooLarge),
+    "names of packed rows": (field(3, field(2, b"a") * 30_000), MalformedMessage),
+    "empty names of packed rows": (field(3, b"\x12\x00" * 100_000), MalformedMessage),
+    "unknown fields of packed rows": (
+        field(3, b"\x98\x06\x01" * 100_000),
+        MalformedMessage,
+    ),
+    "empty packed rows": (b"\x1a\x00" * 100_000, MalformedMessage),
+    "packed rows cut short": (
+        field(3, bytes([10, 255, 255, 127]) + bytes(70_000)),
+        MalformedMessage,
+    ),
     "values with long tags": ((b"\x89\x00" + bytes(8)) * 100_000, BatchTooLarge),
     "truth values one by one": (
         column(field(4, b"\x08\x01" * 100_000)),
@@ -159,12 +172,16 @@ def test_the_largest_batch_is_decoded(decoder: RequestDecoder) -> None:
         numbers.doubles.values.extend([1.0] * MAX_ROWS)
         numbers.missing_rows.extend(range(MAX_ROWS))
     by_position = pb.BatchPredictRequest(values=[1.0] * 2 * MAX_ROWS)
+    packed = pb.BatchPredictRequest(
+        packed_rows=pb.PackedRows(values=bytes(16 * MAX_ROWS), names=["f1", "f0"])
+    )
     # Unusual but valid: a field for each number, and 64 KiB of a newer client's text.
     one_by_one = (b"\x09" + struct.pack("<d", 1.0)) * 2 * MAX_ROWS
     padding = field(900, bytes(64 * 1024))
 
-    for message in (by_name, by_position):
+    for message in (by_name, by_position, packed):
         encoded = message.SerializeToString()
+        assert decoder.batch(encoded + padding).packed_rows == message.packed_rows
         assert decoder.batch(encoded + padding).columns == message.columns
         assert decoder.batch(encoded + padding).values == message.values
         assert decoder.chunk(field(1, encoded + padding)).chunk.values == message.values
@@ -223,6 +240,8 @@ UNUSUAL = {
         field(3, field(1, b"\n" * 100 + b"\xc2\x8a" * 100) * MAX_ROWS)
     ),
     "a column without anything": column(),
+    "parts of packed rows": field(3, field(2, b"f1") + field(1, bytes(8)))
+    + field(3, field(2, b"f0") + field(1, bytes(16)) + field(9, b"newer")),
 }
 
 

@@ -143,6 +143,7 @@ def test_a_batch_is_answered_row_by_row(url: str) -> None:
                 "positions": [1, 0],
                 "probabilities": [p for one in alone for p in one["probabilities"]],
                 "model_version": alone[0]["model_version"],
+                "packed_probabilities": "",
             },
         )
 
@@ -177,6 +178,8 @@ def test_model_describes_the_model(url: str) -> None:
     times = {name: reply.json[name] for name in ("create_time", "load_time")}
     assert times["create_time"] == "2023-11-14T22:13:20Z" < times["load_time"]
     assert reply.json == times | {
+        "takes_packed_rows": True,
+        "members": [],
         "model": "Logistic Regression",
         "registered_model": "",
         "model_version": post(url, AT_CENTER).json["model_version"],
@@ -240,7 +243,10 @@ def test_a_bad_request_names_its_violations(url: str) -> None:
 
     problem = "2 values came, 5 are needed: f0, f1, f2, f3, f4"
     assert error(reply) == (400, 3, f"features: {problem}")
-    info, bad_request = reply.json["details"]
+    info, bad_request, request = reply.json["details"]
+    assert request["@type"] == SUBJECT + "RequestInfo"
+    # Envoy makes an identifier for each call.
+    assert len(request["request_id"]) == 36
     assert (info["@type"], info["reason"]) == (
         SUBJECT + "ErrorInfo",
         "INVALID_INSTANCE",
@@ -421,8 +427,13 @@ def test_streams_pass_through_the_same_port(channel: grpc.Channel) -> None:
 
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     watch.cancel()
-    services = ProtoReflectionDescriptorDatabase(channel).get_services()
-    assert "prediction.v1.PredictionService" in services
+
+
+def test_reflection_has_no_route(channel: grpc.Channel) -> None:
+    """The server has it, for those who reach its own port."""
+    refused = failure(lambda: ProtoReflectionDescriptorDatabase(channel).get_services())
+
+    assert refused.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def access_log(folder: Path) -> list[dict[str, Any]]:

@@ -31,6 +31,13 @@ ON_A_CLUSTER = {
     "METAFLOW_KUBERNETES_MEMORY": "1",
 }
 
+WITH_EVENTS = {
+    "METAFLOW_ARGO_EVENTS_EVENT": "metaflow",
+    "METAFLOW_ARGO_EVENTS_EVENT_SOURCE": "webhook",
+    "METAFLOW_ARGO_EVENTS_EVENT_BUS": "default",
+    "METAFLOW_ARGO_EVENTS_SERVICE_ACCOUNT": "training-launcher",
+}
+
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -129,22 +136,29 @@ def test_a_table_that_is_not_there_is_named(
 
 
 @pytest.fixture(scope="module")
-def template(
-    endpoint: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, Any]]:
-    """What Argo would be given, by the name of the template."""
-    retries = ["--with", "retry:times=2", "--with", "kubernetes"]
+def document(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Argo would be given for production, with a schedule and an event."""
+    folder = tmp_path_factory.mktemp("argo")
+    (folder / "launch.toml").write_text('cron = "0 3 * * 1"\nevent = "retrain"\n')
+    retries = ["--with", "retry:times=2", "--with", "kubernetes", "--production"]
     output = run(
-        tmp_path_factory.mktemp("argo"),
+        folder,
         endpoint,
         *retries,
+        *("--config", "launch", "launch.toml"),
         "argo-workflows",
         "create",
         "--only-json",
-        variables=ON_A_CLUSTER,
+        variables=ON_A_CLUSTER | WITH_EVENTS,
     )
-    document = json.loads(output[output.index("{") :])
-    assert document["kind"] == "WorkflowTemplate"
+    read: dict[str, Any] = json.loads(output[output.index("{") :])
+    assert read["kind"] == "WorkflowTemplate"
+    return read
+
+
+@pytest.fixture(scope="module")
+def template(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Its templates, by name."""
     return {entry["name"]: entry for entry in document["spec"]["templates"]}
 
 
@@ -208,3 +222,24 @@ def test_pods_of_argo_get_code_that_is_in_s3(
     packages = [key for key in list_keys(endpoint) if key.split("/")[-1] in command]
 
     assert packages
+
+
+def test_argo_knows_the_project_the_event_and_the_hook(
+    document: dict[str, Any], template: dict[str, dict[str, Any]]
+) -> None:
+    notes = document["metadata"]["annotations"]
+    hook = "error-tell-what-died"
+
+    assert document["metadata"]["name"] == "prediction.prod.trainflow"
+    assert notes["metaflow/project_name"] == "prediction"
+    assert notes["metaflow/branch_name"] == "prod"
+    (trigger,) = json.loads(notes["metaflow/triggers"])
+    assert trigger["name"] == "retrain"
+    assert document["spec"]["hooks"][hook] == {
+        "expression": "workflow.status == 'Error' || workflow.status == 'Failed'",
+        "template": hook,
+    }
+    assert template[hook]["serviceAccountName"] == "training-step"
+    assert "exit_hook_script train_flow.py tell_what_died" in json.dumps(template[hook])
+    # The steps know that they are production's, which names the registered model.
+    assert "--production" in json.dumps(template["register"])

@@ -7,8 +7,11 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import make_pipeline
 
 from training.data.encoding import to_table
 from training.data.row_digests import list_learned
@@ -91,9 +94,9 @@ def test_a_model_of_the_training_rows_is_its_own_twin(store: MlflowClient) -> No
 
     assert not (find_files(store, "1") / "scored_twin").exists()
     score = f"{first.metrics['holdout_roc_auc']:.6g}"
-    assert outcome.reason == (
+    assert outcome.reason.startswith(
         f"roc_auc {score} on the hold-out, version 1 has {score} (60 of 60 rows, which neither "
-        "has learned from)"
+        "has learned from). The difference is +0 in [+0, +0] with 95 % confidence"
     )
 
 
@@ -169,9 +172,8 @@ def test_a_champion_older_than_the_twins_is_compared_as_it_was(
     )
 
     of_all = score_model(first.estimator, holdout, schema, "roc_auc")
-    assert outcome.reason.endswith(
-        f"version 1 has {of_all:.6g} (all 60 rows; nobody knows which of them it has learned from)"
-    )
+    told = "all 60 rows; nobody knows which of them it has learned from"
+    assert f"version 1 has {of_all:.6g} ({told})" in outcome.reason
 
 
 def truncate(files: Path) -> None:
@@ -230,6 +232,57 @@ def test_a_champion_whose_files_are_spoiled_stays(
     assert outcome.alias == "challenger"
     assert f"version 1 cannot be compared on these rows: {reason}" in outcome.reason
     assert "To promote by hand" in outcome.reason
+
+
+def register_foreign(classes: list[str], names: list[str]) -> None:
+    """Make another program's model champion."""
+    model = make_pipeline(DummyClassifier())
+    model.fit(pd.DataFrame(0.0, range(len(classes)), names), classes)
+    with mlflow.start_run(experiment_id="0"):
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            registered_model_name="churn",
+            serialization_format="skops",
+        )
+    MlflowClient().set_registered_model_alias("churn", "champion", "1")
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        ([f"class {number} {'x' * 90}" for number in range(1500)], list("abcde")),
+        (["a\x1b[31m", "b"], [f"\x1b]0;{'y' * 20_000}{n}" for n in range(5)]),
+    ],
+    ids=["classes", "columns"],
+)
+def test_a_champion_with_endless_names_is_told_in_a_line(
+    classes: list[str], names: list[str], store: MlflowClient
+) -> None:
+    """MLflow would refuse a tag of 100,000 characters, after hours of training."""
+    register_foreign(classes, names)
+    schema, train, holdout = make_rows()
+    if len(classes) == 2:
+        schema = replace(schema, class_labels=tuple(classes))
+
+    outcome = enroll(train_family("lightgbm", schema, train, holdout), holdout)
+
+    assert outcome.alias == "challenger" and len(outcome.reason) < 1000
+    assert outcome.reason.isprintable()
+    assert "version 1 cannot be compared on these rows: its c" in outcome.reason
+
+
+def test_a_champion_of_an_unknown_fit_stays(store: MlflowClient) -> None:
+    schema, train, holdout = make_rows()
+    enroll(train_family("lightgbm", schema, train, holdout), holdout)
+    store.set_model_version_tag("churn", "1", "final_fit", "half")
+
+    outcome = enroll(
+        train_family("lightgbm", schema, train, holdout, run_id="TrainFlow/2"), holdout
+    )
+
+    assert outcome.alias == "challenger"
+    assert "its tag final_fit is 'half', which is not known here" in outcome.reason
 
 
 def test_a_weak_twin_never_becomes_champion(store: MlflowClient) -> None:

@@ -367,6 +367,7 @@ def test_reflection_lists_and_describes_the_services(server: PredictionServer) -
         assert set(database.get_services()) == {
             "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection",
+            "inference.GRPCInferenceService",
             "prediction.v1.PredictionService",
         }
         file = database.FindFileContainingSymbol("prediction.v1.PredictionService")
@@ -491,10 +492,11 @@ def test_metrics_tell_which_model_answers(server: PredictionServer) -> None:
 
 
 def test_an_unknown_path_is_not_found(server: PredictionServer) -> None:
-    status, body = get(server, "/")
+    status, body = get(server, "/nothing")
 
     assert status == 404
-    assert json.loads(body)["paths"] == ["/metrics", "/health/live", "/health/ready"]
+    paths = json.loads(body)["paths"]
+    assert {"/metrics", "/health/live", "/health/ready", "/v2"} <= set(paths)
 
 
 def test_a_port_in_use_is_an_error(server: PredictionServer) -> None:

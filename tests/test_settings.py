@@ -117,3 +117,78 @@ def test_without_a_model_there_is_no_folder() -> None:
 
     with pytest.raises(SettingsError, match="give --model-dir FOLDER or --model-uri"):
         print(settings.model_folder)
+
+
+def links_of(service: str, address: str = "10.0.0.7") -> dict[str, str]:
+    """Return what Kubernetes sets for a Service with two ports."""
+    name = service.upper().replace("-", "_")
+    host = f"[{address}]" if ":" in address else address
+    links = {
+        f"{name}_SERVICE_HOST": address,
+        f"{name}_SERVICE_PORT": "50051",
+        f"{name}_SERVICE_PORT_GRPC": "50051",
+        f"{name}_SERVICE_PORT_HTTP_METRICS": "8080",
+        f"{name}_PORT": f"tcp://{host}:50051",
+    }
+    for port, protocol in (("50051", "TCP"), ("53", "UDP")):
+        start = f"{name}_PORT_{port}_{protocol}"
+        links[start] = f"{protocol.lower()}://{host}:{port}"
+        links[f"{start}_PROTO"] = protocol.lower()
+        links[f"{start}_PORT"] = port
+        links[f"{start}_ADDR"] = address
+    return links
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7", "fd00::7"])
+@pytest.mark.parametrize(
+    "service",
+    [
+        "prediction",
+        "prediction-predictor",
+        "prediction-server-headless",
+        # Their names are those of settings: PREDICTION_HTTP_PORT, PREDICTION_HEALTH_PORT.
+        "prediction-http",
+        "prediction-health",
+        "prediction-service",
+    ],
+)
+def test_service_links_of_kubernetes_are_no_settings(
+    service: str, address: str
+) -> None:
+    links = links_of(service, address)
+
+    command_line = parse_command_line([], {**links, "PREDICTION_WORKERS": "2"})
+
+    assert command_line.settings == Settings(workers=2)
+    assert command_line.n_service_links == len(links)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PREDICTION_HTP_PORT", "8080"),
+        ("PREDICTION_PROT", "tcp://10.0.0.7:80"),
+        ("PREDICTION_GRPC_PORT", "50051"),
+        ("PREDICTION_GRPC_PORT", "tcp://host:50051"),
+        ("PREDICTION_GRPC_PORT", "tcp://10.0.0.7:99999"),
+        ("PREDICTION_GRPC_PORT", "http://10.0.0.7:80"),
+        ("PREDICTION_GRPC_PORT", ""),
+        ("PREDICTION_SERVICE_HOST", "localhost"),
+        ("PREDICTION_SERVICE_HOSTS", "10.0.0.7"),
+        ("PREDICTION_SERVICE_PORT", "http"),
+        ("PREDICTION_A_PORT_80_TCP_PROTO", "udp"),
+        ("PREDICTION_A_PORT_80_TCP_PORT", "81"),
+        ("PREDICTION_A_PORT_80_TCP_ADDR", "0.0.0.0:1"),
+        ("PREDICTION_A_PORT_x_TCP", "tcp://10.0.0.7:80"),
+        ("PREDICTION_WORKER", "10.0.0.7"),
+    ],
+)
+def test_what_only_looks_like_a_service_link_is_refused(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        parse_command_line([], {name: text})
+
+
+@pytest.mark.parametrize("text", ["tcp://host:80", "tcp://10.0.0.7", "http"])
+def test_the_port_of_a_setting_that_is_no_service_link_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="PREDICTION_HTTP_PORT"):
+        parse_command_line([], {"PREDICTION_HTTP_PORT": text})

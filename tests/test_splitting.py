@@ -105,6 +105,20 @@ def test_a_weight_follows_its_row_in_time(tmp_path: Path) -> None:
     assert np.array_equal(dataset.weight, np.arange(N_ROWS)[::-1])
 
 
+def test_weights_that_add_up_to_1_count_as_rows_do(tmp_path: Path) -> None:
+    """Otherwise LightGBM would grow no tree, and logistic regression would hardly learn."""
+    weight = np.random.default_rng(0).uniform(1, 3, N_ROWS)
+    large, small = (
+        load(tmp_path, RoleNames(weight="w"), w=each)
+        for each in (weight, weight / weight.sum() / 10)
+    )
+
+    assert large.weight is not None and small.weight is not None
+    assert np.array_equal(large.weight, weight)
+    assert np.allclose(small.weight, weight / weight.mean(), rtol=1e-12)
+    assert ["divided by" in note for note in small.notes] == [True]
+
+
 BAD_ROLES: Mapping[str, tuple[RoleNames, Mapping[str, Any], str]] = {
     "no column": (RoleNames(weight="w"), {}, "no column 'w' beside the label"),
     "the label": (
@@ -119,6 +133,7 @@ BAD_ROLES: Mapping[str, tuple[RoleNames, Mapping[str, Any], str]] = {
         {"w": [1, -2] * 100},
         "column 'w' has a cell that is below 0; weights are 0 or more: row 2: '-2', row 4",
     ),
+    "weight huge": (RoleNames(weight="w"), {"w": 1e308}, "is above 1e+100; lower all"),
     "weight 0": (RoleNames(weight="w"), {"w": 0}, "column 'w' is 0 in every row"),
     "weight text": (RoleNames(weight="w"), {"w": ["a", "1"] * 100}, "is not a number"),
     "weight gap": (

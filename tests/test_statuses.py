@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from grpc_server import errors
 from grpc_server.errors import InvalidInstance, Violation
-from grpc_server.rpc.statuses import INTERNAL_REASON, STATUS_BY_ERROR, to_status
+from grpc_server.rpc.statuses import (
+    INTERNAL_REASON,
+    STATUS_BY_ERROR,
+    name_call,
+    to_status,
+)
 from prediction.v1.prediction_service_pb2 import ErrorReason
 
 from wire import error_info, field_violations
@@ -90,6 +95,7 @@ def header_bytes(status: Status) -> int:
 
 
 texts = st.text(max_size=80)
+LONGEST_ID = "x" * 128
 
 
 @settings(deadline=None, max_examples=300)
@@ -104,6 +110,7 @@ def test_every_error_fits_into_the_headers_of_any_client(
     error = InvalidInstance(made, n_more)
 
     status = to_status(error)
+    name_call(status, LONGEST_ID)
 
     assert header_bytes(status) < 8192
     told = [(f, d) for f, d in field_violations(status) if f != "*"]
@@ -117,6 +124,9 @@ def test_a_text_that_is_too_long_by_itself_is_cut(character: str, length: int) -
     text = character * length
     invalid = to_status(InvalidInstance([Violation(text, text)] * 12))
     other = to_status(errors.MalformedMessage(text))
+
+    name_call(invalid, LONGEST_ID)
+    name_call(other, LONGEST_ID)
 
     told, (_, more) = field_violations(invalid)
     for shown in told:

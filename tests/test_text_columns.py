@@ -1,6 +1,7 @@
 """Columns of text: numbers in the forms of people, gaps, dates; what is decided is said."""
 
 import datetime
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,16 @@ def test_plain_numbers_are_read_to_the_bit_and_without_a_word() -> None:
 
     assert read.cells.tolist() == values
     assert read.notes == ()
+
+
+def test_a_text_of_many_spaces_takes_no_time() -> None:
+    """A pattern that backs up over them would take a minute."""
+    cells = [f"1{' ' * 20_000}{number}" for number in (1, 2)]
+    start = time.process_time()
+
+    assert read_feature(text(*cells), Override()).cells.tolist() == cells
+    assert not is_date(cells[0])
+    assert time.process_time() - start < 2
 
 
 STAYS_TEXT = {
@@ -223,6 +234,19 @@ FORMS = {
     "digits": ("20240131", "%Y%m%d", "2024-01-31T00:00:00"),
     "clock": ("13:45:01", "%H:%M:%S", "13:45:01"),
     "hour": ("7 PM", "%H:%M:%S", "19:00:00"),
+    "SAS": ("02MAY2013", "%d%b%Y", "2013-05-02T00:00:00"),
+    "SAS with a clock": ("02MAY13:10:30:00", "%d%b%y", "2013-05-02T10:30:00"),
+    "ctime": (
+        "Thu May  2 10:30:00 2013",
+        "%a %b %d %H:%M:%S %Y",
+        "2013-05-02T10:30:00",
+    ),
+    "web server": (
+        "02/May/2013:10:30:00 +0200",
+        "%d/%b/%YT%H:%M:%S%z",
+        "2013-05-02T08:30:00Z",
+    ),
+    "comma": ("2 May, 2013", "%d %b, %Y", "2013-05-02T00:00:00"),
 }
 
 
@@ -245,6 +269,11 @@ NOT_ONE_FORM = {
     "day or month": (["1/1/13 22:33", "05/06/13"], "both %d/%m/%y and %m/%d/%y"),
     "day or year": (["10-11-12"], "both %d-%m-%y and"),
     "no form": (["12 déc. 2020", "May-13"], "no known form reads all cells"),
+    "Oracle": (["02-MAY-13 10.30.00.000000 PM"], "no known form"),
+    "zone of a place": (["2024-01-31 10:00:00 Europe/Berlin"], "no known form"),
+    "zone in letters": (["2024-01-31 10:00:00 CET"], "no known form"),
+    "Japanese": (["2024年1月31日"], "no known form"),
+    "hyphens of a book": (["2024\u201001\u201031"], "no known form"),
     "quarters": (["2024Q1"], "no known form"),
     "weeks": (["2024-W05"], "no known form"),
     "durations": (["0 days 10:11:12"], "no known form"),
@@ -413,14 +442,14 @@ def test_columns_that_steer_training_may_hold_dates(tmp_path: Path) -> None:
 def test_the_logged_schema_file_keeps_how_cells_are_read() -> None:
     features = (
         Feature("a", Kind.CATEGORICAL, gaps=("?", 'say "x"')),
-        Feature("b", decimal=","),
+        Feature("b", decimal=",", redaction="hash"),
         Feature("c", gaps=()),
     )
 
     overrides = parse_overrides(tomllib.loads(format_schema(features, {})))
 
     assert overrides["a"].gaps == ("?", 'say "x"')
-    assert overrides["b"] == Override("numeric", decimal=",")
+    assert overrides["b"] == Override("numeric", decimal=",", log="hash")
     assert overrides["c"].gaps == ()
 
 

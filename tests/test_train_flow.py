@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import fields
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from grpc_server.model import load_model
 from prediction import PredictionClient
@@ -21,6 +23,7 @@ from training.data.schema_file import Override, parse_overrides
 from training.parameters import FlowParameters
 
 from support import ROOT, running_server
+from training_support import plan_here, search_here
 
 pytestmark = pytest.mark.slow
 
@@ -84,10 +87,15 @@ def tracking(folder: Path, code: str) -> str:
 
 
 def read_card(path: Path) -> str:
-    """Return the content of a card, which its page holds encoded."""
+    """Return the report in a card, which its page holds encoded."""
     encoded = re.search(r'__MF_DATA__\["[^"]+"\] = "([^"]+)"', path.read_text())
     assert encoded is not None
-    return base64.b64decode(encoded[1]).decode()
+    (page,) = json.loads(base64.b64decode(encoded[1]))["components"]
+    (section,) = page["contents"]
+    (frame,) = section["contents"]
+    quoted = re.search(r'srcdoc="([^"]*)"', frame["source"])
+    assert quoted is not None
+    return unescape(quoted[1])
 
 
 def fetch(folder: Path, name: str) -> Path:
@@ -210,8 +218,14 @@ def test_the_report_has_pictures(trained: tuple[Path, Completed]) -> None:
     result = run_flow(folder, "card", "get", "select_best", "card.html")
 
     assert result.returncode == 0, result.stderr
-    card = (folder / "card.html").read_text()
-    assert "ROC on the hold-out" in card or "vega" in card.lower()
+    card = read_card(folder / "card.html")
+    assert "ROC on the hold-out" in card
+    assert "could not be drawn" not in card
+    # The version's run has the same, with the verdict.
+    (report,) = folder.glob("mlruns/*/*/artifacts/report.html")
+    page = report.read_text()
+    assert "is <strong>champion</strong>: <bdi>no other version was champion" in page
+    assert card.count("<figure>") == page.count("<figure>") >= 20
 
 
 def test_the_same_run_again_gives_the_same_metrics_and_changes_no_champion(
@@ -219,12 +233,19 @@ def test_the_same_run_again_gives_the_same_metrics_and_changes_no_champion(
 ) -> None:
     folder, _ = trained
 
-    result = run_flow(folder, "run")
+    result = run_flow(folder, "run", "--promotion", "better")
 
     assert "tabular_classifier version 2 is challenger" in result.stdout
+    assert "neg_log_loss is not surely better" in result.stdout
+    card = run_flow(folder, "card", "get", "register", "verdict.html")
+    assert card.returncode == 0, card.stderr
+    verdict = read_card(folder / "verdict.html")
+    assert "is not surely better" in verdict
+    assert "Version 2 minus version 1, better is positive" in verdict
     metrics = tracking(
         folder,
-        "print(json.dumps([[run.data.metrics, run.data.tags['family'], run.data.params] "
+        "print(json.dumps([[run.data.metrics, run.data.tags['family'], "
+        "{name: text for name, text in run.data.params.items() if name != 'promotion'}] "
         "for run in mlflow.search_runs(experiment_names=['tabular_classifier'], "
         "output_format='list')]))",
     )
@@ -316,21 +337,60 @@ def test_calibration_and_threshold_go_from_the_flags_to_the_wire(
     assert threshold == metrics["threshold"] < 0.5
 
 
+def test_an_ensemble_goes_from_the_flag_to_the_wire(tmp_path: Path) -> None:
+    """The members show in the report and in the description; a frame has the model's answers."""
+    grids = (
+        "[logistic_regression]\nC = [0.1, 1.0]\n[lightgbm]\ncolsample_bytree = [0.5, 1.0]\n"
+        "num_leaves = [4]\nn_estimators = [30, 120]\n"
+    )
+    flags = ("--ensemble", "5", "--folds", "3")
+    result = run_flow(tmp_path, "run", *flags, grids=grids)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+    assert "of 6 candidates (--ensemble 5): neg_log_loss" in result.stdout
+    assert "Traceback" not in spoken(result)
+    run_flow(tmp_path, "card", "get", "select_best", "card.html")
+    assert "neg_log_loss alone  member" in read_card(tmp_path / "card.html")
+    frame = load_breast_cancer(as_frame=True).data
+    code = (
+        "from sklearn.datasets import load_breast_cancer; "
+        "X = load_breast_cancer(as_frame=True).data; "
+        "uri = 'models:/tabular_classifier@champion'; "
+        "print(json.dumps([mlflow.sklearn.load_model(uri).predict_proba(X).tolist(), "
+        "mlflow.pyfunc.load_model(uri).predict(X).tolist()]))"
+    )
+    expected, decided = json.loads(tracking(tmp_path, code))
+
+    with running_server(fetch(tmp_path, "tabular_classifier")) as server:
+        with PredictionClient(f"127.0.0.1:{server.port}") as client:
+            answer, model = client.predict_frame(frame), client.get_model()
+            single = client.predict(list(frame.iloc[0])).probabilities
+
+    assert model.model == "Ensemble"
+    assert 2 <= len(model.members) <= 5
+    assert sum(member.weight for member in model.members) == pytest.approx(1)
+    actual = answer[["probability_0", "probability_1"]].to_numpy()
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12)
+    assert single == tuple(actual[0])
+    assert list(map(int, answer["label"])) == decided
+
+
 def test_a_search_in_three_shards_gives_the_bits_of_one(
     tmp_path: Path, five_features: str
 ) -> None:
-    arguments = ("--data", five_features, "--target", "sick", "--shards")
+    arguments = ("--data", five_features, "--target", "sick", "--shards", "3")
     program = (
         "import json; from metaflow import Flow, namespace; namespace(None); "
-        "runs = [run['merge_lightgbm'].task.data.result for run in Flow('TrainFlow')]; "
-        "keys = [key for key in runs[0].cv_results if 'test' in key or 'param' in key]; "
-        "print(len(runs), len({json.dumps([list(map(str, run.cv_results[key])) "
-        "for key in keys]) for run in runs}))"
+        "result = Flow('TrainFlow').latest_run['merge_lightgbm'].task.data.result; "
+        "print(json.dumps({key: list(map(str, values)) "
+        "for key, values in result.cv_results.items()}))"
     )
+    parameters = FlowParameters(data=str(tmp_path / five_features), target="sick")
+    plan = plan_here(tmp_path, parameters, tomllib.loads(SMALL_GRIDS))
+    whole = search_here(plan, "lightgbm").cv_results
 
-    for n_shards in ("1", "3"):
-        result = run_flow(tmp_path, "run", *arguments, n_shards, grids=SMALL_GRIDS)
-        assert result.returncode == 0, result.stdout + result.stderr
+    result = run_flow(tmp_path, "run", *arguments, grids=SMALL_GRIDS)
+    assert result.returncode == 0, result.stdout + result.stderr
     read = subprocess.run(
         [sys.executable, "-c", program],
         cwd=tmp_path,
@@ -342,7 +402,11 @@ def test_a_search_in_three_shards_gives_the_bits_of_one(
     assert (
         "LightGBM: 2 candidates on 5 folds, neg_log_loss, shard 3 of 3" in result.stdout
     )
-    assert read.stdout == "2 1\n", read.stderr
+    merged = json.loads(read.stdout)
+    assert list(merged) == list(whole)
+    for key, values in whole.items():
+        if "_time" not in key:
+            assert merged[key] == list(map(str, values)), key
 
 
 def one_line(result: Completed) -> str:
@@ -402,8 +466,9 @@ def test_errors_and_columns_are_shown_as_they_are_on_every_terminal(
             "'sick'",
         ),
         (["--scoring", "auc"], "--scoring 'auc' is not a scorer of scikit-learn"),
+        (["--data", "red\x1b[31m.doc"], r"red\u001b[31m.doc is not one of .csv"),
     ],
-    ids=["no file", "no column", "no scorer"],
+    ids=["no file", "no column", "no scorer", "no name to print"],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
     arguments: list[str], message: str, tmp_path: Path, five_features: str

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,16 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import make_classification
 from sklearn.pipeline import Pipeline
 
-from training.data.rows import FileRef, Rows, RowsRef
+from training.data.rows import FileRef, Rows, RowsRef, open_rows
 from training.data.schema import Feature, Schema
 from training.models.families import FAMILIES
 from training.models.family_search import FamilySearch
 from training.models.final_model import FinalModel, PostFit
 from training.models.grids import ParamGrid
-from training.models.search_values import SearchSettings
+from training.models.search_values import SearchResult, SearchSettings
 from training.models.thresholds import EVEN
 from training.parameters import FlowParameters
-from training.plan import FlowRun, Plan
+from training.plan import FileStore, FlowRun, Plan, TrainingRequest, make_plan
 from training.trained_model import TrainedModel, train_model
 
 SETTINGS = SearchSettings(scoring="roc_auc", n_folds=3, seed=0)
@@ -89,6 +91,30 @@ def make_small_plan(schema: Schema, **changes: Any) -> Plan:
         summary="",
         post_fit=post_fit,
     )
+
+
+def refuse_url(url: str, folder: Path) -> Path:
+    """Refuse to fetch a table: those of tests are files."""
+    raise FileNotFoundError(url)
+
+
+def plan_here(
+    folder: Path,
+    parameters: FlowParameters,
+    grids: Mapping[str, Any],
+    columns: Mapping[str, Any] = MappingProxyType({}),
+) -> Plan:
+    """Do what the flow's first step does, in this process; the rows are kept in the folder."""
+    request = TrainingRequest("TrainFlow/1", parameters, grids, "", columns)
+    return make_plan(request, FileStore(folder, str, refuse_url))
+
+
+def search_here(plan: Plan, family: str) -> SearchResult:
+    """Do what the flow's search of a family does, in this process."""
+    search = FamilySearch(
+        FAMILIES[family], plan.schema, plan.grids[family], plan.settings
+    )
+    return search.run(open_rows(plan.train, Path), report=lambda line: None)
 
 
 def as_final(pipeline: Pipeline) -> FinalModel:

@@ -6,6 +6,8 @@ Raw calls and connections, encoded fields, the details of errors, and the counte
 import socket
 import struct
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Protocol, TypeVar
@@ -258,3 +260,17 @@ def _literal(name: str, value: str) -> bytes:
         [b"\0", bytes([len(name)]), name.encode()]
         + [bytes([len(value)]), value.encode()]
     )
+
+
+def read_page_with_token(
+    port: int, path: str, token: str | None = None
+) -> tuple[int, str]:
+    """Return status and text of a page of the HTTP port."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()

@@ -4,7 +4,9 @@ TrainingError
  ├─ DataError       the table cannot be read, or no classifier can learn from it
  ├─ SearchError     a grid, the scoring or the threshold is wrong, or no candidate has a score
  ├─ ArtifactError   the artifact would not answer as the fitted model does
- └─ RegistryError   MLflow is not reached, or refuses
+ ├─ SigningError    the key that signs models cannot be used
+ ├─ RegistryError   MLflow is not reached, or refuses
+ └─ SignalError     what a server exports does not say whether a model has to be trained again
 """
 
 
@@ -24,5 +26,13 @@ class ArtifactError(TrainingError):
     """The artifact would not answer as the fitted model does."""
 
 
+class SigningError(TrainingError):
+    """The key that signs models cannot be used."""
+
+
 class RegistryError(TrainingError):
     """MLflow is not reached, or refuses."""
+
+
+class SignalError(TrainingError):
+    """What a server exports does not say whether a model has to be trained again."""

@@ -42,13 +42,25 @@ class FlowParameters:
         Method of calibration, or "none".
     threshold : str
         A number in (0, 1), or a rule that chooses one.
+    ensemble : int
+        Most candidates whose probabilities are averaged; 0 is one model.
     final_fit : str
         Rows that the registered model learns from: "all", or "train" for those without the
         hold-out.
+    promotion : str
+        What a new version has to show to become champion: "better", "not_worse", or "never".
+    promotion_tolerance : float
+        A difference that does not matter, in units of the score and of the log loss, 0 or more.
+    max_artifact_mib : float
+        Largest artifact of a champion in MiB; 0 is no limit.
+    segment : str
+        Column whose values are compared one by one before a promotion; empty for none.
     experiment : str
         MLflow experiment.
     model_name : str
         Registered model.
+    reason : str
+        Why the model is trained; empty if nobody says.
     """
 
     data: str = EMBEDDED
@@ -67,9 +79,15 @@ class FlowParameters:
     shards: int = 1
     calibration: str = "none"
     threshold: str = "0.5"
+    ensemble: int = 0
     final_fit: str = "all"
+    promotion: str = "not_worse"
+    promotion_tolerance: float = 0.01
+    max_artifact_mib: float = 0.0
+    segment: str = ""
     experiment: str = "tabular_classifier"
     model_name: str = "tabular_classifier"
+    reason: str = ""
 
 
 DEFAULTS = FlowParameters()

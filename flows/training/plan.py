@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.artifact.encoding import check_classifier
 from training.data.dataset import Dataset, LoadOptions, load_dataset
+from training.data.disk import LARGE_TABLE_BYTES, Scratch
 from training.data.positive import put_positive_last
 from training.data.roles import RoleNames
 from training.data.rows import Rows, RowsRef, store_rows
@@ -31,6 +33,8 @@ from training.data.splitting import (
 from training.data.summary import summarize
 from training.errors import DataError, SearchError
 from training.models.calibration import check_method
+from training.models.champion_policy import ChampionPolicy, find_segment
+from training.models.ensembles import check_ensemble
 from training.models.families import FAMILIES
 from training.models.final_model import PostFit
 from training.models.grids import ParamGrid, check_grid, parse_grids
@@ -41,6 +45,7 @@ from training.models.search_values import SearchSettings
 from training.models.thresholds import check_classes, parse_threshold
 from training.models.trial_fits import sample_rows, try_grid
 from training.parameters import FlowParameters
+from training.reasons import check_reason
 
 # Metaflow starts no more than 100 tasks for a step.
 N_SHARDS = range(1, 101)
@@ -112,11 +117,14 @@ class FileStore:
     fetch : callable
         Copies the file or the folder of an s3:// URL into a folder, and returns the path of the
         copy. It raises DataError if there is nothing to copy.
+    large_bytes : int
+        Bytes of cells from which a table is read column by column, as `Scratch` has it.
     """
 
     scratch: Path
     put: Callable[[Path], str]
     fetch: Callable[[str, Path], Path]
+    large_bytes: int = LARGE_TABLE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +182,21 @@ def make_plan(request: TrainingRequest, store: FileStore) -> Plan:
     DataError
         If the table cannot be read, or no classifier can learn from it.
     SearchError
-        If a grid, the scoring, the calibration or the threshold is wrong.
+        If a grid, the scoring, the calibration, the threshold or the promotion is wrong.
     """
     parameters = request.parameters
     _check_shards(parameters.shards)
+    if parameters.reason:
+        check_reason(parameters.reason)
     check_final_fit(parameters.final_fit)
+    policy = make_policy(parameters)
+    check_ensemble(parameters.ensemble)
     post_fit = _make_post_fit(parameters)
     grids = parse_grids(request.grids)
     dataset = put_positive_last(_load(request, store), parameters.positive)
     check_classes(post_fit.threshold, dataset.schema)
+    if policy.segment:
+        find_segment(policy.segment, dataset.schema)
     settings = _make_settings(parameters, dataset.schema)
     _check_grids(grids, dataset.schema, settings)
     split = split_holdout(
@@ -215,6 +229,16 @@ def _check_shards(n_shards: int) -> None:
         )
 
 
+def make_policy(parameters: FlowParameters) -> ChampionPolicy:
+    """Return what a new version has to show; SearchError if a parameter is wrong."""
+    return ChampionPolicy(
+        parameters.promotion,
+        parameters.promotion_tolerance,
+        parameters.max_artifact_mib,
+        parameters.segment,
+    )
+
+
 def _make_post_fit(parameters: FlowParameters) -> PostFit:
     check_method(parameters.calibration)
     post_fit = PostFit(parameters.calibration, parse_threshold(parameters.threshold))
@@ -229,15 +253,15 @@ def _make_post_fit(parameters: FlowParameters) -> PostFit:
 
 def _load(request: TrainingRequest, store: FileStore) -> Dataset:
     source, target = request.parameters.data, request.parameters.target
-    options = _make_options(request)
+    options, scratch = _make_options(request), Scratch(store.scratch, store.large_bytes)
     scheme, is_url, _ = source.partition("://")
     if not is_url:
-        return load_dataset(source, target, options)
+        return load_dataset(source, target, options, scratch)
     if scheme != "s3":
         raise DataError(f"--data {source!r}: a URL has to begin with s3://")
     path = str(store.fetch(source, store.scratch))
     try:
-        return load_dataset(path, target, options)
+        return load_dataset(path, target, options, scratch)
     except DataError as error:
         # The user knows the URL, not the path of its copy.
         raise DataError(str(error).replace(path, source)) from None
@@ -295,14 +319,19 @@ def _try_search(
     settings: SearchSettings,
 ) -> None:
     """Make the folds once, and try the values of the grids on a few rows."""
-    rows = _take_rows(dataset, train)
+    rows = Rows(
+        dataset.X[:0],
+        dataset.y[train],
+        None,
+        None if dataset.group is None else dataset.group[train],
+    )
     if settings.splitting != Splitting.STRATIFIED:
         # Groups and times may leave a class out of a fold; drawn rows do not.
         make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
-    few = sample_rows(rows)
+    few = sample_rows(Rows(dataset.X, dataset.y), train)
     for family, param_grid in grids.items():
         factory = PipelineFactory(FAMILIES[family], dataset.schema, settings.seed)
-        try_grid(factory, param_grid, few)
+        try_grid(factory, param_grid, few, check_classifier)
 
 
 def _try_all_rows(
@@ -333,13 +362,5 @@ def _describe_run(request: TrainingRequest, dataset: Dataset) -> FlowRun:
 def _store_rows(
     dataset: Dataset, rows: NDArray[np.int64], name: str, store: FileStore
 ) -> RowsRef:
-    return store_rows(_take_rows(dataset, rows), name, store.scratch, store.put)
-
-
-def _take_rows(dataset: Dataset, rows: NDArray[np.int64]) -> Rows:
-    return Rows(
-        dataset.X[rows],
-        dataset.y[rows],
-        None if dataset.weight is None else dataset.weight[rows],
-        None if dataset.group is None else dataset.group[rows],
-    )
+    all_rows = Rows(dataset.X, dataset.y, dataset.weight, dataset.group)
+    return store_rows(all_rows, name, store.scratch, store.put, rows)

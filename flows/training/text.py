@@ -25,6 +25,16 @@ def escape(text: str) -> str:
     )
 
 
+def shorten(text: str, n_characters: int) -> str:
+    """Return a text that somebody else wrote as one line of at most so many characters.
+
+    The characters that do not show are escaped, see `escape`.
+    """
+    # An escape takes one character or more, so the rest would not be shown.
+    shown = escape(text[: n_characters + 1])
+    return shown if len(shown) <= n_characters else shown[: n_characters - 1] + "…"
+
+
 def _escape_character(character: str) -> str:
     code = ord(character)
     long = f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

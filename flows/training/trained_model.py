@@ -12,32 +12,43 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
 from prediction.artifact import seal
 from training.artifact.encoding import encode
 from training.artifact.golden import take_golden
 from training.artifact.provenance import Provenance, find_library_versions
+from training.artifact.reference import describe_reference, describe_scores
+from training.data.disk import Scratch
 from training.data.encoding import to_table
 from training.data.row_digests import list_learned
 from training.data.rows import Rows, join_rows
 from training.data.splitting import NO_FOLDS, Splitting, make_folds
 from training.errors import SearchError
+from training.models.averaging import make_average
 from training.models.baseline import find_weakness
-from training.models.evaluation import PREFIX, Bin, evaluate, measure_reliability
-from training.models.families import FAMILIES
+from training.models.ensembles import OFF, EnsembleSearch
+from training.models.evaluation import (
+    CALIBRATION_ERROR,
+    PREFIX,
+    Bin,
+    are_probabilities,
+    evaluate,
+    measure_reliability,
+)
+from training.models.families import FAMILIES, find_display_name
 from training.models.final_model import (
     FinalModel,
     PostFit,
     correct_class_weight,
     fit_final_model,
 )
+from training.models.importance import measure_importance
 from training.models.pipelines import PipelineFactory, make_fit_params
 from training.models.scored_twin import TRAIN, ScoredTwin
 from training.models.search_values import SearchResult, make_cv_table
+from training.models.winner import Member, Winner, make_single
 from training.plan import Plan
-
-# Rounding moves the sum of a row's probabilities away from 1 by less than this.
-MAX_EXCESS = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +59,8 @@ class TrainedModel:
     ----------
     plan : Plan
         Plan of the run that it comes from.
-    winner : SearchResult
-        The search that it won.
+    winner : Winner
+        The candidate that it is, or those that it averages.
     cv_table : DataFrame, shape (n_candidates, n_columns)
         Every candidate of every family, one row each.
     failures : mapping of str to str
@@ -74,7 +85,7 @@ class TrainedModel:
     """
 
     plan: Plan
-    winner: SearchResult
+    winner: Winner
     cv_table: pd.DataFrame
     failures: Mapping[str, str]
     estimator: BaseEstimator
@@ -130,6 +141,7 @@ def train_model(
     *,
     train: Rows,
     holdout: Rows,
+    scratch: Scratch | None = None,
 ) -> TrainedModel:
     """Fit the winner on the training rows, score it once on the hold-out, and fit it on all rows.
 
@@ -141,6 +153,8 @@ def train_model(
         As in `choose_winner`.
     train, holdout : Rows
         Rows that the plan refers to.
+    scratch : Scratch, optional
+        Where rows are kept if they are large; without it, all is in memory. The model is the same.
 
     Returns
     -------
@@ -154,13 +168,15 @@ def train_model(
     ArtifactError
         If the artifact would not answer as the winner does.
     """
-    winner = choose_winner(results, failures)
-    scored = fit_winner(plan, winner, train)
+    winner = find_winner(plan, results, failures, train)
+    scored = fit_winner(plan, winner, train, scratch)
     probabilities = _predict(plan, winner, scored, holdout)
+    learned = train
     if plan.run.parameters.final_fit == TRAIN:
         final, answers = scored, probabilities
     else:
-        final = fit_winner(plan, winner, join_rows(train, holdout))
+        learned = join_rows(train, holdout, scratch=scratch)
+        final = fit_winner(plan, winner, learned, scratch)
         answers = _predict(plan, winner, final, holdout)
     metrics = _measure(plan, winner, scored, holdout.y, probabilities)
     metrics |= _tell_thresholds(plan, scored, final)
@@ -173,6 +189,15 @@ def train_model(
     )
     golden = take_golden(holdout, answers)
     artifact = encode(final, plan.schema, winner.family, golden, provenance)
+    artifact.reference.CopyFrom(
+        describe_reference(
+            learned,
+            plan.schema,
+            measure_importance(final, plan.schema, learned),
+            describe_scores(probabilities, holdout.weight),
+            metrics[CALIBRATION_ERROR],
+        )
+    )
     return TrainedModel(
         plan=plan,
         winner=winner,
@@ -193,8 +218,42 @@ def train_model(
     )
 
 
+def find_winner(
+    plan: Plan,
+    results: Mapping[str, SearchResult],
+    failures: Mapping[str, str],
+    train: Rows,
+) -> Winner:
+    """Return the best candidate, or the ensemble that answers the folds better.
+
+    Parameters
+    ----------
+    plan : Plan
+        Plan of the run, which says whether to try an ensemble.
+    results, failures : mapping
+        As in `choose_winner`.
+    train : Rows
+        Rows that the searches have learned from.
+
+    Returns
+    -------
+    Winner
+        What the run fits at the end.
+
+    Raises
+    ------
+    SearchError
+        If there is no result.
+    """
+    best, n_rounds = choose_winner(results, failures), plan.run.parameters.ensemble
+    if n_rounds == OFF:
+        return make_single(best)
+    search = EnsembleSearch(plan.schema, plan.settings, n_rounds)
+    return search.run(best, results, train)
+
+
 def _predict(
-    plan: Plan, winner: SearchResult, model: FinalModel, rows: Rows
+    plan: Plan, winner: Winner, model: FinalModel, rows: Rows
 ) -> NDArray[np.float64]:
     """Return a model's probabilities, shape (n_rows, n_classes), after a check."""
     X = to_table(rows.X, plan.schema)
@@ -202,22 +261,19 @@ def _predict(
     return np.asarray(model.predictor.predict_proba(X))
 
 
-def _check_probabilities(
-    probabilities: NDArray[np.float64], winner: SearchResult
-) -> None:
-    """Refuse a model whose predictions are not probabilities, as with some LightGBM objectives."""
-    in_range = (probabilities >= 0).all() and (probabilities <= 1).all()
-    if not in_range or np.abs(probabilities.sum(axis=1) - 1).max() > MAX_EXCESS:
+def _check_probabilities(probabilities: NDArray[np.float64], winner: Winner) -> None:
+    """Refuse a model whose predictions are not probabilities."""
+    if not are_probabilities(probabilities):
         raise SearchError(
-            f"the best candidate, {FAMILIES[winner.family].display_name} with "
+            f"the best candidate, {find_display_name(winner.members[0].family)} with "
             f"{winner.best_params}, predicts no probabilities, which are in [0, 1] and sum to 1; "
-            f"remove it from search.{winner.family}"
+            f"remove it from search.{winner.members[0].family}"
         )
 
 
 def _measure(
     plan: Plan,
-    winner: SearchResult,
+    winner: Winner,
     scored: FinalModel,
     y: NDArray[np.int64],
     probabilities: NDArray[np.float64],
@@ -226,6 +282,8 @@ def _measure(
     class_codes = range(len(plan.schema.class_labels))
     metrics = evaluate(y, probabilities, class_codes, scored.threshold)
     metrics[f"cv_best_{plan.settings.scoring}"] = winner.best_score
+    if winner.is_ensemble:
+        metrics[f"cv_best_single_{plan.settings.scoring}"] = winner.members[0].score
     return metrics
 
 
@@ -241,50 +299,65 @@ def _tell_thresholds(
     return {**own, f"{PREFIX}threshold": scored.threshold}
 
 
-def fit_winner(plan: Plan, winner: SearchResult, rows: Rows) -> FinalModel:
+def fit_winner(
+    plan: Plan, winner: Winner, rows: Rows, scratch: Scratch | None = None
+) -> FinalModel:
     """Fit the winner on rows, with its calibration and its threshold on folds of these rows.
 
     Parameters
     ----------
     plan : Plan
         Plan of the run.
-    winner : SearchResult
-        The search whose best candidate is fitted.
+    winner : Winner
+        The candidate that is fitted, or those that are averaged.
     rows : Rows
         Rows to learn from: the training rows, or all.
+    scratch : Scratch, optional
+        Where rows are kept if they are large; without it, all is in memory.
 
     Returns
     -------
     FinalModel
         It predicts labels as the user writes them.
     """
-    family, schema, settings = FAMILIES[winner.family], plan.schema, plan.settings
-    factory = PipelineFactory(
-        family, schema, settings.seed, settings.early_stopping_rounds
-    )
+    schema, settings = plan.schema, plan.settings
+    is_large = scratch is not None and rows.X.data.nbytes >= scratch.large_bytes
+    pipelines = [_make_pipeline(plan, member) for member in winner.members]
     post_fit, folds = find_post_fit(plan, winner), NO_FOLDS
     if post_fit.needs_folds:
         folds = make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
     return fit_final_model(
-        factory.make_final_pipeline(winner.best_params),
+        make_average(pipelines, winner.counts),
         post_fit,
         folds,
-        X=to_table(rows.X, schema),
+        # Without folds, each column or each row is seen by itself, so the layout does not matter.
+        X=to_table(rows.X, schema, copy=post_fit.needs_folds or not is_large),
         y=rows.y,
         class_labels=schema.class_labels,
         fit_params=make_fit_params(rows),
+        scratch=scratch,
     )
 
 
-def find_post_fit(plan: Plan, winner: SearchResult) -> PostFit:
+def _make_pipeline(plan: Plan, member: Member) -> Pipeline:
+    factory = PipelineFactory(
+        FAMILIES[member.family],
+        plan.schema,
+        plan.settings.seed,
+        plan.settings.early_stopping_rounds,
+    )
+    return factory.make_final_pipeline(member.params)
+
+
+def find_post_fit(plan: Plan, winner: Winner) -> PostFit:
     """Return the steps after the winner's fit: those of the plan, and what its weights need.
 
     Parameters
     ----------
     plan : Plan
         Plan of the run.
-    winner : SearchResult
-        The search whose best candidate is fitted.
+    winner : Winner
+        The candidate that is fitted, or those that are averaged.
 
     Returns
     -------
@@ -295,5 +368,5 @@ def find_post_fit(plan: Plan, winner: SearchResult) -> PostFit:
         plan.train.weight is None and plan.settings.splitting != Splitting.TIMED
     )
     return correct_class_weight(
-        plan.post_fit, winner.best_params, can_calibrate=counts_each_row_once
+        plan.post_fit, winner.class_weight, can_calibrate=counts_each_row_once
     )

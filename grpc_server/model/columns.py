@@ -1,11 +1,12 @@
 """From the columns that callers send to the numbers that an estimator takes."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from date_columns.forms import DATE, TIME
 from date_columns.parts import PARTS, Part
-from grpc_server.model.arrays import Matrix, add_up
+from grpc_server.model.arrays import Matrix, add_up, look_up
 from grpc_server.model.estimator import Estimator, Explanation
 from grpc_server.model.kinds import Date
 from grpc_server.model.schema import Feature, InputSchema
@@ -26,25 +27,27 @@ def read_columns(estimator: Estimator, schema: InputSchema) -> Estimator:
     Estimator
         `estimator` itself if each column is one number; so other columns cost nothing.
     """
-    if not any(feature.parts for feature in schema.features):
+    if not any(feature.parts or feature.means for feature in schema.features):
         return estimator
     return ColumnEstimator(estimator, tuple(map(_list_parts, schema.features)))
 
 
 def _list_parts(feature: Feature) -> tuple[Part, ...]:
+    if feature.means:
+        return tuple(partial(look_up, m.values, m.missing) for m in feature.means)
     kind = DATE if isinstance(feature.kind, Date) else TIME
     return tuple(PARTS[kind][name] for name in feature.parts)
 
 
 class ColumnEstimator:
-    """An estimator of rows whose dates and times become several numbers each.
+    """An estimator of rows with columns that become other numbers: dates, times, target means.
 
     Parameters
     ----------
     estimator : Estimator
         Takes the numbers, in the order of the columns.
     parts : tuple of tuple of callable, shape (n_features,)
-        What becomes of each column's seconds; empty for a column that stays as it is.
+        What becomes of each column's number; empty for a column that stays as it is.
     """
 
     def __init__(

@@ -81,6 +81,22 @@ class Boolean:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetMean:
+    """A number that stands for the position of a category, in a model with target means.
+
+    Parameters
+    ----------
+    values : tuple of float, shape (n_categories,)
+        Number of each category.
+    missing : float
+        Number of a missing value.
+    """
+
+    values: tuple[float, ...]
+    missing: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Categories(Generic[_T]):
     """One of several categories, encoded as its position.
 
@@ -90,10 +106,13 @@ class _Categories(Generic[_T]):
         Position of each category, from 0.
     refuse_unknown : bool
         Whether a value that is no category is refused; otherwise it is encoded as NaN.
+    means : tuple of TargetMean
+        Numbers that the estimator gets of a position; empty if it gets the position.
     """
 
     codes: Mapping[_T, float]
     refuse_unknown: bool
+    means: tuple[TargetMean, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -208,18 +227,47 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
             return TimeOfDay(*_read_form(name, TIME, message.time))
         case "categorical", "strings":
             texts = categorical.strings.values
-            return TextCategories(_codes(name, texts), categorical.refuse_unknown)
+            return TextCategories(
+                _codes(name, texts),
+                categorical.refuse_unknown,
+                _read_means(name, categorical, len(texts)),
+            )
         case "categorical", "integers":
             integers = categorical.integers.values
             if any(abs(value) > _MAX_INTEGER for value in integers):
                 raise ArtifactCorrupt(
                     f"feature {name} has a category outside of [-2^53, 2^53]"
                 )
-            return IntegerCategories(_codes(name, integers), categorical.refuse_unknown)
+            return IntegerCategories(
+                _codes(name, integers),
+                categorical.refuse_unknown,
+                _read_means(name, categorical, len(integers)),
+            )
         case _:
             raise ArtifactCorrupt(
                 f"feature {name} is of an unknown kind; a newer server may know it"
             )
+
+
+def _read_means(
+    name: str, message: model_artifact_pb2.CategoricalFeature, n_categories: int
+) -> tuple[TargetMean, ...]:
+    """Return the target means, one for each output; empty if there are none."""
+    if not message.HasField("means"):
+        return ()
+    values, missing = tuple(message.means.values), tuple(message.means.missing)
+    if not missing or len(values) != len(missing) * n_categories:
+        raise ArtifactCorrupt(
+            f"feature {name} has {len(values)} target means and {len(missing)} for missing "
+            f"values; its {n_categories} categories need one for each output"
+        )
+    if not all(map(isfinite, (*values, *missing))):
+        raise ArtifactCorrupt(f"feature {name} has a target mean that is not finite")
+    starts = range(0, len(values), n_categories)
+    return tuple(
+        TargetMean(values[start : start + n_categories], of_gap)
+        for start, of_gap in zip(starts, missing, strict=True)
+    )
 
 
 def _read_form(

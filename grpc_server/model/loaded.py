@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from grpc_server.model.arrays import Matrix
+from grpc_server.model.arrays import Matrix, Positions
+from grpc_server.model.ensemble import Member
 from grpc_server.model.estimator import Estimator
+from grpc_server.model.reference import Reference
 from grpc_server.model.schema import InputSchema
 from grpc_server.model.source import ModelSource
 from prediction.artifact.v1 import model_artifact_pb2
@@ -48,7 +50,7 @@ class Classes:
             return int(probabilities[1] > self.threshold)
         return max(range(len(probabilities)), key=probabilities.__getitem__)
 
-    def decide_batch(self, probabilities: Matrix) -> list[int]:
+    def decide_batch(self, probabilities: Matrix) -> Positions:
         """Choose a class for each row.
 
         Parameters
@@ -58,13 +60,14 @@ class Classes:
 
         Returns
         -------
-        list of int
+        ndarray of int64, shape (n_rows,)
             Position of the predicted class of each row, [0, n_classes).
         """
         if self.threshold is not None:
-            positions: list[int] = (probabilities[:, 1] > self.threshold).tolist()
-            return list(map(int, positions))
-        return list(probabilities.argmax(axis=1).tolist())
+            above: Positions = (probabilities[:, 1] > self.threshold).astype("i8")
+            return above
+        best: Positions = probabilities.argmax(axis=1)
+        return best
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,10 @@ class LoadedModel:
         When the file was loaded, UTC.
     calibration : str or None
         Kind of the calibration maps, such as "sigmoid"; None without calibration.
+    members : tuple of Member
+        Members of an ensemble; empty if the estimator is none.
+    reference : Reference or None
+        Distributions that it was made with; None if an older trainer wrote the file.
     """
 
     input_schema: InputSchema
@@ -96,6 +103,8 @@ class LoadedModel:
     source: ModelSource
     load_time: datetime
     calibration: str | None = None
+    members: tuple[Member, ...] = ()
+    reference: Reference | None = None
 
     @property
     def display_name(self) -> str:

@@ -10,41 +10,53 @@ from grpc_server.errors import (
     ArtifactError,
     ArtifactMissing,
     ArtifactUntried,
+    ArtifactUnverified,
     GoldenMismatch,
     InvalidInstance,
 )
 from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES, check_sizes
 from grpc_server.model.calibration import CalibratedEstimator, read_maps
 from grpc_server.model.columns import read_columns
+from grpc_server.model.ensemble import describe_members, read_ensemble
 from grpc_server.model.estimator import Estimator, ScoringEstimator
-from grpc_server.model.files import read_file
+from grpc_server.model.files import find_folder, read_file
 from grpc_server.model.kinds import list_first, list_names, quote
 from grpc_server.model.lightgbm import LightgbmBooster
 from grpc_server.model.lightgbm_text import parse_text
 from grpc_server.model.loaded import Classes, LoadedModel
 from grpc_server.model.logistic_regression import LogisticRegression
+from grpc_server.model.reference import read_reference
 from grpc_server.model.schema import InputSchema
+from grpc_server.model.signature import check_age, check_origin, check_signature
 from grpc_server.model.source import ModelSource, read_source
+from grpc_server.model.steps import NoSteps, Steps
 from grpc_server.model.tree_checks import check_ensemble
 from grpc_server.model.trees import read_trees
+from grpc_server.trust import Trust
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1 import model_artifact_pb2
 
 # Largest allowed difference from the trainer's probabilities. Trees add the same leaves in the same
 # order; the terms of a dot product may be added in another order.
-_TOLERANCES = {"boosted_trees": 0.0, "lightgbm": 0.0, "logistic_regression": 1e-12}
+_TOLERANCE_OF_TREES, _TOLERANCE_OF_LINEAR = 0.0, 1e-12
 _TOLERANCE_OF_CALIBRATION = 1e-12
 _MAX_ERROR_CHARACTERS = 200
 
 
-def load_model(folder: Path) -> LoadedModel:
+def load_model(
+    folder: Path, trust: Trust | None = None, steps: Steps | None = None
+) -> LoadedModel:
     """Load the model in `folder`, and check its golden examples.
 
     Parameters
     ----------
     folder : Path
-        Holds model.binpb and, if it comes from a registry, source.json. A link is followed once, so
-        that both files are of the same version.
+        Holds model.binpb and, if it comes from a registry, source.json; or a single folder that
+        does. A link is followed once, so that all files are of the same version.
+    trust : Trust or None
+        Whose signatures to accept, which is checked before anything else; None accepts any model.
+    steps : Steps or None
+        Follows the check of the golden examples; None if nothing does.
 
     Returns
     -------
@@ -54,19 +66,29 @@ def load_model(folder: Path) -> LoadedModel:
     Raises
     ------
     ArtifactMissing
-        If there is no model.binpb.
+        If there is no model.binpb, or several folders have one.
     ArtifactCorrupt
         If the file is truncated, altered, or of a kind that this server cannot read.
     ArtifactUntried
         If memory runs out.
+    ArtifactUnverified
+        If no trusted key has signed the files, or they are too old.
     GoldenMismatch
         If a prediction differs from the trainer's.
     """
-    folder = _resolve(folder)
+    folder = find_folder(_resolve(folder), FILE_NAME)
     path = folder / FILE_NAME
+    follow = steps or NoSteps()
     try:
         content = read_file(path, MAX_ARTIFACT_BYTES)
-        return _load(path, content, read_source(folder, content))
+        if trust is None:
+            return _load(path, content, read_source(folder, content), follow)
+        signed_name = _check_signature(folder, content, trust)
+        source = read_source(folder, content)
+        check_origin(source, signed_name)
+        model = _load(path, content, source, follow)
+        check_age(path, model.provenance.create_time.ToDatetime(UTC), trust)
+        return model
     except MemoryError:
         raise ArtifactUntried(f"{path}: not enough memory to load it") from None
     except (
@@ -80,6 +102,13 @@ def load_model(folder: Path) -> LoadedModel:
         raise ArtifactCorrupt(f"{path}: cannot be read: {_name(error)}") from None
 
 
+def _check_signature(folder: Path, content: bytes, trust: Trust) -> str:
+    try:
+        return check_signature(folder, content, trust)
+    except ArtifactUnverified as error:
+        raise ArtifactUnverified(f"{folder}: {error}") from None
+
+
 def _name(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:_MAX_ERROR_CHARACTERS]}"
 
@@ -91,9 +120,13 @@ def _resolve(folder: Path) -> Path:
         raise ArtifactMissing(f"no model at {folder}: {error}") from None
 
 
-def _load(path: Path, content: bytes, source: ModelSource) -> LoadedModel:
+def _load(path: Path, content: bytes, source: ModelSource, steps: Steps) -> LoadedModel:
     try:
-        return _make_model(_parse(content), source)
+        artifact = _parse(content)
+        model = _make_model(artifact, source)
+        with steps.step("golden examples"):
+            _check_golden_examples(artifact, model)
+        return model
     except ArtifactError as error:
         raise type(error)(f"{path}: {error}") from None
 
@@ -105,7 +138,8 @@ def _make_model(
     _check_provenance(artifact.provenance)
     schema = InputSchema.from_message(artifact.input_schema)
     classes = _read_classes(artifact)
-    model = LoadedModel(
+    _check_means(schema, len(classes.labels))
+    return LoadedModel(
         input_schema=schema,
         classes=classes,
         estimator=read_columns(
@@ -115,9 +149,19 @@ def _make_model(
         source=source,
         load_time=datetime.now(UTC),
         calibration=_read_calibration(artifact),
+        members=describe_members(artifact.ensemble),
+        reference=read_reference(artifact, schema, len(classes.labels)),
     )
-    _check_golden_examples(artifact, model)
-    return model
+
+
+def _check_means(schema: InputSchema, n_classes: int) -> None:
+    needed = 1 if n_classes == 2 else n_classes
+    for feature in schema.features:
+        if feature.means and len(feature.means) != needed:
+            raise ArtifactCorrupt(
+                f"feature {quote(feature.name)} has {len(feature.means)} target means for a "
+                f"category; {n_classes} classes need {needed}"
+            )
 
 
 def _check_provenance(provenance: model_artifact_pb2.Provenance) -> None:
@@ -184,6 +228,8 @@ def _read_scoring_estimator(
             text = artifact.lightgbm.model_text
             trees = parse_text(text, n_features, n_outputs)
             return LightgbmBooster(check_ensemble(trees, n_features, n_classes))
+        case "ensemble":
+            return read_ensemble(artifact.ensemble, schema, n_classes)
         case _:
             raise ArtifactCorrupt(
                 "its estimator is missing or unknown; a newer server may know it"
@@ -198,13 +244,21 @@ def _read_calibration(artifact: model_artifact_pb2.ModelArtifact) -> str | None:
 
 def _tolerance(artifact: model_artifact_pb2.ModelArtifact, n_classes: int) -> float:
     """Return the largest allowed difference from the trainer's probabilities."""
+    is_linear = _has_linear_model(artifact)
     if not artifact.HasField("calibration"):
-        return _TOLERANCES[artifact.WhichOneof("estimator") or ""]
-    if artifact.WhichOneof("estimator") != "logistic_regression":
+        return _TOLERANCE_OF_LINEAR if is_linear else _TOLERANCE_OF_TREES
+    if not is_linear:
         return _TOLERANCE_OF_CALIBRATION
     # A steep piece of an isotonic map magnifies the rounding of the dot product.
     maps = read_maps(artifact.calibration, n_classes)
     return _TOLERANCE_OF_CALIBRATION * max(1.0, *(m.steepest for m in maps))
+
+
+def _has_linear_model(artifact: model_artifact_pb2.ModelArtifact) -> bool:
+    """Tell whether the estimator, or a member of it, is a logistic regression."""
+    return artifact.HasField("logistic_regression") or any(
+        member.HasField("logistic_regression") for member in artifact.ensemble.members
+    )
 
 
 def _check_golden_examples(

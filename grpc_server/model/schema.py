@@ -15,11 +15,13 @@ from grpc_server.errors import (
 )
 from grpc_server.model.arrays import Mask, Vector
 from grpc_server.model.kinds import (
+    Boolean,
     Date,
     IntegerCategories,
     Kind,
     Numeric,
     Scalar,
+    TargetMean,
     TextCategories,
     TimeOfDay,
     list_names,
@@ -31,6 +33,13 @@ from prediction.artifact.v1 import model_artifact_pb2
 
 # Unknown names that an error lists, at most.
 _MAX_UNKNOWN = MAX_VIOLATIONS
+
+DROP, HASH = "drop", "hash"
+_REDACTIONS = {
+    model_artifact_pb2.REDACTION_UNSPECIFIED: "",
+    model_artifact_pb2.REDACTION_DROP: DROP,
+    model_artifact_pb2.REDACTION_HASH: HASH,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +54,14 @@ class Feature:
         Whether a value may be missing.
     kind : Kind
         Kind of its values.
+    redaction : str
+        What a prediction log may hold of its values: `DROP` for nothing, `HASH`, or empty for all.
     """
 
     name: str
     nullable: bool
     kind: Kind = Numeric()
+    redaction: str = ""
 
     @property
     def allowed(self) -> str:
@@ -57,11 +69,29 @@ class Feature:
         return f"{self.kind.allowed} or null" if self.nullable else self.kind.allowed
 
     @property
+    def allowed_number(self) -> str:
+        """The allowed values, in words, where numbers stand for them and NaN for a missing one."""
+        allowed = "0 or 1" if isinstance(self.kind, Boolean) else self.kind.allowed
+        return f"{allowed} or NaN" if self.nullable else allowed
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether its values are texts, which no number stands for."""
+        return self.kind.column_field == "strings"
+
+    @property
     def n_categories(self) -> int:
-        """Number of categories; 0 if the feature is not categorical."""
-        if isinstance(self.kind, TextCategories | IntegerCategories):
+        """Number of categories that the estimator takes; 0 if it takes numbers of the feature."""
+        if isinstance(self.kind, TextCategories | IntegerCategories) and not self.means:
             return len(self.kind.codes)
         return 0
+
+    @property
+    def means(self) -> tuple[TargetMean, ...]:
+        """Numbers that the estimator gets of a category; empty for other features."""
+        if isinstance(self.kind, TextCategories | IntegerCategories):
+            return self.kind.means
+        return ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -109,6 +139,32 @@ class Feature:
         wrong = np.array([code is None for code in encoded])
         return np.array(encoded, np.float64), wrong  # None becomes NaN
 
+    def encode_numbers(self, numbers: Vector) -> tuple[Vector, Mask]:
+        """Encode a column of numbers that stand for the values of a feature without texts.
+
+        Parameters
+        ----------
+        numbers : ndarray of float64, shape (n_rows,)
+            Numbers, 1 and 0 for true and false, whole numbers for categories, NaN where missing.
+
+        Returns
+        -------
+        tuple of (ndarray of float64, ndarray of bool), each of shape (n_rows,)
+            What `encode_column` returns.
+        """
+        import numpy as np
+
+        if isinstance(self.kind, Numeric):
+            return numbers, self.find_wrong(numbers)
+        if isinstance(self.kind, Boolean):
+            is_gap = np.isnan(numbers) & self.nullable
+            return numbers, (numbers != 0) & (numbers != 1) & ~is_gap
+        # Each distinct value is encoded once: there are few.
+        values, places = np.unique(numbers, return_inverse=True)
+        codes = [self.encode(value) for value in values.tolist()]
+        wrong = np.array([code is None for code in codes])
+        return np.array(codes, np.float64)[places], wrong[places]
+
     def find_wrong(self, numbers: Vector) -> Mask:
         """Find the values that this numeric feature does not allow.
 
@@ -134,16 +190,18 @@ class InputSchema:
     Parameters
     ----------
     features : tuple of Feature
-        One or more; categorical features come last.
+        One or more; those whose categories the estimator takes come last.
     """
 
-    __slots__ = ("_n_positions", "features")
+    __slots__ = ("_n_positions", "features", "is_numeric", "names_in_order")
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
         self.features = features
+        self.names_in_order = tuple(feature.name for feature in features)
+        self.is_numeric = not self._not_numeric
         # Number of values that an instance by position has. -1, which no instance has, if a
         # feature is not numeric: such a feature needs a record.
-        self._n_positions = -1 if self._not_numeric else len(features)
+        self._n_positions = len(features) if self.is_numeric else -1
 
     @classmethod
     def from_message(cls, message: model_artifact_pb2.InputSchema) -> "InputSchema":
@@ -162,11 +220,17 @@ class InputSchema:
         Raises
         ------
         ArtifactCorrupt
-            If there is no feature, a name occurs twice, a kind is unknown, or a categorical feature
-            comes before one that is not.
+            If there is no feature, a name occurs twice, a kind is unknown, or a feature whose
+            categories the estimator takes comes before another.
         """
         features = tuple(
-            Feature(feature.name, feature.nullable, read_kind(feature))
+            Feature(
+                feature.name,
+                feature.nullable,
+                read_kind(feature),
+                # A rule of a newer trainer is taken for the strictest.
+                _REDACTIONS.get(feature.redaction, DROP),
+            )
             for feature in message.features
         )
         if not features or len({feature.name for feature in features}) != len(features):
@@ -185,8 +249,8 @@ class InputSchema:
 
     @property
     def n_numbers(self) -> int:
-        """Number of numbers that the estimator takes: one for a column, or one for each part."""
-        return sum(len(feature.parts) or 1 for feature in self.features)
+        """Number of numbers that the estimator takes: one for a column, or several."""
+        return sum(len(f.parts) or len(f.means) or 1 for f in self.features)
 
     @property
     def names(self) -> str:

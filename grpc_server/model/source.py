@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from grpc_server.errors import ArtifactCorrupt
+from grpc_server.errors import ArtifactCorrupt, ArtifactError
 from grpc_server.model.files import read_file
 from prediction.artifact import is_sealed
 
@@ -80,6 +80,14 @@ def read_source(folder: Path, artifact: bytes) -> ModelSource:
             f"{source.sha256[:64]}: it was altered or only partly written"
         )
     return source
+
+
+def peek_version(folder: Path) -> str:
+    """Return the version that the source file names, unchecked; empty without a readable one."""
+    try:
+        return _parse_source(folder / SOURCE_FILE_NAME).version
+    except ArtifactError:
+        return ""
 
 
 def _parse_source(path: Path) -> ModelSource:

@@ -1,4 +1,6 @@
-"""`python -m grpc_server.model.trial FOLDER`: loads a model in a separate process, under limits.
+"""`python -m grpc_server.model.trial FOLDER [KEYS NAME]`: loads a model in another process.
+
+The process has limits.
 
 The serving process loads a new model only after such a trial has succeeded. So a file that takes
 all memory, hangs, or crashes its reader does so here.
@@ -18,6 +20,7 @@ from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
 from grpc_server.model.loading import load_model
 from grpc_server.model.memory_room import find_room
 from grpc_server.trial_load import EXIT_REFUSED, EXIT_UNTRIED, TRIAL_SECONDS
+from grpc_server.trust import Trust
 
 # Memory for the largest allowed model, beyond what Python and the libraries take. The serving
 # process needs as much after the trial.
@@ -41,10 +44,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
     _limit()
     try:
-        print(json.dumps(asdict(load_model(Path(arguments[0])).source)))
+        trust = Trust.from_arguments(arguments[1:])
+        print(json.dumps(asdict(load_model(Path(arguments[0]), trust).source)))
         return 0
     except StartupError as error:
-        print(json.dumps({"error": str(error)}))
+        print(json.dumps({"error": str(error), "kind": type(error).__name__}))
         is_untried = isinstance(error, ArtifactUntried)
         return EXIT_UNTRIED if is_untried else EXIT_REFUSED
 

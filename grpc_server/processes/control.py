@@ -6,6 +6,8 @@
        │ ── loaded ──────────────────> │    the process has a model
        │ <─────────────────── ready ── │    all processes have a model
        │ ── beat, every second ──────> │    its own server has just answered it
+       │ ── abort CANARY ────────────> │    a canary left its bounds
+       │ <──────────── abort CANARY ── │    as another process has found
        │ ── error MESSAGE ───────────> │    the process ends for this reason
        │ ── end of stream ───────────> │    the process has ended
        │ <─────────── end of stream ── │    end now, without a drain
@@ -15,6 +17,9 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
+
+from grpc_server.canary.status import Abort
 
 # From a process: its own server has just answered it. The second one also says that some of its
 # metrics are not on the disk.
@@ -25,6 +30,7 @@ LOADED = "loaded"
 # To a process: all processes have a model, so it may report ready.
 READY = "ready"
 _ERROR = "error "
+_ABORT = "abort "
 
 
 def send_line(control: socket.socket, line: str) -> None:
@@ -56,4 +62,19 @@ def read_error(line: str) -> str | None:
     # A process that died while sending leaves a line that is cut off.
     with suppress(ValueError):
         return str(json.loads(line.removeprefix(_ERROR)))
+    return None
+
+
+def write_abort(abort: Abort) -> str:
+    """Return the line that says which canary must not serve any more."""
+    return _ABORT + json.dumps(asdict(abort))
+
+
+def read_abort(line: str) -> Abort | None:
+    """Return the abort of a line, None for any other line."""
+    if not line.startswith(_ABORT):
+        return None
+    # A process that died while sending leaves a line that is cut off.
+    with suppress(ValueError, TypeError):
+        return Abort(**json.loads(line.removeprefix(_ABORT)))
     return None

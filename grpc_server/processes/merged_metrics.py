@@ -15,6 +15,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from grpc_server import processing_seconds
+
 # Metrics of the supervisor alone; all others are sums.
 _NOT_SUMMED = ("process_start_time_seconds", "process_max_fds")
 
@@ -78,6 +80,8 @@ class MergedMetrics(Collector):
                 # 0 stands for a model that no longer answers.
                 metric.samples = [sample for sample in metric.samples if sample.value]
             yield metric
+            if metric.name == processing_seconds.SOURCE:
+                yield processing_seconds.derive(metric)
 
     def _collect_processes(self) -> Iterable[Metric]:
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -24,15 +24,23 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from prometheus_client import CollectorRegistry, PlatformCollector
 
+from grpc_server.drift.collector import DriftCollector
+from grpc_server.drift.store import read_all
 from grpc_server.errors import RegistryError, StartupError
+from grpc_server.gateway.forward import ForwardDesk, Inlet
+from grpc_server.gateway.paths import list_paths, make_bodies
+from grpc_server.http_desk import HttpDesk
 from grpc_server.http_endpoint import HttpEndpoint, make_app
+from grpc_server.http_guard import HttpGuard
 from grpc_server.ports import reserve
 from grpc_server.processes.control import (
     BEAT,
@@ -40,12 +48,15 @@ from grpc_server.processes.control import (
     LOADED,
     READY,
     listen,
+    read_abort,
     read_error,
     send_line,
 )
 from grpc_server.processes.merged_metrics import MergedMetrics, forget_gauges
 from grpc_server.processes.metric_folder import enter_metric_folder
 from grpc_server.processes.slot import Slot, wait_for_end
+from grpc_server.rest.pages import make_pages
+from grpc_server.security import open_access, open_certificates
 from grpc_server.settings import Settings
 from grpc_server.signals import Signals
 from grpc_server.stop_limit import STOP_MARGIN_SECONDS
@@ -60,6 +71,8 @@ _STEADY_SECONDS = 60.0
 # Time between two looks for hanging processes, and how late a look may be on a busy machine.
 _LOOK_SECONDS = 0.5
 _LATE_SECONDS = 1.0
+# Aborted canaries that are passed on to new processes; a stream holds as many lines unread.
+_MAX_ABORTS = 50
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +96,7 @@ class Supervisor:
     Raises
     ------
     StartupError
-        If a port cannot be bound.
+        If a port cannot be bound, or a file of TLS cannot be used.
     """
 
     def __init__(
@@ -97,6 +110,8 @@ class Supervisor:
         self._arguments = arguments
         self._environ = dict(environ)
         self._signals = signals
+        # Lines about canaries that must not serve, for all processes, also those to come.
+        self._aborts: deque[str] = deque(maxlen=_MAX_ABORTS)
         self._slots = [Slot(number) for number in range(settings.processes)]
         # Held while a slot changes, and while a process is started or signalled.
         self._lock = threading.Lock()
@@ -108,17 +123,31 @@ class Supervisor:
             )
             for slot in self._slots
         ]
+        # Read here too, so that an error occurs once, not per process.
+        store, access = open_certificates(settings), open_access(settings)
         with ExitStack() as stack:
             self._folder = enter_metric_folder(stack)
+            self._inlets = [Inlet() for _ in self._slots]
+            for inlet in self._inlets:
+                stack.callback(inlet.listener.close)
             self._http = HttpEndpoint(
                 settings.host,
                 settings.http_port,
                 # Always alive: a hanging process is replaced without a restart of the rest.
-                make_app(self._make_registry(), self._why_not_ready, lambda: None),
+                make_app(
+                    self._make_registry(),
+                    self._why_not_ready,
+                    lambda: None,
+                    HttpGuard(access),
+                    make_pages(settings, self._why_not_ready, lambda: None),
+                ),
+                tls=None if store is None else store.context,
+                desks=self._make_desks(),
             )
             stack.callback(self._http.stop)
             reservation = stack.enter_context(reserve(settings.host, settings.port))
             self.port: int = reservation.getsockname()[1]
+            self.health_port = self._reserve_health_port(stack)
             self._stack = stack.pop_all()
 
     @property
@@ -163,6 +192,16 @@ class Supervisor:
         if self._error is not None:
             raise self._error
 
+    def _reserve_health_port(self, stack: ExitStack) -> int | None:
+        settings = self._settings
+        if settings.health_port is None:
+            return None
+        reservation = stack.enter_context(
+            reserve(settings.host, settings.health_port, flag="--health-port")
+        )
+        port: int = reservation.getsockname()[1]
+        return port
+
     def _make_registry(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         PlatformCollector(registry=registry)
@@ -174,7 +213,19 @@ class Supervisor:
                 self._count_incomplete,
             )
         )
+        registry.register(DriftCollector(partial(read_all, self._folder)))
         return registry
+
+    def _make_desks(self) -> tuple[HttpDesk, ...]:
+        paths = list_paths(self._settings)
+        if not paths:
+            return ()
+        bodies = make_bodies(self._settings)
+        return (ForwardDesk(paths, bodies, self._list_inlets),)
+
+    def _list_inlets(self) -> list[bytes]:
+        with self._lock:
+            return [self._inlets[s.number].address for s in self._slots if s.is_ready]
 
     def _list_pids(self) -> list[int]:
         with self._lock:
@@ -232,20 +283,25 @@ class Supervisor:
             if self._signals.stop.is_set():
                 return None
             ours, theirs = socket.socketpair()
+            inlet = self._inlets[slot.number].listener
             command = [sys.executable, "-m", "grpc_server.processes.worker"]
-            command += [str(slot.number), str(self.port), str(theirs.fileno())]
+            health_port = -1 if self.health_port is None else self.health_port
+            command += [str(slot.number), str(self.port), str(health_port)]
+            command += [str(theirs.fileno()), str(inlet.fileno())]
             command.append(str(self._folder))
             with theirs, ExitStack() as stack:
                 stack.callback(ours.close)
                 process = subprocess.Popen(
                     [*command, *self._arguments],
                     env=self._environ,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), inlet.fileno()],
                     # Its own group: a terminal's Ctrl-C must reach the supervisor only.
                     process_group=0,
                 )
                 stack.pop_all()
             slot.fill(process, ours)
+            for line in self._aborts:
+                send_line(ours, line)
             return process
 
     def _attend(self, slot: Slot) -> str | None:
@@ -264,6 +320,16 @@ class Supervisor:
                 slot.has_all_metrics = line == BEAT
         if line == LOADED:
             self._note_loaded(slot)
+        if read_abort(line) is not None:
+            self._spread_abort(slot, line)
+
+    def _spread_abort(self, slot: Slot, line: str) -> None:
+        """Tell the other processes, now and later, about a canary that must not serve."""
+        with self._lock:
+            self._aborts.append(line)
+            for other in self._slots:
+                if other is not slot and other.control is not None:
+                    send_line(other.control, line)
 
     def _look_until_stopped(self) -> None:
         """Kill hanging processes until the server stops; `_keep` starts others."""

@@ -1,8 +1,8 @@
 """`python -m grpc_server.processes.worker`: one of several processes that answer on one port.
 
-The supervisor starts it. The arguments are its number, the port, the file descriptor of its stream
-to the supervisor, the folder of metrics, and the server's own command line. It ends when the
-supervisor does.
+The supervisor starts it. The arguments are its number, the port, the health port or -1, the file
+descriptors of its stream to the supervisor and of its socket for requests of the HTTP port, the
+folder of metrics, and the server's own command line. It ends when the supervisor does.
 """
 
 import logging
@@ -16,7 +16,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from grpc_server.canary.start import make_keeper, make_watcher
+from grpc_server.canary.status import Abort
+from grpc_server.drift.monitor import DriftMonitor
+from grpc_server.drift.store import CountStore
 from grpc_server.errors import StartupError
+from grpc_server.gateway.start import open_gateway
 from grpc_server.logs import configure_logging
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel
@@ -27,13 +32,17 @@ from grpc_server.processes.control import (
     LOADED,
     READY,
     listen,
+    read_abort,
     send_error,
     send_line,
+    write_abort,
 )
 from grpc_server.processes.metric_files import MetricFiles
+from grpc_server.rest.start import make_sites
 from grpc_server.rpc.health import Health
 from grpc_server.rpc.pulse import Pulse, PulsePoint
 from grpc_server.secrets import find_secrets
+from grpc_server.security import open_access, open_certificates
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped
 from grpc_server.settings import Settings, parse_command_line
@@ -56,6 +65,10 @@ class Worker:
         When to stop; also set when the supervisor closes the stream.
     files : MetricFiles
         Files of the metrics.
+    drift : DriftMonitor or None
+        Counts the answered rows; None counts none.
+    inlet : socket.socket
+        Socket on which the supervisor passes requests of the HTTP port on.
     """
 
     def __init__(
@@ -64,6 +77,8 @@ class Worker:
         control: socket.socket,
         signals: Signals,
         files: MetricFiles,
+        drift: DriftMonitor | None,
+        inlet: socket.socket,
     ) -> None:
         self._control = control
         self._files = files
@@ -71,11 +86,28 @@ class Worker:
         self._signals = signals
         self._settings = settings
         self._health = Health()
-        metrics = Metrics(CollectorRegistry(), is_merged=True)
+        registry = CollectorRegistry()
+        metrics = Metrics(registry, is_merged=True)
+        self._canary = make_keeper(settings, registry, self._announce)
         point = PulsePoint()
         self._pulse = Pulse(point, self._beat)
+        self._inlet = inlet
+        access = open_access(settings, metrics.access.count_callers_failure)
+        sites = make_sites(lambda: self._grpc.get_model(), access, settings)
+        self._gateway = open_gateway(settings, point, sites)
         self._grpc = GrpcEndpoint(
-            settings, metrics, self._health, point, shares_port=True
+            settings,
+            metrics,
+            self._health,
+            point,
+            certificates=open_certificates(
+                settings, metrics.access.count_certificate_failure
+            ),
+            access=access,
+            why_not_alive=self._pulse.why_not_alive,
+            drift=drift,
+            shares_port=True,
+            canary=self._canary,
         )
 
     def run(self) -> None:
@@ -86,6 +118,9 @@ class Worker:
             settings.model_uri,
             self._serve,
             self._grpc.count_load_failure,
+            show_standing=self._grpc.show_standing,
+            trust=settings.trust,
+            steps=self._grpc.follow_steps(),
         )
         threading.Thread(target=self._listen, name="control", daemon=True).start()
 
@@ -94,14 +129,26 @@ class Worker:
             load_first(watcher, settings, None, self._signals.stop)
             self._grpc.start()
             self._pulse.start()
+            if self._gateway is not None:
+                self._gateway.listen(self._inlet)
 
         serve_until_stopped(
-            self._grpc, watcher, begin, self._signals, settings.drain_seconds
+            self._grpc,
+            watcher,
+            begin,
+            self._signals,
+            settings.drain_seconds,
+            make_watcher(settings, self._canary, self._grpc.follow_steps()),
         )
+        if self._gateway is not None:
+            self._gateway.stop()
 
     def _serve(self, model: LoadedModel) -> None:
         self._grpc.serve(model)
         send_line(self._control, LOADED)
+
+    def _announce(self, abort: Abort) -> None:
+        send_line(self._control, write_abort(abort))
 
     def _beat(self) -> None:
         self._files.retry()
@@ -116,6 +163,9 @@ class Worker:
         for line in listen(self._control):
             if line == READY and not self._signals.stop.is_set():
                 self._health.set_ready()
+            abort = read_abort(line)
+            if abort is not None and self._canary is not None:
+                self._canary.abort(abort)
         self._signals.hurry.set()
         self._signals.stop.set()
 
@@ -128,18 +178,31 @@ def _log_metrics(reason: str | None) -> None:
         _log.error("metrics are incomplete", extra={"fields": fields})
 
 
+def _make_drift(settings: Settings, folder: Path, number: int) -> DriftMonitor | None:
+    if not settings.drift_features:
+        return None
+    return DriftMonitor(settings.drift_features, CountStore(folder, number))
+
+
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the program and return its exit code."""
-    number, port, control_fd = (int(argument) for argument in arguments[:3])
-    files = MetricFiles(Path(arguments[3]), number)
-    settings = parse_command_line(arguments[4:], environ).settings
+    number, port, health_port, control_fd, inlet_fd = map(int, arguments[:5])
+    folder = Path(arguments[5])
+    files = MetricFiles(folder, number)
+    settings = parse_command_line(arguments[6:], environ).settings
+    settings = replace(
+        settings, port=port, health_port=health_port if health_port >= 0 else None
+    )
     configure_logging(settings.log_level, find_secrets(environ), process=number)
     files.keep_all_values()
     signals = Signals()
     end_at_last(signals, settings.drain_seconds, settings.grace_seconds)
-    with socket.socket(fileno=control_fd) as control:
+    with socket.socket(fileno=control_fd) as control, socket.socket(
+        fileno=inlet_fd
+    ) as inlet:
         try:
-            Worker(replace(settings, port=port), control, signals, files).run()
+            drift = _make_drift(settings, folder, number)
+            Worker(settings, control, signals, files, drift, inlet).run()
         except StartupError as error:
             # The supervisor knows whether the error concerns the whole server.
             send_error(control, str(error))

@@ -50,6 +50,8 @@ class RegistryFetch:
         Environment of the fetching process.
     stop : threading.Event
         Once set, ends an attempt in progress.
+    keys_file : Path or None
+        Keys of which one must have signed the version; None accepts any version.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class RegistryFetch:
         model_dir: Path,
         environ: Mapping[str, str],
         stop: threading.Event,
+        keys_file: Path | None = None,
     ) -> None:
         self._uri = uri
+        self._keys_file = keys_file
         self._model_dir = model_dir
         self._environ = environ
         self._stop = stop
@@ -86,7 +90,28 @@ class RegistryFetch:
         """
         if settings.model_uri is None:
             return None
-        return cls(settings.model_uri, settings.model_folder, environ, stop)
+        return cls(
+            settings.model_uri,
+            settings.model_folder,
+            environ,
+            stop,
+            settings.trusted_keys,
+        )
+
+    @classmethod
+    def list_beside(
+        cls, settings: Settings, environ: Mapping[str, str], stop: threading.Event
+    ) -> "tuple[RegistryFetch, ...]":
+        """Create a fetch of each model beside the champion that a URI names."""
+        beside = (
+            (settings.canary_uri, settings.canary_folder),
+            (settings.shadow_uri, settings.shadow_folder),
+        )
+        return tuple(
+            cls(uri, folder, environ, stop, settings.trusted_keys)
+            for uri, folder in beside
+            if uri is not None and folder is not None
+        )
 
     def try_once(self) -> RegistryError | None:
         """Fetch the model once; return the error, None if it succeeds."""
@@ -116,6 +141,8 @@ class RegistryFetch:
         command = [sys.executable, "-m", "grpc_server.model_sync", str(self._uri)]
         command += [f"--model-dir={self._model_dir}", "--end-with-stdin"]
         command += ["--attempt-seconds", f"{ATTEMPT_SECONDS:g}"]
+        if self._keys_file is not None:
+            command.append(f"--trusted-keys={self._keys_file}")
         try:
             child = subprocess.Popen(
                 command,
@@ -130,18 +157,26 @@ class RegistryFetch:
                 process_group=0,
             )
         except OSError as error:
-            raise RegistryError(f"model_sync cannot be started: {error}") from None
+            raise self._unrecorded(f"model_sync cannot be started: {error}") from None
         errors = self._attend(child)
         if self._stop.is_set():
             return
         if child.returncode < 0:
-            raise RegistryError(
+            raise self._unrecorded(
                 f"model_sync was ended by signal {-child.returncode}, or took too long"
             )
         if child.returncode:
             last_line = (errors.strip().splitlines() or ["model_sync failed"])[-1]
             text = redact(last_line, find_secrets(self._environ))
             raise RegistryError(text.removeprefix("error: "))
+
+    def _unrecorded(self, reason: str) -> RegistryError:
+        """Return the error of a program that could not write its own status; write it instead."""
+        # Imported here because it brings gRPC, whose memory the supervisor saves.
+        from grpc_server.registry.sync_record import SyncRecord
+
+        SyncRecord(self._model_dir, str(self._uri)).fail(reason)
+        return RegistryError(reason)
 
     def _attend(self, child: "subprocess.Popen[str]") -> str:
         """Wait for the child, kill it if it must end, and return its last lines of stderr."""

@@ -19,25 +19,21 @@ import os
 import re
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from grpc_server.errors import ArtifactError, RegistryError
-from grpc_server.model.artifact_limits import MAX_ARTIFACT_BYTES
-from grpc_server.model.files import read_file
-from grpc_server.model.source import SOURCE_FILE_NAME, ModelSource, read_source
+from grpc_server.errors import RegistryError
+from grpc_server.model.source import ModelSource
 from grpc_server.registry.durable_files import (
     lock_file,
     make_folder,
     replace_link,
-    sync_file,
     sync_folder,
-    write_file,
 )
-from prediction.artifact import FILE_NAME
+from grpc_server.registry.version_files import Download, SignatureFile, VersionFiles
+from grpc_server.trust import Trust
 
 VERSIONS_FOLDER = "versions"
 _LOCK = ".lock"
@@ -45,10 +41,6 @@ _PARTIAL = ".partial-"
 _SHOWN_DIGITS = 12
 _MAX_NAME_BYTES = 100
 _MAX_RUN_ID_CHARACTERS = 64
-_SIZE_LOOK_SECONDS = 0.1
-
-# Downloads the artifact's file into a folder, and returns its path.
-Download = Callable[[Path], Path]
 
 
 class VersionStore:
@@ -58,14 +50,22 @@ class VersionStore:
     ----------
     link : Path
         The link that a server reads.
+    trust : Trust or None
+        Whose signatures to accept; None accepts any version.
     """
 
-    def __init__(self, link: Path) -> None:
+    def __init__(self, link: Path, trust: Trust | None = None) -> None:
         self._link = link
+        self._trust = trust
         self._store = link.parent
         self._versions = self._store / VERSIONS_FOLDER
 
-    def serve(self, source: ModelSource, download: Download) -> None:
+    def serve(
+        self,
+        source: ModelSource,
+        download: Download,
+        signature: SignatureFile | None = None,
+    ) -> None:
         """Point the link at a version, and download the version unless it is there and undamaged.
 
         Parameters
@@ -74,11 +74,14 @@ class VersionStore:
             The version.
         download : callable
             Downloads the version's file.
+        signature : SignatureFile or None
+            The version's signature file, if it has one.
 
         Raises
         ------
         RegistryError
-            If the download has another digest than `source`, or the link is a folder.
+            If the download has another digest than `source`, no trusted key has signed it, or the
+            link is a folder.
         OSError
             If the disk is full or not writable.
         """
@@ -88,21 +91,23 @@ class VersionStore:
                 "choose another path"
             )
         folder = self._versions / _folder_name(source)
-        if _is_undamaged(folder, source):
+        files = VersionFiles(source, signature, self._trust)
+        if files.are_undamaged(folder):
+            files.check_signature(folder)
             # Write nothing if nothing changes: the disk may be full or read-only.
             if self._points_at(folder) and not self._list_partials():
                 return
             with self._locked():
                 # Check again: another writer may have removed it meanwhile.
-                if _is_undamaged(folder, source):
+                if files.are_undamaged(folder):
                     self._remove_left_over()
                     self._point(folder)
                     return
         with self._partial() as partial:
-            complete = _complete(partial, source, download)
+            complete = files.complete(partial, download)
             with self._locked():
                 # Another one may have brought it meanwhile, and a server may be reading that.
-                if not _is_undamaged(folder, source):
+                if not files.are_undamaged(folder):
                     self._publish(complete, folder, partial)
                 self._point(folder)
 
@@ -212,78 +217,3 @@ def _folder_name(source: ModelSource) -> str:
         digest = hashlib.sha256(name.encode()).hexdigest()[:_SHOWN_DIGITS]
         name = f"{name[:_MAX_NAME_BYTES]}~{digest}"
     return f"{name}-{source.version}-{source.sha256[:_SHOWN_DIGITS]}"
-
-
-def _is_undamaged(folder: Path, source: ModelSource) -> bool:
-    try:
-        content = read_file(folder / FILE_NAME, MAX_ARTIFACT_BYTES)
-        return (folder / SOURCE_FILE_NAME).exists() and (
-            read_source(folder, content) == source
-        )
-    except ArtifactError:
-        return False
-
-
-def _complete(partial: Path, source: ModelSource, download: Download) -> Path:
-    """Download a version into a folder, check it and sync it."""
-    scratch, complete = partial / "download", partial / "complete"
-    scratch.mkdir()
-    complete.mkdir()
-    with _bounded_size(scratch, source):
-        downloaded = download(scratch)
-    try:
-        content = read_file(downloaded, MAX_ARTIFACT_BYTES)
-    except ArtifactError as error:
-        raise RegistryError(str(error)) from None
-    actual = hashlib.sha256(content).hexdigest()
-    if actual != source.sha256:
-        raise RegistryError(
-            f"version {source.version} of {source.registered_model}: its file has sha256 {actual}, "
-            f"but its tag has {source.sha256}; it was altered after registration"
-        )
-    write_file(complete / FILE_NAME, content)
-    source.write(complete)
-    sync_file(complete / SOURCE_FILE_NAME)
-    sync_folder(complete)
-    return complete
-
-
-@contextmanager
-def _bounded_size(folder: Path, source: ModelSource) -> Iterator[None]:
-    """Remove the folder under a download that exceeds the size of any allowed artifact.
-
-    The registry decides whether it sends one file or a folder of a million.
-    """
-    is_over, is_too_large = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(_SIZE_LOOK_SECONDS):
-            if _size_of(folder) > MAX_ARTIFACT_BYTES:
-                is_too_large.set()
-                shutil.rmtree(folder, ignore_errors=True)
-
-    thread = threading.Thread(target=watch, name="size", daemon=True)
-    thread.start()
-    try:
-        yield
-    except Exception:
-        if not is_too_large.is_set():
-            raise
-    finally:
-        is_over.set()
-        thread.join()
-    if is_too_large.is_set():
-        raise RegistryError(
-            f"version {source.version} of {source.registered_model} has more than "
-            f"{MAX_ARTIFACT_BYTES} bytes"
-        )
-
-
-def _size_of(folder: Path) -> int:
-    """Return the bytes of all files, except files that are just being removed."""
-    n_bytes = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                n_bytes += os.lstat(os.path.join(parent, name)).st_size
-    return n_bytes

@@ -5,7 +5,6 @@ from math import nan
 
 from grpc_server.errors import (
     MAX_VIOLATIONS,
-    BatchTooLarge,
     InvalidInstance,
     Violation,
     Violations,
@@ -13,6 +12,7 @@ from grpc_server.errors import (
 from grpc_server.model.arrays import Mask, Matrix, Vector
 from grpc_server.model.kinds import Scalar, quote, show
 from grpc_server.model.schema import Feature, InputSchema
+from grpc_server.rpc.packed import PackedReader, check_rows, find_unfit
 from prediction.v1 import prediction_service_pb2 as pb
 
 
@@ -26,14 +26,15 @@ def read_batch(
     schema : InputSchema
         Schema that each row has to fit.
     request : BatchPredictRequest
-        Values by position, or columns by name.
+        Values by position, columns by name, or packed rows.
     max_rows : int
         Most rows of one batch, 1 or more.
 
     Returns
     -------
     ndarray of float64, shape (n_rows, n_features), C-order
-        One row or more, columns in the order of the schema, NaN where missing.
+        One row or more, columns in the order of the schema, NaN where missing. Not writable if
+        it is a view of the request's bytes.
 
     Raises
     ------
@@ -43,6 +44,8 @@ def read_batch(
     BatchTooLarge
         If there are more than `max_rows` rows.
     """
+    if request.HasField("packed_rows"):
+        return _read_packed(schema, request, max_rows)
     if not request.columns:
         return _read_values(schema, request.values, max_rows)
     if request.values:
@@ -52,6 +55,27 @@ def read_batch(
     return _ColumnReader(schema).read(request.columns, max_rows)
 
 
+def _read_packed(
+    schema: InputSchema, request: pb.BatchPredictRequest, max_rows: int
+) -> Matrix:
+    if request.values:
+        raise InvalidInstance(
+            [
+                Violation(
+                    "packed_rows", "cannot be sent with values; send one of the two"
+                )
+            ]
+        )
+    packed = PackedReader(schema, request)
+    check_rows(packed.n_rows, max_rows)
+    if packed.names != schema.names_in_order or request.columns:
+        return _ColumnReader(schema, packed).read(request.columns, max_rows)
+    violations = Violations()
+    X = packed.read(violations)
+    violations.check()
+    return X
+
+
 def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) -> Matrix:
     import numpy as np
 
@@ -59,7 +83,7 @@ def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) ->
     n_features = len(schema.features)
     if not values or len(values) % n_features:
         raise InvalidInstance([_wrong_count(schema, len(values))])
-    _check_size(len(values) // n_features, max_rows)
+    check_rows(len(values) // n_features, max_rows)
     X = np.array(values, np.float64).reshape(-1, n_features)
     if not np.isfinite(X).all():
         _check_values(schema, X)
@@ -67,13 +91,9 @@ def _read_values(schema: InputSchema, values: Sequence[float], max_rows: int) ->
 
 
 def _check_values(schema: InputSchema, X: Matrix) -> None:
-    import numpy as np
-
     violations = Violations()
     n_features = X.shape[1]
-    wrong = np.column_stack(
-        [feature.find_wrong(X[:, p]) for p, feature in enumerate(schema.features)]
-    )
+    wrong = find_unfit(schema.features, X)
 
     def describe(position: int) -> Violation:
         feature = schema.features[position % n_features]
@@ -101,16 +121,13 @@ def _unfit_value(
     )
 
 
-def _check_size(n_rows: int, max_rows: int) -> None:
-    if n_rows > max_rows:
-        raise BatchTooLarge(f"{n_rows} rows", max_rows, n_rows=n_rows)
-
-
 class _ColumnReader:
-    """Reads the columns of one request; collects the violations of all columns."""
+    """Reads the columns of one request, beside those that are packed; collects all violations."""
 
-    def __init__(self, schema: InputSchema) -> None:
+    def __init__(self, schema: InputSchema, packed: PackedReader | None = None) -> None:
         self._schema = schema
+        self._packed = packed
+        self._packed_names = frozenset(() if packed is None else packed.names)
         self._violations = Violations()
 
     def read(self, columns: Sequence[pb.Column], max_rows: int) -> Matrix:
@@ -119,8 +136,12 @@ class _ColumnReader:
 
         column_by_name = self._match(columns)
         n_rows = self._count_rows(column_by_name)
-        _check_size(n_rows, max_rows)
+        check_rows(n_rows, max_rows)
         X = np.empty((n_rows, len(self._schema.features)))
+        if self._packed is not None:
+            place = {name: p for p, name in enumerate(self._schema.names_in_order)}
+            places = [place[name] for name in self._packed.names]
+            X[:, places] = self._packed.read(self._violations)
         for position, feature in enumerate(self._schema.features):
             if feature.name in column_by_name:
                 column = column_by_name[feature.name]
@@ -140,11 +161,14 @@ class _ColumnReader:
                 self._violations.add(_unknown, name, self._schema)
             elif name in seen:
                 self._violations.add(_twice, name)
+            elif name in self._packed_names:
+                self._violations.add(_packed_too, name)
             elif column.WhichOneof("values") != feature.kind.column_field:
                 self._violations.add(_wrong_kind, feature, column)
             else:
                 matched[name] = column
             seen.add(name)
+        seen |= self._packed_names
         for feature in self._schema.features:
             if feature.name not in seen:
                 self._violations.add(_absent, feature)
@@ -166,6 +190,8 @@ class _ColumnReader:
     def _count_rows(self, column_by_name: dict[str, pb.Column]) -> int:
         """Return the number of rows, which all columns share; raise if they differ."""
         counts = {name: len(_values(c)) for name, c in column_by_name.items()}
+        if self._packed is not None:
+            return self._check_rows(column_by_name, counts, self._packed.n_rows)
         first = next(iter(counts), "")
         for name, count in counts.items():
             if count == 0 or count != counts[first]:
@@ -174,6 +200,19 @@ class _ColumnReader:
         if not counts or len(set(counts.values())) > 1 or counts[first] == 0:
             self._violations.check()
         return counts[first]
+
+    def _check_rows(
+        self, column_by_name: dict[str, pb.Column], counts: dict[str, int], n_rows: int
+    ) -> int:
+        """Return the number of packed rows; raise if a column has more or fewer."""
+        for name, count in counts.items():
+            if count != n_rows:
+                self._violations.add(
+                    _unlike_packed, column_by_name[name], count, n_rows
+                )
+        if set(counts.values()) - {n_rows}:
+            self._violations.check()
+        return n_rows
 
     def _read_column(self, feature: Feature, column: pb.Column) -> Vector:
         values = _values(column)
@@ -236,6 +275,17 @@ def _unknown(name: str, schema: InputSchema) -> Violation:
 
 def _twice(name: str) -> Violation:
     return Violation(_path(name), "occurs more than once")
+
+
+def _packed_too(name: str) -> Violation:
+    return Violation(_path(name), "is in packed_rows, too; send it in one of the two")
+
+
+def _unlike_packed(column: pb.Column, count: int, n_rows: int) -> Violation:
+    return Violation(
+        _values_path(column.name, column),
+        f"{count} came; {n_rows} are needed, as many as packed_rows has",
+    )
 
 
 def _absent(feature: Feature) -> Violation:

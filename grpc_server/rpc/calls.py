@@ -28,6 +28,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from grpc_server.callers import Caller
 from grpc_server.errors import (
     CallCancelled,
     CallError,
@@ -38,9 +39,16 @@ from grpc_server.errors import (
     ServerStops,
 )
 from grpc_server.metrics import CallCounter
+from grpc_server.request_id import find_request_id
 from grpc_server.rpc.grpcio_internals import Handler, RawCall
 from grpc_server.rpc.patience import Patience
-from grpc_server.rpc.statuses import internal_status, to_status
+from grpc_server.rpc.statuses import (
+    ERROR_DOMAIN,
+    internal_status,
+    name_call,
+    to_status,
+)
+from grpc_server.tracing.context import find_context
 
 # A caller's clock ends a call slightly before the server's: the request took a moment to arrive,
 # and gRPC rounds the time that it sends up.
@@ -132,7 +140,14 @@ class Method:
         Time limits of the calls.
     gate : Gate
         Replies of unary calls pass it.
+
+    Attributes
+    ----------
+    domain : str
+        Domain of the reasons of its errors.
     """
+
+    domain = ERROR_DOMAIN
 
     def __init__(
         self,
@@ -159,13 +174,14 @@ class Method:
             )
             if behavior is not None
         )
-        self._kind: type[Call] = kind
+        self.kind: type[Call] = kind
         self.behavior: Callable[..., Any] = behavior
 
     def begin(self, event: Any) -> "Call":
         """Create the call that `event` announces."""
-        call = self._kind(event)
+        call = self.kind(event)
         call._method = self
+        call.metadata = event.invocation_metadata
         self.counter.count_started()
         return call
 
@@ -174,12 +190,21 @@ class Call(RawCall):
     """One call, and the context of its handler; the base of the three kinds."""
 
     is_counted = False
+    metadata: Any
+    # Only calls of a `GuardedDesk` have these.
+    caller: Caller | None = None
+    is_admitted = False
     _needs_message = True
     _method: Method  # `Method.begin` sets it: a second __init__ would be slower
     _code: grpc.StatusCode | None = None
     _details = b""
     _trailers: Any = None
-    _seconds = 0.0
+    # Time that the server worked on the call, and that its messages waited for it.
+    seconds = 0.0
+    waited_seconds = 0.0
+    _message_at: float  # when its message arrived; `on_message` sets it
+    n_rows = 0  # that were answered
+    _request_id = ""
     _is_ended_by_core = False
     _is_in_pause = False
     # Time at which `look` first saw the call wait.
@@ -203,6 +228,24 @@ class Call(RawCall):
             if now - since > self._method.patience.taking_seconds:
                 self.cancel()
 
+    def request_id(self) -> str:
+        """Return the call's `x-request-id`, or one that is made for it."""
+        if not self._request_id:
+            self._request_id = find_request_id(self.metadata)
+        return self._request_id
+
+    def trace_id(self) -> str:
+        """Return the identifier of the trace that the caller names, empty if it names none."""
+        context = find_context(self.metadata)
+        return "" if context is None else context.trace_id
+
+    def note_decoded(self) -> None:
+        """Note that the message is decoded; only calls that are traced do."""
+
+    def authorizations(self) -> list[str]:
+        """Return the values of the metadata `authorization`."""
+        return [str(value) for key, value in self.metadata if key == "authorization"]
+
     def time_remaining(self) -> float:
         """Return the seconds until the deadline; infinite without a deadline."""
         if self.deadline == inf:
@@ -220,7 +263,12 @@ class Call(RawCall):
 
     def fail(self, error: CallError) -> None:
         """End the call with the status of `error`."""
-        self._fail(to_status(error))
+        self._fail(to_status(error, self._method.domain))
+
+    @property
+    def domain(self) -> str:
+        """Domain of the reasons of its errors."""
+        return self._method.domain
 
     def on_message(self, is_refused: bool) -> None:
         """Hand the call to its desk, unless it was overdue and is refused already."""
@@ -229,6 +277,7 @@ class Call(RawCall):
             del self._is_unclaimed
         except AttributeError:
             return
+        self._message_at = perf_counter()
         if is_refused or (self.message is None and self._needs_message):
             self._fail_without_message(is_refused)
             self.send()
@@ -239,23 +288,26 @@ class Call(RawCall):
         """Count the call by the status that its caller saw."""
         method = self._method
         is_plain = self._code is None and not self.is_cancelled
-        method.counter.record("OK" if is_plain else self._seen_code(), self._seconds)
+        code = "OK" if is_plain else self.seen_code()
+        method.counter.record(code, self.seconds, self.waited_seconds)
         method.desk.forget(self)
 
     def compute(self) -> None:
         """Compute the reply to the message; an error becomes a status of the table."""
         start = perf_counter()
+        self.waited_seconds += start - self._message_at
         try:
             self._check_is_waited_for()
             self._compute()
         except CallError as error:
             self.fail(error)
         except Exception:
-            status, error_id = internal_status()
-            _log.exception("call failed", extra={"fields": {"error_id": error_id}})
+            status, error_id = internal_status(self._method.domain)
+            fields = {"error_id": error_id, "request_id": self.request_id()}
+            _log.exception("call failed", extra={"fields": fields})
             self._fail(status)
         finally:
-            self._seconds += perf_counter() - start
+            self.seconds += perf_counter() - start
 
     def send(self) -> None:
         """Send the reply, or the status of the error."""
@@ -321,9 +373,11 @@ class Call(RawCall):
         )
 
     def _fail(self, status: Status) -> None:
+        name_call(status, self.request_id())
         self.refuse(rpc_status.to_status(status))
 
-    def _seen_code(self) -> str:
+    def seen_code(self) -> str:
+        """Return the name of the status code that the caller saw, once the call is over."""
         if self.is_cancelled and not self._is_ended_by_core:
             return "DEADLINE_EXCEEDED" if self._is_late() else "CANCELLED"
         return "OK" if self._code is None else self._code.name

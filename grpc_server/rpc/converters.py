@@ -14,6 +14,8 @@ from grpc_server.model.kinds import (
     TimeOfDay,
 )
 from grpc_server.model.schema import Feature
+from grpc_server.model.shadow_status import ShadowStatus
+from grpc_server.model.standing import Standing
 from prediction.v1 import prediction_service_pb2 as pb
 
 KIND_ON_WIRE: Mapping[type, "pb.FeatureKind.ValueType"] = {
@@ -24,6 +26,7 @@ KIND_ON_WIRE: Mapping[type, "pb.FeatureKind.ValueType"] = {
     Date: pb.FEATURE_KIND_DATE,
     TimeOfDay: pb.FEATURE_KIND_TIME,
 }
+_MAX_UINT32 = 2**32 - 1
 _CALIBRATIONS: Mapping[str | None, "pb.Calibration.ValueType"] = {
     None: pb.CALIBRATION_NONE,
     "sigmoid": pb.CALIBRATION_SIGMOID,
@@ -68,7 +71,7 @@ class Replies:
         )
 
 
-def describe_model(model: LoadedModel) -> pb.GetModelResponse:
+def describe_model(model: LoadedModel, standing: Standing) -> pb.GetModelResponse:
     """Return the reply to GetModel."""
     response = pb.GetModelResponse(
         model=model.display_name,
@@ -81,9 +84,29 @@ def describe_model(model: LoadedModel) -> pb.GetModelResponse:
         calibration=_CALIBRATIONS[model.calibration],
         metrics=model.provenance.metrics,
         create_time=model.provenance.create_time,
+        members=[
+            pb.EnsembleMember(model=member.display_name, weight=member.weight)
+            for member in model.members
+        ],
+        wanted_version=standing.wanted_version or None,
+        refusal=standing.refusal or None,
+        takes_packed_rows=True,
     )
     response.load_time.FromDatetime(model.load_time)
+    if standing.contact_time is not None:
+        response.registry_contact_time.FromSeconds(int(standing.contact_time))
     return response
+
+
+def describe_shadow(status: ShadowStatus) -> pb.Shadow:
+    """Return the shadow's part of the reply to GetModel."""
+    return pb.Shadow(
+        model_version=status.version,
+        share=status.share,
+        refusal=status.refusal,
+        rows=min(status.n_rows, _MAX_UINT32),
+        same_rows=min(status.n_same, _MAX_UINT32),
+    )
 
 
 def _describe_feature(feature: Feature) -> pb.Feature:

@@ -66,10 +66,10 @@ DEFAULT_LANE_POLICY = LanePolicy()
 
 
 @cache
-def _overloaded() -> grpc.Status:
+def _overloaded(domain: str) -> grpc.Status:
     """Return the status of a refusal, built once: an overloaded server refuses many calls."""
     error = Overloaded("too many calls are in flight; try again later")
-    return rpc_status.to_status(to_status(error))
+    return rpc_status.to_status(to_status(error, domain))
 
 
 class AtOnce:
@@ -165,7 +165,7 @@ class FastLane:
         return time.monotonic() - self._line[0].arrival > policy.max_wait_seconds
 
     def _refuse(self, call: Call) -> None:
-        call.refuse(_overloaded())
+        call.refuse(_overloaded(call.domain))
         self._computed.append(call)
         if not self._is_working:
             self._work()
@@ -282,7 +282,7 @@ class Workers:
         call.send()
 
     def _refuse(self, call: Call) -> None:
-        call.refuse(_overloaded())
+        call.refuse(_overloaded(call.domain))
         call.send()
 
 
@@ -305,7 +305,7 @@ class OpenCalls:
     def admit(self, call: Call) -> bool:
         """Return whether there is room for a call; refuse it otherwise."""
         if self._n_calls >= self._max_calls:
-            call.refuse(_overloaded())
+            call.refuse(_overloaded(call.domain))
             call.send()
             return False
         call.is_counted = True

@@ -3,14 +3,19 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from grpc_server.metrics import CallCounter
+from grpc_server.observe.tap import Tap
 from grpc_server.rpc.calls import Call, Desk, Gate, Method
 from grpc_server.rpc.grpcio_internals import NOT_DONE, CallQueue, Handler, Outcome
+from grpc_server.rpc.observed import ObservedMethod
 from grpc_server.rpc.patience import Patience, Timekeeper
+from grpc_server.rpc.statuses import ERROR_DOMAIN
+from grpc_server.rpc.traced import TracedMethod
+from grpc_server.tracing.start import Tracing
 
 # Calls of one method that grpc-core accepts without the serving loop; further ones wait there.
 N_OUTSTANDING_ACCEPTS = 128
@@ -18,6 +23,14 @@ N_OUTSTANDING_ACCEPTS = 128
 _STOP_MARGIN_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
+
+
+class Beginner(Protocol):
+    """Begins the calls of a method."""
+
+    def begin(self, event: Any) -> Call:
+        """Create the call that `event` announces."""
+        ...
 
 
 class Dispatcher:
@@ -47,7 +60,7 @@ class Dispatcher:
         self._gate = Gate()
         self._patience = patience
         self._timekeeper = Timekeeper(self._look)
-        self._method_by_path: dict[str, Method] = {}
+        self._method_by_path: dict[str, Beginner] = {}
 
     def serve(
         self,
@@ -55,6 +68,9 @@ class Dispatcher:
         desk: Desk,
         counter: CallCounter,
         decode: Callable[[bytes], Any],
+        tap: Tap | None = None,
+        domain: str = ERROR_DOMAIN,
+        tracing: Tracing | None = None,
     ) -> None:
         """Serve a registered method.
 
@@ -68,10 +84,19 @@ class Dispatcher:
             Counts the calls.
         decode : callable
             Decodes a message; raises domain errors.
+        tap : Tap or None
+            Takes the answered calls for observers, if there are any.
+        domain : str
+            Domain of the reasons of its errors.
+        tracing : Tracing or None
+            Takes records of the calls that it chooses, if they are traced.
         """
         handler: Handler = self.queue.handlers.pop(path)
-        self._method_by_path[path] = Method(
-            handler, decode, desk, counter, self._patience, self._gate
+        parts = (handler, decode, desk, counter, self._patience, self._gate)
+        method = Method(*parts) if tap is None else ObservedMethod(*parts, tap=tap)
+        method.domain = domain
+        self._method_by_path[path] = (
+            method if tracing is None else TracedMethod(path, method, tracing)
         )
 
     def start(self) -> None:
@@ -108,7 +133,7 @@ class _Accept:
 
     __slots__ = ("_method", "_path", "_queue")
 
-    def __init__(self, queue: CallQueue, path: str, method: Method) -> None:
+    def __init__(self, queue: CallQueue, path: str, method: Beginner) -> None:
         self._queue = queue
         self._path = path
         self._method = method

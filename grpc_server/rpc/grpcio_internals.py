@@ -22,6 +22,8 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # not in the stub
 
 _AT_ONCE = 0.0  # a deadline that has passed
 _NO_FLAGS = 0
+# grpc-core's properties of a connection; it sets them from a verified certificate only.
+_IDENTITY_KEYS = (("uri:", b"peer_uri"), ("dns:", b"peer_dns"))
 
 _log = logging.getLogger(__name__)
 
@@ -114,6 +116,8 @@ class RawCall:
 
     # Defaults are on the class: setting each attribute on every call would be slower.
     message: bytes | None = None
+    # Pairs of text that go to the caller ahead of the first reply, if any.
+    initial_metadata: Any = None
     is_cancelled = False
     is_receiving = False
     is_sending = False
@@ -157,7 +161,9 @@ class RawCall:
         operations = [cygrpc.SendMessageOperation(message, _NO_FLAGS)]
         if not self._has_sent:
             self._has_sent = True
-            start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
+            start = cygrpc.SendInitialMetadataOperation(
+                self.initial_metadata, _NO_FLAGS
+            )
             operations.insert(0, start)
         self._call.start_server_batch(operations, self._on_sent)
 
@@ -185,11 +191,27 @@ class RawCall:
         if message is not None:
             operations.insert(0, cygrpc.SendMessageOperation(message, _NO_FLAGS))
         if not self._has_sent:
-            start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
+            start = cygrpc.SendInitialMetadataOperation(
+                self.initial_metadata, _NO_FLAGS
+            )
             operations.insert(0, start)
         if not self._is_watched:
             operations.append(cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS))
         self._call.start_server_batch(operations, self._on_end)
+
+    def connection(self) -> bytes:
+        """Return the kind of the caller's address, the address and the port."""
+        peer: bytes = self._call.peer() or b""
+        return peer
+
+    def identities(self) -> list[str]:
+        """Return the names in the caller's verified certificate, as ``dns:`` or ``uri:`` names."""
+        properties = cygrpc.auth_context(self._call)
+        return [
+            kind + name.decode("utf-8", "replace")
+            for kind, key in _IDENTITY_KEYS
+            for name in properties.get(key, ())
+        ]
 
     def cancel(self) -> None:
         """Cut the call off, whatever operation is in progress."""

@@ -116,10 +116,22 @@ class Watch:
 
 
 class HealthServicer:
-    """Implements the standard health service with the status in `health`."""
+    """Implements the standard health service with the status in `health`.
 
-    def __init__(self, health: Health) -> None:
+    Parameters
+    ----------
+    health : Health
+        State of the health checks.
+    why_not_alive : callable
+        Returns the reason why the process does not answer calls, None if it does. A server whose
+        own thread answers the check needs none.
+    """
+
+    def __init__(
+        self, health: Health, why_not_alive: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._health = health
+        self._why_not_alive = why_not_alive
 
     def Check(
         self, request: pb.HealthCheckRequest, context: grpc.ServicerContext
@@ -132,6 +144,8 @@ class HealthServicer:
             raise UnknownService(
                 f"service {asked!r} is unknown; known are {known}", service=asked
             )
+        if request.service in LIVENESS_NAMES and self._why_not_alive() is not None:
+            status = _NOT_SERVING
         return pb.HealthCheckResponse(status=status)
 
     def List(

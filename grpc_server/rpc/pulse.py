@@ -12,6 +12,8 @@ from time import monotonic
 
 import grpc
 
+from grpc_server.rpc.forwarded import GatewayKey
+
 # A process without a reply for longer counts as hanging. Under ten times the load that a server
 # can handle, a reply takes 0.1 s.
 MAX_SILENCE_SECONDS = 10.0
@@ -32,10 +34,12 @@ class PulsePoint:
     """Address and method of a process's pulse, which no other process knows.
 
     The server's port may belong to many processes, and calls of public methods are counted as
-    callers' calls.
+    callers' calls. The gateway calls the same address for clients of the HTTP port, and proves with
+    its key that it does.
     """
 
     _token: str = field(default_factory=lambda: secrets.token_hex(16))
+    gateway_key: GatewayKey = field(default_factory=GatewayKey)
 
     @property
     def address(self) -> str:

@@ -1,23 +1,24 @@
 """Implements prediction.v1.PredictionService with the current model."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from math import isfinite, nan
 
 import grpc
 
+from grpc_server.drift.monitor import DriftMonitor
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.metrics import Metrics
 from grpc_server.model import LoadedModel, ModelSlot
-from grpc_server.model.arrays import Matrix, find_unlike_one
+from grpc_server.model.arrays import MAX_EXCESS, Matrix, find_unlike_one
 from grpc_server.rpc.batch import read_batch
-from grpc_server.rpc.converters import Replies, describe_model
+from grpc_server.rpc.batch_reply import count_labels, make_reply
+from grpc_server.rpc.calls import Call
+from grpc_server.rpc.converters import Replies, describe_model, describe_shadow
+from grpc_server.rpc.packed import find_place
 from prediction.v1 import prediction_service_pb2 as pb
 from prediction.v1 import prediction_service_pb2_grpc as pb_grpc
 
-# Largest difference between 1 and a sum of probabilities, which are rounded.
-MAX_EXCESS = 1e-6
 # With more classes, a batch may have fewer rows: the reply has one number per row and class.
 _CLASSES_OF_FULL_BATCH = 100
 
@@ -25,10 +26,18 @@ _CLASSES_OF_FULL_BATCH = 100
 class PredictionServicer(pb_grpc.PredictionServiceServicer):
     """Predicts with the model in `slot`; raises domain errors, which `Call` turns into statuses."""
 
-    def __init__(self, slot: ModelSlot, metrics: Metrics, max_batch_rows: int) -> None:
+    def __init__(
+        self,
+        slot: ModelSlot,
+        metrics: Metrics,
+        max_batch_rows: int,
+        drift: DriftMonitor | None = None,
+    ) -> None:
         self._slot = slot
         self._metrics = metrics
         self._max_batch_rows = max_batch_rows
+        self._drift = drift
+        self._offer = None if drift is None else drift.offer
         # Any thread may replace it, in one step.
         self._replies = Replies()
 
@@ -46,6 +55,8 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
             )
         position = model.classes.decide(probabilities)
         self._metrics.count_prediction(model.classes.labels[position])
+        if self._offer is not None:
+            self._offer(model, row, probabilities, position)
         replies = self._replies
         if replies.model is not model:
             replies = self._replies = Replies.of(model)
@@ -62,7 +73,9 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         self, request: pb.BatchPredictRequest, context: grpc.ServicerContext
     ) -> pb.BatchPredictResponse:
         """Predict the classes of many instances."""
-        return self._predict_batch(self._slot.get(), request)
+        answer = self._predict_batch(self._slot.get(), request)
+        note_rows(context, answer)
+        return answer
 
     def StreamPredict(
         self,
@@ -72,40 +85,57 @@ class PredictionServicer(pb_grpc.PredictionServiceServicer):
         """Predict the classes of instances, chunk by chunk, with one model for the whole stream."""
         model = self._slot.get()
         for number, request in enumerate(request_iterator):
-            try:
-                answer = self._predict_batch(model, request.chunk)
-            except InvalidInstance as error:
-                raise error.within(f"chunks[{number}]") from None
-            yield pb.StreamPredictResponse(chunk=answer)
+            chunk = self.answer_chunk(model, number, request)
+            note_rows(context, chunk)
+            yield pb.StreamPredictResponse(chunk=chunk)
+
+    def answer_chunk(
+        self, model: LoadedModel, number: int, request: pb.StreamPredictRequest
+    ) -> pb.BatchPredictResponse:
+        """Answer one chunk of a stream with its model; `number` counts the chunks from 0."""
+        try:
+            return self._predict_batch(model, request.chunk)
+        except InvalidInstance as error:
+            raise error.within(f"chunks[{number}]") from None
 
     def _predict_batch(
         self, model: LoadedModel, request: pb.BatchPredictRequest
     ) -> pb.BatchPredictResponse:
         X = read_batch(model.input_schema, request, self._find_max_rows(model))
         probabilities = model.estimator.predict_batch(X)
-        _check_batch(probabilities, X, "columns" if request.columns else "values")
+        _check_batch(probabilities, X, request)
         positions = model.classes.decide_batch(probabilities)
-        self._metrics.count_batch(
-            {model.classes.labels[p]: n for p, n in Counter(positions).items()}
-        )
-        return pb.BatchPredictResponse(
-            model=model.display_name,
-            classes=model.classes.labels,
-            positions=positions,
-            # protobuf reads a list faster than an array.
-            probabilities=probabilities.ravel().tolist(),
-            model_version=model.source.version,
+        self._metrics.count_batch(count_labels(model, positions))
+        if self._drift is not None:
+            self._drift.offer_batch(model, X, probabilities, positions)
+        return make_reply(
+            model, positions, probabilities, is_packed=request.pack_probabilities
         )
 
     def _find_max_rows(self, model: LoadedModel) -> int:
-        n_classes = max(len(model.classes.labels), _CLASSES_OF_FULL_BATCH)
-        return max(1, self._max_batch_rows * _CLASSES_OF_FULL_BATCH // n_classes)
+        return find_max_rows(model, self._max_batch_rows)
 
     def GetModel(
         self, request: pb.GetModelRequest, context: grpc.ServicerContext
     ) -> pb.GetModelResponse:
         """Describe the model that answers."""
-        return describe_model(self._slot.get())
+        slot = self._slot
+        response = describe_model(slot.get(), slot.standing)
+        if slot.read_shadow is not None:
+            response.shadow.CopyFrom(describe_shadow(slot.read_shadow()))
+        return response
+
+
+def find_max_rows(model: LoadedModel, max_batch_rows: int) -> int:
+    """Return the most rows of a batch to `model`: fewer than of others if it has many classes."""
+    n_classes = max(len(model.classes.labels), _CLASSES_OF_FULL_BATCH)
+    return max(1, max_batch_rows * _CLASSES_OF_FULL_BATCH // n_classes)
+
+
+def note_rows(context: object, answer: pb.BatchPredictResponse) -> None:
+    """Tell the call how many rows it has answered, for the logs."""
+    if isinstance(context, Call):
+        context.n_rows += len(answer.positions)
 
 
 def _no_answer(field: str, row: Iterable[float]) -> InvalidInstance:
@@ -120,15 +150,20 @@ def _no_answer(field: str, row: Iterable[float]) -> InvalidInstance:
     )
 
 
-def _check_batch(probabilities: Matrix, X: Matrix, field: str) -> None:
+def _check_batch(
+    probabilities: Matrix, X: Matrix, request: pb.BatchPredictRequest
+) -> None:
     """Refuse a batch if the score of a row overflows."""
     row = find_unlike_one(probabilities, MAX_EXCESS)
-    if row is not None:
-        position = row * X.shape[1]
-        path = (
-            f"values[{position}]" if field == "values" else f"columns[*].values[{row}]"
-        )
-        raise _no_answer(path, X[row].tolist())
+    if row is None:
+        return
+    if request.HasField("packed_rows"):
+        path = find_place(request, len(X), row)
+    elif request.columns:
+        path = f"columns[*].values[{row}]"
+    else:
+        path = f"values[{row * X.shape[1]}]"
+    raise _no_answer(path, X[row].tolist())
 
 
 def _row(request: pb.PredictRequest, model: LoadedModel) -> Sequence[float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from grpc_server.errors import (
@@ -20,9 +20,15 @@ from grpc_server.errors import (
     MessageOverdue,
     MessageRefused,
     ModelUnavailable,
+    NotAllowed,
+    NotSupported,
     Overloaded,
     ServerStops,
+    ShareExhausted,
+    TooManyAttempts,
+    Unauthenticated,
     UnknownMethod,
+    UnknownModel,
     UnknownService,
 )
 
@@ -54,37 +60,53 @@ STATUS_BY_ERROR: Mapping[type[CallError], tuple[grpc.StatusCode, str]] = {
     UnknownMethod: (grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_METHOD"),
     UnknownService: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_SERVICE"),
     ServerStops: (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPS"),
+    Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    # Not RESOURCE_EXHAUSTED, which callers take for overload and try again.
+    TooManyAttempts: (grpc.StatusCode.UNAUTHENTICATED, "TOO_MANY_ATTEMPTS"),
+    NotAllowed: (grpc.StatusCode.PERMISSION_DENIED, "NOT_ALLOWED"),
+    ShareExhausted: (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_SHARE_EXHAUSTED"),
+}
+# Reasons of the domain "inference", where prediction.v1.ErrorReason has no say.
+_OF_OPEN_INFERENCE: Mapping[type[CallError], tuple[grpc.StatusCode, str]] = {
+    NotSupported: (grpc.StatusCode.UNIMPLEMENTED, "NOT_SUPPORTED"),
+    UnknownModel: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_MODEL"),
 }
 INTERNAL_REASON = "INTERNAL"
 
 
-def to_status(error: CallError) -> Status:
-    """Return the status of `error`, with its details."""
-    code, reason = STATUS_BY_ERROR[type(error)]
+def to_status(error: CallError, domain: str = ERROR_DOMAIN) -> Status:
+    """Return the status of `error`, with its details; `domain` is that of its reason."""
+    kind = type(error)
+    code, reason = _OF_OPEN_INFERENCE.get(kind) or STATUS_BY_ERROR[kind]
     metadata = {
         name: _cut(value, _MAX_VALUE_BYTES, _count_bytes)
         for name, value in error.metadata.items()
     }
     details: list[Message] = [
-        ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)
+        ErrorInfo(reason=reason, domain=domain, metadata=metadata)
     ]
     if isinstance(error, InvalidInstance):
         details.append(_fit_bad_request(error))
-    if isinstance(error, Overloaded):
+    if isinstance(error, (Overloaded, ShareExhausted)):
         retry = RetryInfo()
         retry.retry_delay.FromNanoseconds(int(RETRY_DELAY_SECONDS * 1e9))
         details.append(retry)
     return _status(code, str(error), details)
 
 
-def internal_status() -> tuple[Status, str]:
+def name_call(status: Status, request_id: str) -> None:
+    """Add the identifier by which people find the call in the server's logs."""
+    status.details.add().Pack(RequestInfo(request_id=request_id))
+
+
+def internal_status(domain: str = ERROR_DOMAIN) -> tuple[Status, str]:
     """Return the status of an unexpected error, and the id that finds its cause in the log.
 
     The status reveals nothing but the id.
     """
     error_id = secrets.token_hex(8)
     info = ErrorInfo(
-        reason=INTERNAL_REASON, domain=ERROR_DOMAIN, metadata={"error_id": error_id}
+        reason=INTERNAL_REASON, domain=domain, metadata={"error_id": error_id}
     )
     message = f"internal error {error_id}; the server's log has the cause under this id"
     return _status(grpc.StatusCode.INTERNAL, message, [info]), error_id

@@ -64,5 +64,5 @@ class UnknownMethods(grpc.ServerInterceptor):
 
     def _refuse(self, requests: object, context: grpc.ServicerContext) -> Iterator[Any]:
         self._counter.count_started()
-        self._counter.record(self._status.code.name, 0.0)
+        self._counter.record(self._status.code.name, 0.0, 0.0)
         context.abort_with_status(self._status)

@@ -86,15 +86,20 @@ class WireReader(Iterator[Field]):
         self.position += count * size
         return count
 
-    def skip_texts(self) -> int:
+    def skip_texts(self, element: int = ELEMENTS) -> int:
         """Skip strings of a list that come next; stop at a string of 128 bytes or more.
+
+        Parameters
+        ----------
+        element : int
+            Number of the list's field, [1, 15].
 
         Returns
         -------
         int
             Number of skipped elements, [0, 1024].
         """
-        message, position, tag = self._message, self.position, ELEMENTS << 3 | BYTES
+        message, position, tag = self._message, self.position, element << 3 | BYTES
         last = self._end - 2  # last position with room for a tag and a length
         count = 0
         while count < _RUN_LENGTH and position <= last and message[position] == tag:

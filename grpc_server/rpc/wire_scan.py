@@ -18,8 +18,9 @@ from grpc_server.rpc.wire_format import (
     WireReader,
 )
 
-# Fields of prediction.v1.BatchPredictRequest, Column and its values.
-_VALUES, _COLUMNS = 1, 2
+# Fields of prediction.v1.BatchPredictRequest, PackedRows, Column and its values.
+_VALUES, _COLUMNS, _PACKED_ROWS = 1, 2, 3
+_PACKED_VALUES, _PACKED_NAMES = 1, 2
 _DOUBLES, _STRINGS, _BOOLEANS, _MISSING_ROWS = 2, 3, 4, 5
 _BYTES_PER_ELEMENT = {_DOUBLES: 8, _BOOLEANS: 1}
 # Limit of other fields: those of a newer client, and parts that protobuf would merge.
@@ -124,11 +125,24 @@ class BatchScan:
             self._columns.add()
             if not self._is_small_column(after - content):
                 self._scan_column(content, after)
+        elif number == _PACKED_ROWS and wire_type == BYTES:
+            self._others.add()
+            self._scan_packed(content, after)
         elif number == _VALUES and wire_type == FIXED64:
             self._values.add(1 + reader.skip_numbers(wire_type))
         else:
             self._others.add()
             if number == _VALUES and wire_type == BYTES:
+                self._values.add((after - content) // 8)
+
+    def _scan_packed(self, start: int, end: int) -> None:
+        """Count the values and the names of packed rows."""
+        for number, wire_type, content, after in WireReader(self._message, start, end):
+            if number == _PACKED_NAMES and wire_type == BYTES:
+                self._columns.add()
+                continue
+            self._others.add()
+            if number == _PACKED_VALUES and wire_type == BYTES:
                 self._values.add((after - content) // 8)
 
     def _is_small_column(self, n_bytes: int) -> bool:

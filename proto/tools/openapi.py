@@ -6,6 +6,7 @@ document states what Envoy's transcoder does with the options of
 k8s/components/envoy-json/envoy.yaml.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,19 @@ HEADER = f"# Generated from {CONTRACT} by make openapi; not to be edited.\n"
 
 _Schema = dict[str, Any]
 
+_PORT_REFUSALS: Mapping[str, str] = {
+    "401": "The server knows its callers, and no token that it knows came.",
+    "403": "The caller may not do this, or a page of another site sent the request.",
+    "411": "The request has no Content-Length.",
+    "413": "The request is larger than 1 MiB, or than --max-message-bytes.",
+    "415": "The Content-Type is not application/json.",
+    "429": "The server has more calls than it may. Try again.",
+    "501": "The server does not describe its model.",
+}
+
 _SCHEMA_BY_SCALAR: Mapping[int, _Schema] = {
     FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_BYTES: {"type": "string", "format": "byte"},
     FieldDescriptorProto.TYPE_DOUBLE: {"$ref": "#/components/schemas/Double"},
     FieldDescriptorProto.TYPE_INT32: {"type": "integer", "format": "int32"},
     FieldDescriptorProto.TYPE_STRING: {"type": "string"},
@@ -347,10 +359,56 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
+def describe_port(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document of the server's own HTTP port, made of that of the proxy.
+
+    Parameters
+    ----------
+    document : dict
+        The proxy's document.
+
+    Returns
+    -------
+    dict
+        The same operations below /v1, with the refusals of the port.
+    """
+    responses = document["components"]["responses"]
+    own = {
+        code: {**responses["400"], "description": text}
+        for code, text in _PORT_REFUSALS.items()
+    }
+    paths = {
+        path: {
+            verb: operation
+            | {
+                "responses": operation["responses"]
+                | {code: {"$ref": f"#/components/responses/{code}"} for code in own}
+            }
+            for verb, operation in operations.items()
+        }
+        for path, operations in document["paths"].items()
+    }
+    scheme = {"type": "http", "scheme": "bearer"}
+    return document | {
+        "servers": [{"url": "/v1"}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": document["components"]
+        | {"responses": responses | own, "securitySchemes": {"token": scheme}},
+    }
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Print the document of the contract in the given folder, by default this project's."""
-    root = Path(arguments[0]) if arguments else Path(__file__).parents[1]
+    """Print the document of the contract in the given folder, by default this project's.
+
+    After --port, the document of the server's own HTTP port is printed instead, as JSON.
+    """
+    folders = [one for one in arguments if one != "--port"]
+    root = Path(folders[0]) if folders else Path(__file__).parents[1]
     document = Generator(compile_contract(root)).document()
+    if "--port" in arguments:
+        sys.stdout.write(json.dumps(describe_port(document), indent=1) + "\n")
+        return
     body = yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100)
     sys.stdout.write(HEADER + body)
 

@@ -70,10 +70,7 @@ def measure_start(model_dir: Path) -> Start:
     ]
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        events = map(json.loads, process.stdout)
-        port = next(event["port"] for event in events if event["event"] == "listening")
-        next(event for event in events if event["event"] == "serving")
+        port = read_port(process)
         with PredictionClient(f"127.0.0.1:{port}") as client:
             client.predict(row)
             first_reply_seconds = time.perf_counter() - begin
@@ -83,6 +80,15 @@ def measure_start(model_dir: Path) -> Start:
         process.send_signal(signal.SIGTERM)
         process.communicate()
     return Start(first_reply_seconds, resident_mib)
+
+
+def read_port(process: "subprocess.Popen[str]") -> int:
+    """Wait until a server serves, and return its port."""
+    assert process.stdout is not None
+    events = map(json.loads, process.stdout)
+    port = next(event["port"] for event in events if event["event"] == "listening")
+    next(event for event in events if event["event"] == "serving")
+    return int(port)
 
 
 def read_resident_mib(pid: int) -> float:

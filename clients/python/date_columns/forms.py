@@ -57,7 +57,8 @@ _COMPACT_CLOCK = (
     r"(?P<H>[0-9]{2})(?P<M>[0-9]{2})(?:(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]+))?)?"
     rf"(?:\s*{_ZONE})?"
 )
-_BEFORE_CLOCK = r"(?:\s*[t,]\s*|\s+)"
+# SAS and the logs of web servers write a colon.
+_BEFORE_CLOCK = r"(?:\s*[t,]\s*|\s+|:)"
 _PATTERNS: Mapping[str, str] = {
     "Y": r"(?P<Y>[0-9]{4})",
     "y": r"(?P<y>[0-9]{2})",

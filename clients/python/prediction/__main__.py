@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from prediction._calls import DEFAULT_TIMEOUT_SECONDS
 from prediction._channel import SERVICE_NAME
-from prediction._client import DEFAULT_TIMEOUT_SECONDS, PredictionClient
+from prediction._client import PredictionClient
+from prediction._credentials import make_credentials
 from prediction._errors import PredictionError
 from prediction._messages import Value
 from prediction._models import HealthStatus, Model, Prediction
@@ -83,8 +85,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _connect(options: argparse.Namespace) -> PredictionClient:
+    files = (options.ca, options.cert, options.key, options.token_file)
+    if not options.tls and any(files):
+        raise _UsageError(
+            "--ca, --cert, --key and --token-file need TLS; give --tls too"
+        )
     try:
-        return PredictionClient(options.target, timeout_seconds=options.timeout_seconds)
+        return PredictionClient(
+            options.target,
+            timeout_seconds=options.timeout_seconds,
+            credentials=make_credentials(*files) if options.tls else None,
+        )
     except ValueError as error:
         raise _UsageError(str(error)) from error
 
@@ -188,7 +199,19 @@ def _add_command(
         default=DEFAULT_TIMEOUT_SECONDS,
         help="time limit of the call (%(default)s)",
     )
+    _add_credentials(parser)
     return parser
+
+
+def _add_credentials(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tls", action="store_true", help="encrypt the connection")
+    for flag, text in (
+        ("--ca", "CAs of the server, PEM; by default those that gRPC brings along"),
+        ("--cert", "the client's certificate, PEM"),
+        ("--key", "key of --cert, PEM"),
+        ("--token-file", "file that holds a token, which is sent with the call"),
+    ):
+        parser.add_argument(flag, metavar="FILE", type=Path, help=text)
 
 
 def _bind_negative_numbers(argv: Sequence[str]) -> list[str]:

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import grpc
+import grpc.aio
 
 from prediction.v1 import prediction_service_pb2 as pb
 
@@ -23,6 +25,14 @@ _HOST_AND_PORT = re.compile(
 _LOOPBACK = re.compile(r"(.*/)?(localhost|127(\.[0-9]+){3}|\[::1\]):[0-9]+")
 
 ChannelOption = tuple[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelArguments:
+    """What a channel is opened with: its address, with a scheme, and gRPC's channel arguments."""
+
+    address: str
+    options: tuple[ChannelOption, ...]
 
 
 def open_channel(
@@ -54,12 +64,35 @@ def open_channel(
     ValueError
         If the target is not one.
     """
+    arguments = channel_arguments(target, max_attempts, options)
+    if credentials is None:
+        return grpc.insecure_channel(arguments.address, arguments.options)
+    return grpc.secure_channel(arguments.address, credentials, arguments.options)
+
+
+def open_async_channel(
+    arguments: ChannelArguments, credentials: grpc.ChannelCredentials | None
+) -> grpc.aio.Channel:
+    """Open a channel of the running event loop, encrypted if there are credentials."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(arguments.address, arguments.options)
+    return grpc.aio.secure_channel(arguments.address, credentials, arguments.options)
+
+
+def channel_arguments(
+    target: str, max_attempts: int, options: Iterable[ChannelOption]
+) -> ChannelArguments:
+    """Return what a channel is opened with; the parameters are those of `open_channel`.
+
+    Raises
+    ------
+    ValueError
+        If the target is not one.
+    """
     address = normalize_target(target)
     # Merged here, because gRPC takes the first of two arguments with one name.
-    arguments = list((_default_options(address, max_attempts) | dict(options)).items())
-    if credentials is None:
-        return grpc.insecure_channel(address, arguments)
-    return grpc.secure_channel(address, credentials, arguments)
+    merged = _default_options(address, max_attempts) | dict(options)
+    return ChannelArguments(address, tuple(merged.items()))
 
 
 def normalize_target(target: str) -> str:

@@ -1,46 +1,25 @@
-"""The client: one channel, a deadline for every call, errors as exceptions of this package."""
+"""The client that blocks: one channel, a deadline for every call, errors as exceptions."""
 
-import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Self, cast
 
 import grpc
 
-from prediction import _health
-from prediction._channel import (
-    MAX_ATTEMPTS_LIMIT,
-    SERVICE_NAME,
-    ChannelOption,
-    open_channel,
+from prediction._calls import (
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_TIMEOUT_SECONDS,
+    Calls,
+    check_attempts,
+    check_timeout,
 )
-from prediction._errors import (
-    DeadlineExceededError,
-    OverloadedError,
-    PredictionError,
-    UnavailableError,
-)
-from prediction._frames import (
-    DEFAULT_CALLS_AT_ONCE,
-    DEFAULT_ROWS_PER_CALL,
-    FrameCall,
-)
-from prediction._messages import Instance, to_model, to_prediction, to_request
+from prediction._channel import SERVICE_NAME, ChannelOption
+from prediction._frames import DEFAULT_CALLS_AT_ONCE, DEFAULT_ROWS_PER_CALL
+from prediction._messages import Instance
 from prediction._models import HealthStatus, Model, Prediction
-from prediction._pending import PendingCall
-from prediction._statuses import to_exception
 from prediction._tables import FrameT, to_table
-from prediction.v1 import prediction_service_pb2 as pb
-from prediction.v1.prediction_service_pb2_grpc import PredictionServiceStub
-
-DEFAULT_TIMEOUT_SECONDS = 5.0
-DEFAULT_MAX_ATTEMPTS = 4
-# gRPC takes some hundred years as no limit. A time of more than a day is in the wrong unit.
-MAX_TIMEOUT_SECONDS = 86_400.0
-_POLL_SECONDS = 0.1
-
-_RequestT = TypeVar("_RequestT")
-_ResponseT = TypeVar("_ResponseT")
+from prediction._tracing import TraceContext
+from prediction._transport import BlockingTransport, run_now
 
 
 class PredictionClient:
@@ -65,6 +44,9 @@ class PredictionClient:
         gRPC channel arguments, which replace this client's defaults. For example, gRPC takes
         proxies from the environment; ``("grpc.enable_http_proxy", 0)`` uses none. For loopback
         addresses, that is the default.
+    trace_context : callable or None, default=None
+        Returns the ``traceparent`` and ``tracestate`` of the caller's trace, and is asked before
+        each call. `opentelemetry_context` takes them from OpenTelemetry. None sends none.
 
     Raises
     ------
@@ -84,16 +66,14 @@ class PredictionClient:
         credentials: grpc.ChannelCredentials | None = None,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         options: Iterable[ChannelOption] = (),
+        trace_context: TraceContext | None = None,
     ) -> None:
         self._target = target
-        self._timeout_seconds = _checked_timeout(timeout_seconds)
-        self._channel = open_channel(
-            target, credentials, _checked_attempts(max_attempts), options
+        limit = check_timeout(timeout_seconds)
+        self._transport = BlockingTransport(
+            repr(self), target, credentials, check_attempts(max_attempts), options
         )
-        self._stub = PredictionServiceStub(self._channel)
-        # The last answer of get_model. Frames are checked against it.
-        self._known_model: Model | None = None
-        self._check_health = _health.health_check(self._channel)
+        self._calls = Calls(target, self._transport, limit, trace_context)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._target!r})"
@@ -111,13 +91,14 @@ class PredictionClient:
 
     def close(self) -> None:
         """Close the connections; calls in flight in other threads fail with CANCELLED."""
-        self._channel.close()
+        self._transport.close()
 
     def predict(
         self,
         instance: Instance,
         *,
         explain_top_k: int = 0,
+        request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Prediction:
         """Predict the class of one instance.
@@ -131,6 +112,10 @@ class PredictionClient:
             Any real number or Decimal is converted to a double; a bool is not a number.
         explain_top_k : int, default=0
             Number of features in the explanation, those of the largest contributions, from 0.
+        request_id : str or None, default=None
+            Your name of the call, 1 to 128 visible ASCII characters, such as an order's number. The
+            server's logs have it, so that its prediction log can be joined with outcomes. None
+            leaves it to the server.
         timeout_seconds : float or None, default=None
             Time for this call, (0, 86400]. None takes the client's.
 
@@ -146,12 +131,13 @@ class PredictionClient:
         TypeError
             If `instance` is of a type that cannot be an instance, such as a text or a set.
         ValueError
-            If `explain_top_k` is out of its range.
+            If `explain_top_k` is out of its range, or `request_id` has other characters.
         PredictionError
             If the call fails for another reason, which the subclass names.
         """
-        request = to_request(instance, explain_top_k)
-        return to_prediction(self._call(self._stub.Predict, request, timeout_seconds))
+        return run_now(
+            self._calls.predict(instance, explain_top_k, request_id, timeout_seconds)
+        )
 
     def predict_frame(
         self,
@@ -160,6 +146,7 @@ class PredictionClient:
         ignore_extra: bool = False,
         rows_per_call: int = DEFAULT_ROWS_PER_CALL,
         calls_at_once: int = DEFAULT_CALLS_AT_ONCE,
+        request_id: str | None = None,
         timeout_seconds: float | None = None,
     ) -> FrameT:
         """Predict the class of each row of a pandas or polars DataFrame, or of none.
@@ -182,6 +169,10 @@ class PredictionClient:
         calls_at_once : int, default=2
             Most chunks in flight at a time, [1, inf). With two, the server answers one while the
             client writes and sends the next; more keep more servers busy.
+        request_id : str or None, default=None
+            Your name of the frame, 1 to 100 visible ASCII characters. Each chunk's call is named
+            after it and its first row, such as ``import-7:5000``. The answer has the names, so
+            that the prediction log can be joined with outcomes. None leaves it to the server.
         timeout_seconds : float or None, default=None
             Time for the call of each chunk, (0, 86400]. None takes the client's.
 
@@ -190,7 +181,8 @@ class PredictionClient:
         pandas.DataFrame or polars.DataFrame
             One row for each of `frame`, in its order and with its index. Columns: `label`, text;
             `probability_<class>` for each of `Model.classes`, float64, [0, 1]; `model_version`,
-            text, the same in all rows.
+            text, the same in all rows. With a `request_id` also: `request_id`, text, and `row`,
+            int64, from 0, the row's key in the prediction log.
 
         Raises
         ------
@@ -202,23 +194,21 @@ class PredictionClient:
         TypeError
             If `frame` is not a DataFrame of pandas or polars.
         ValueError
-            If `rows_per_call` or `calls_at_once` is below 1.
+            If `rows_per_call` or `calls_at_once` is below 1, or `request_id` has other characters.
         PredictionError
             If a call fails for another reason, which the subclass names.
         """
-        _check_positive("rows_per_call", rows_per_call)
-        _check_positive("calls_at_once", calls_at_once)
-        call = FrameCall(
-            to_table(frame),
-            send=lambda request: self._begin(
-                self._stub.BatchPredict, request, timeout_seconds
-            ),
-            fetch_model=lambda: self.get_model(timeout_seconds=timeout_seconds),
-            rows_per_call=rows_per_call,
-            calls_at_once=calls_at_once,
-            ignore_extra=ignore_extra,
+        answer = run_now(
+            self._calls.predict_frame(
+                to_table(frame),
+                ignore_extra=ignore_extra,
+                rows_per_call=rows_per_call,
+                calls_at_once=calls_at_once,
+                request_id=request_id,
+                timeout_seconds=timeout_seconds,
+            )
         )
-        return cast(FrameT, call.run(self._known_model))
+        return cast(FrameT, answer)
 
     def get_model(self, *, timeout_seconds: float | None = None) -> Model:
         """Describe the model that answers: its input schema, classes, origin and quality.
@@ -238,10 +228,7 @@ class PredictionClient:
         PredictionError
             If the call fails, for the reason that the subclass names.
         """
-        request = pb.GetModelRequest()
-        model = to_model(self._call(self._stub.GetModel, request, timeout_seconds))
-        self._known_model = model
-        return model
+        return run_now(self._calls.get_model(timeout_seconds))
 
     def health(
         self, service: str = SERVICE_NAME, *, timeout_seconds: float | None = None
@@ -265,14 +252,7 @@ class PredictionClient:
         PredictionError
             If the server cannot be reached or does not say.
         """
-        request = _health.to_request(service)
-        try:
-            response = self._call(self._check_health, request, timeout_seconds)
-        except PredictionError as error:
-            if error.code is grpc.StatusCode.NOT_FOUND:
-                return HealthStatus.SERVICE_UNKNOWN
-            raise
-        return _health.to_health_status(response)
+        return run_now(self._calls.health(service, timeout_seconds))
 
     def is_ready(self, *, timeout_seconds: float | None = None) -> bool:
         """Tell whether a server answers predictions now.
@@ -293,7 +273,7 @@ class PredictionClient:
             If the answer says neither: UNAUTHENTICATED, for example, or UNIMPLEMENTED if the target
             has no health service.
         """
-        return self._why_not_ready(timeout_seconds) is None
+        return run_now(self._calls.why_not_ready(SERVICE_NAME, timeout_seconds)) is None
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Return as soon as a server answers predictions.
@@ -310,75 +290,4 @@ class PredictionClient:
         PredictionError
             As in `is_ready`.
         """
-        end = time.monotonic() + _checked_timeout(timeout_seconds)
-        while reason := self._why_not_ready(max(end - time.monotonic(), 0.001)):
-            if time.monotonic() + _POLL_SECONDS >= end:
-                raise DeadlineExceededError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    f"{self._target} was not ready within {timeout_seconds:g} s: {reason}",
-                )
-            time.sleep(_POLL_SECONDS)
-
-    def _why_not_ready(self, timeout_seconds: float | None) -> str | None:
-        try:
-            status = self.health(timeout_seconds=timeout_seconds)
-        except (UnavailableError, DeadlineExceededError, OverloadedError) as error:
-            return str(error)
-        return None if status is HealthStatus.SERVING else f"its health is {status}"
-
-    def _call(
-        self,
-        method: "grpc.UnaryUnaryMultiCallable[_RequestT, _ResponseT]",
-        request: _RequestT,
-        timeout_seconds: float | None,
-    ) -> _ResponseT:
-        timeout = self._timeout_of(timeout_seconds)
-        try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise to_exception(error) from error
-        except ValueError as error:
-            raise self._closed() from error
-
-    def _begin(
-        self,
-        method: "grpc.UnaryUnaryMultiCallable[_RequestT, _ResponseT]",
-        request: _RequestT,
-        timeout_seconds: float | None,
-    ) -> PendingCall[_ResponseT]:
-        timeout = self._timeout_of(timeout_seconds)
-        try:
-            return PendingCall(method.future(request, timeout=timeout))
-        except ValueError as error:
-            raise self._closed() from error
-
-    def _timeout_of(self, timeout_seconds: float | None) -> float:
-        if timeout_seconds is None:
-            return self._timeout_seconds
-        return _checked_timeout(timeout_seconds)
-
-    def _closed(self) -> RuntimeError:
-        # A stub raises ValueError for this reason alone, never for a value of the caller.
-        return RuntimeError(f"{self!r} is closed")
-
-
-def _checked_timeout(seconds: float) -> float:
-    if not 0 < seconds <= MAX_TIMEOUT_SECONDS:
-        raise ValueError(
-            f"timeout_seconds is {seconds}; it must be above 0 and at most a day, "
-            f"{MAX_TIMEOUT_SECONDS:.0f}"
-        )
-    return seconds
-
-
-def _check_positive(name: str, number: int) -> None:
-    if number < 1:
-        raise ValueError(f"{name} is {number}; it must be 1 or more")
-
-
-def _checked_attempts(count: int) -> int:
-    if not 1 <= count <= MAX_ATTEMPTS_LIMIT:
-        raise ValueError(
-            f"max_attempts is {count}; it must be from 1 to {MAX_ATTEMPTS_LIMIT}"
-        )
-    return count
+        run_now(self._calls.wait_until_ready(SERVICE_NAME, timeout_seconds))

@@ -5,10 +5,10 @@ Knows no DataFrame library. Each cell is a Python value, or None if it is missin
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 from prediction._errors import FieldViolation
 from prediction._kinds import Scalar, allowed, problem, wire_form
@@ -40,6 +40,10 @@ class Table(Protocol):
         """Return the cells of a column, None or NaN for a missing one."""
         ...
 
+    def doubles(self, position: int) -> "array[float] | None":
+        """Return the cells of a column whose type is double precision, None for other types."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TypedColumn:
@@ -66,10 +70,17 @@ class TypedColumn:
         """Return the rows of [start, stop) as a message, whose row 0 is `start`."""
         column = pb.Column(name=self.name)
         getattr(column, self.field).values.extend(self.values[start:stop])
+        column.missing_rows.extend(self.missing_of(start, stop))
+        return column
+
+    def missing_of(self, start: int, stop: int) -> Iterator[int]:
+        """Return the missing rows in [start, stop), counted from `start`."""
         first = bisect_left(self.missing_rows, start)
         last = bisect_left(self.missing_rows, stop)
-        column.missing_rows.extend(row - start for row in self.missing_rows[first:last])
-        return column
+        return (row - start for row in self.missing_rows[first:last])
+
+
+Write: TypeAlias = Callable[[Sequence[TypedColumn], int, int], pb.BatchPredictRequest]
 
 
 def encode(table: Table, model: Model, *, ignore_extra: bool) -> list[TypedColumn]:
@@ -100,17 +111,24 @@ def encode(table: Table, model: Model, *, ignore_extra: bool) -> list[TypedColum
     violations: list[FieldViolation] = []
     for feature in model.features:
         try:
-            columns.append(
-                _encode(feature, table.cells(position_by_name[feature.name]))
-            )
+            columns.append(_encode(feature, table, position_by_name[feature.name]))
         except _UnfitColumn as error:
             violations.append(error.violation)
     raise_for(violations)
     return columns
 
 
+def to_request(
+    columns: Sequence[TypedColumn], start: int, stop: int
+) -> pb.BatchPredictRequest:
+    """Return the rows of [start, stop) by name, as every server takes them."""
+    return pb.BatchPredictRequest(
+        columns=[column.to_message(start, stop) for column in columns]
+    )
+
+
 def to_requests(
-    columns: Sequence[TypedColumn], n_rows: int, max_rows: int
+    columns: Sequence[TypedColumn], n_rows: int, max_rows: int, write: Write
 ) -> Iterator[tuple[int, pb.BatchPredictRequest]]:
     """Cut the rows into requests.
 
@@ -123,6 +141,8 @@ def to_requests(
     max_rows : int
         Most rows of a request, 1 or more. A request has fewer where it would exceed
         `MAX_CHUNK_BYTES`.
+    write : callable
+        Makes a request of the rows from a first to before a last one.
 
     Yields
     ------
@@ -130,21 +150,19 @@ def to_requests(
         The first row of a request, and the request.
     """
     for start in range(0, n_rows, max_rows):
-        yield from _split(columns, start, min(start + max_rows, n_rows))
+        yield from _split(columns, start, min(start + max_rows, n_rows), write)
 
 
 def _split(
-    columns: Sequence[TypedColumn], start: int, stop: int
+    columns: Sequence[TypedColumn], start: int, stop: int, write: Write
 ) -> Iterator[tuple[int, pb.BatchPredictRequest]]:
-    request = pb.BatchPredictRequest(
-        columns=[column.to_message(start, stop) for column in columns]
-    )
+    request = write(columns, start, stop)
     if stop - start == 1 or request.ByteSize() <= MAX_CHUNK_BYTES:
         yield start, request
         return
     middle = (start + stop) // 2
-    yield from _split(columns, start, middle)
-    yield from _split(columns, middle, stop)
+    yield from _split(columns, start, middle, write)
+    yield from _split(columns, middle, stop, write)
 
 
 def _match(
@@ -191,7 +209,12 @@ class _UnfitColumn(Exception):
         self.violation = violation
 
 
-def _encode(feature: Feature, cells: list[object]) -> TypedColumn:
+def _encode(feature: Feature, table: Table, position: int) -> TypedColumn:
+    if feature.kind is FeatureKind.NUMERIC:
+        doubles = table.doubles(position)
+        if doubles is not None and isfinite(sum(doubles)):
+            return TypedColumn(feature.name, "doubles", doubles, ())
+    cells = table.cells(position)
     if feature.kind is FeatureKind.NUMERIC and set(map(type, cells)) == {float}:
         # Many times faster than cell by cell. The sum is finite only if all cells are.
         numbers = array("d", cast(list[float], cells))

@@ -55,6 +55,8 @@ class PredictionError(Exception):
         ``"BATCH_TOO_LARGE"``. Empty if the server sent none.
     metadata : mapping of str to str
         Values in the message by name, such as ``{"max_rows": "10000"}``. `ErrorReason` lists them.
+    request_id : str
+        The call's identifier in the server's logs; empty if the server sent none.
 
     Notes
     -----
@@ -67,6 +69,7 @@ class PredictionError(Exception):
         self.message = message
         self.reason = ""
         self.metadata: Mapping[str, str] = {}
+        self.request_id = ""
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}" if self.message else self.code.name

@@ -9,12 +9,17 @@ https://github.com/grpc/grpc/blob/master/src/proto/grpc/health/v1/health.proto
 from typing import TypeAlias
 
 import grpc
+import grpc.aio
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from prediction._models import HealthStatus
 
 # In quotes, because only its type stubs make it generic.
 HealthCheck: TypeAlias = "grpc.UnaryUnaryMultiCallable[StringValue, Int32Value]"
+AsyncHealthCheck: TypeAlias = (
+    "grpc.aio.UnaryUnaryMultiCallable[StringValue, Int32Value]"
+)
+_CHECK = "/grpc.health.v1.Health/Check"
 
 _STATUS_BY_NUMBER = {
     1: HealthStatus.SERVING,
@@ -26,7 +31,16 @@ _STATUS_BY_NUMBER = {
 def health_check(channel: grpc.Channel) -> HealthCheck:
     """Return the method Check of the health service that `channel` reaches."""
     return channel.unary_unary(
-        "/grpc.health.v1.Health/Check",
+        _CHECK,
+        request_serializer=StringValue.SerializeToString,
+        response_deserializer=Int32Value.FromString,
+    )
+
+
+def async_health_check(channel: grpc.aio.Channel) -> AsyncHealthCheck:
+    """Return the same method of a channel of an event loop."""
+    return channel.unary_unary(
+        _CHECK,
         request_serializer=StringValue.SerializeToString,
         response_deserializer=Int32Value.FromString,
     )

@@ -112,8 +112,10 @@ def _truth(cell: object) -> bool | None:
 
 def _date(cell: object) -> str | None:
     """Return the text of a date; the server reads it, and names the texts that do not fit."""
-    if isinstance(cell, date):
-        return cell.isoformat()
+    # A period of pandas stands for its first moment, as in training.
+    start = getattr(cell, "start_time", cell)
+    if isinstance(start, date):
+        return start.isoformat()
     number = _number(cell)
     if number is not None and number.is_integer():
         # Such as 20240131.

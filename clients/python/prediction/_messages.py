@@ -16,12 +16,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from prediction._errors import FieldViolation
 from prediction._models import (
     Calibration,
+    Canary,
+    CanaryState,
     Contribution,
+    EnsembleMember,
     Explanation,
     Feature,
     FeatureKind,
     Model,
     Prediction,
+    Shadow,
 )
 from prediction._scalars import is_missing, is_unicode, to_plain
 from prediction._violations import invalid, raise_for, shorten, show, show_name
@@ -40,6 +44,13 @@ _CALIBRATIONS: Mapping[int, Calibration] = {
     pb.CALIBRATION_NONE: Calibration.NONE,
     pb.CALIBRATION_SIGMOID: Calibration.SIGMOID,
     pb.CALIBRATION_ISOTONIC: Calibration.ISOTONIC,
+}
+_CANARY_STATES: Mapping[int, CanaryState] = {
+    pb.CANARY_STATE_WAITING: CanaryState.WAITING,
+    pb.CANARY_STATE_SERVING: CanaryState.SERVING,
+    pb.CANARY_STATE_SAME: CanaryState.SAME,
+    pb.CANARY_STATE_INCOMPATIBLE: CanaryState.INCOMPATIBLE,
+    pb.CANARY_STATE_ABORTED: CanaryState.ABORTED,
 }
 
 
@@ -122,6 +133,43 @@ def to_model(response: pb.GetModelResponse) -> Model:
         ),
         load_time=_time(response.load_time) if response.HasField("load_time") else None,
         calibration=_CALIBRATIONS.get(response.calibration, Calibration.UNSPECIFIED),
+        members=tuple(
+            EnsembleMember(model=member.model, weight=member.weight)
+            for member in response.members
+        ),
+        wanted_version=(
+            response.wanted_version if response.HasField("wanted_version") else None
+        ),
+        refusal=response.refusal if response.HasField("refusal") else None,
+        registry_contact_time=(
+            _time(response.registry_contact_time)
+            if response.HasField("registry_contact_time")
+            else None
+        ),
+        canary=_canary(response.canary) if response.HasField("canary") else None,
+        shadow=_shadow(response.shadow) if response.HasField("shadow") else None,
+        takes_packed_rows=response.takes_packed_rows,
+    )
+
+
+def _shadow(shadow: pb.Shadow) -> Shadow:
+    return Shadow(
+        model_version=shadow.model_version,
+        share=shadow.share,
+        refusal=shadow.refusal,
+        rows=shadow.rows,
+        same_rows=shadow.same_rows,
+    )
+
+
+def _canary(canary: pb.Canary) -> Canary:
+    return Canary(
+        model_version=canary.model_version,
+        share=canary.share,
+        state=_CANARY_STATES.get(canary.state, CanaryState.UNSPECIFIED),
+        reason=canary.reason,
+        calls=canary.calls,
+        rows=canary.rows,
     )
 
 

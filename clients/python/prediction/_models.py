@@ -30,7 +30,8 @@ class Explanation:
     label : str
         Label of the class that is explained: the second of two, or the predicted one of more.
     score : float
-        Raw score: the log-odds for two classes, otherwise the value before the softmax.
+        Raw score: the log-odds for two classes, otherwise the value before the softmax. For an
+        ensemble, the weighted mean of those of its members, as are `base` and the contributions.
     base : float
         Raw score without any feature.
     contributions : tuple of Contribution
@@ -50,7 +51,7 @@ class Prediction:
     Attributes
     ----------
     model : str
-        Display name of the model's family: "Logistic Regression" or "LightGBM".
+        Display name of the model's family: "Logistic Regression", "LightGBM" or "Ensemble".
     prediction : int
         Predicted class: the label itself if the labels are integers; if they are texts, its
         position in `Model.classes`.
@@ -103,6 +104,75 @@ class Calibration(StrEnum):
     ISOTONIC = "isotonic"
 
 
+class CanaryState(StrEnum):
+    """What becomes of a canary's calls.
+
+    WAITING has no model, SERVING answers its share, SAME is the champion's version. INCOMPATIBLE
+    has other features or classes, ABORTED left its bounds. UNSPECIFIED is a state that this client
+    does not know.
+    """
+
+    UNSPECIFIED = "unspecified"
+    WAITING = "waiting"
+    SERVING = "serving"
+    SAME = "same"
+    INCOMPATIBLE = "incompatible"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A second model that answers a share of the calls.
+
+    Attributes
+    ----------
+    model_version : str
+        Version that is loaded. Empty if none is.
+    share : float
+        Share of the calls that it gets while it serves, [0, 1].
+    state : CanaryState
+        What becomes of its calls.
+    reason : str
+        Why it does not serve, or why a newer version does not. Empty while nothing is in its way.
+    calls : int
+        Calls that were given to this version.
+    rows : int
+        Rows that this version has answered.
+    """
+
+    model_version: str
+    share: float
+    state: CanaryState
+    reason: str
+    calls: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A second model that scores what callers were answered, and answers nobody.
+
+    Attributes
+    ----------
+    model_version : str
+        Version that scores. Empty if none does.
+    share : float
+        Share of the answered calls that it scores, [0, 1].
+    refusal : str
+        Why no version, or no newer one, scores. Empty while nothing is in its way.
+    rows : int
+        Rows that this version has looked at.
+    same_rows : int
+        Rows of them with the label that the caller was answered.
+    """
+
+    model_version: str
+    share: float
+    refusal: str
+    rows: int
+    same_rows: int
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One column of the model's input.
@@ -130,6 +200,22 @@ class Feature:
     categories: tuple[str, ...] | tuple[int, ...] = ()
     refuse_unknown: bool = False
     format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleMember:
+    """One of the estimators whose probabilities an ensemble averages.
+
+    Attributes
+    ----------
+    model : str
+        Display name of its family: "Logistic Regression" or "LightGBM".
+    weight : float
+        Weight in the mean, (0, 1). The weights of all members sum to 1.
+    """
+
+    model: str
+    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +247,20 @@ class Model:
         Time at which the server began to serve the model, in UTC. None if it does not say.
     calibration : Calibration, default=Calibration.UNSPECIFIED
         Calibration of the probabilities.
+    members : tuple of EnsembleMember, default=()
+        Members of an ensemble. Empty for a model of one estimator.
+    wanted_version : str or None, default=None
+        Version that the server is asked to serve. None if it does not know it.
+    refusal : str or None, default=None
+        Why `wanted_version` does not answer. None while nothing is in its way.
+    registry_contact_time : datetime or None, default=None
+        Time at which the registry last said which version it wants, in UTC. None if unknown.
+    canary : Canary or None, default=None
+        Second model beside this one. None if the server has none.
+    shadow : Shadow or None, default=None
+        Model that scores what this one has answered. None if the server has none.
+    takes_packed_rows : bool, default=False
+        Whether the server reads the rows of `predict_frame` as bytes, which is faster.
     """
 
     model: str
@@ -175,6 +275,13 @@ class Model:
     create_time: datetime | None
     load_time: datetime | None
     calibration: Calibration = Calibration.UNSPECIFIED
+    members: tuple[EnsembleMember, ...] = ()
+    wanted_version: str | None = None
+    refusal: str | None = None
+    registry_contact_time: datetime | None = None
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+    takes_packed_rows: bool = False
 
 
 class HealthStatus(StrEnum):

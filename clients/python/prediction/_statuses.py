@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from prediction._errors import (
@@ -40,6 +40,23 @@ _CLASS_BY_CODE: dict[grpc.StatusCode, type[PredictionError]] = {
 }
 
 _MessageT = TypeVar("_MessageT", bound=Message)
+_ResponseT = TypeVar("_ResponseT")
+
+
+def check_answer(response: _ResponseT) -> _ResponseT:
+    """Return the answer of a call that ended with OK.
+
+    Raises
+    ------
+    ServerError
+        If there is none. grpcio gives None if no message came; grpc.aio also if it is broken.
+    """
+    if response is None:
+        raise ServerError(
+            grpc.StatusCode.INTERNAL,
+            "the server answered OK without a readable message",
+        )
+    return response
 
 
 def to_exception(error: grpc.RpcError) -> PredictionError:
@@ -51,6 +68,9 @@ def to_exception(error: grpc.RpcError) -> PredictionError:
     info = _find(ErrorInfo, details)
     if info is not None:
         exception.reason, exception.metadata = info.reason, dict(info.metadata)
+    request = _find(RequestInfo, details)
+    if request is not None:
+        exception.request_id = request.request_id
     return exception
 
 
@@ -81,7 +101,21 @@ def _unavailable(
     info = _find(ErrorInfo, details)
     if info is not None and info.reason == _MODEL_UNAVAILABLE:
         return ModelUnavailableError(code, message)
-    return UnavailableError(code, message)
+    return UnavailableError(code, _explain_tls(message))
+
+
+def _explain_tls(message: str) -> str:
+    """Return what a failed handshake means, in one sentence; other messages as they are."""
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return (
+            "the server's certificate is not trusted or does not fit its name; give the CA that "
+            "issued it"
+        )
+    if "WRONG_VERSION_NUMBER" in message:
+        return "the server speaks plain text on this port; connect without TLS"
+    if "CERTIFICATE_REQUIRED" in message:
+        return "the server wants a client's certificate; give a certificate and its key"
+    return message
 
 
 def _violations(details: Iterable[Any]) -> tuple[FieldViolation, ...]:

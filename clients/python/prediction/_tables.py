@@ -3,7 +3,9 @@
 A library is imported only for one of its frames, so the caller has imported it already.
 """
 
+from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from prediction._columns import Table
@@ -24,6 +26,22 @@ class Frame(Protocol):
 FrameT = TypeVar("FrameT", bound=Frame)
 
 
+@dataclass(frozen=True, slots=True)
+class RowKeys:
+    """The rows of a frame as the prediction log names them, in the order of the frame.
+
+    Attributes
+    ----------
+    request_ids : list of str
+        Name of the call that had the row.
+    rows : list of int
+        Number of the row within its call, from 0.
+    """
+
+    request_ids: list[str]
+    rows: list[int]
+
+
 class FrameTable(Table, Protocol):
     """A frame that can make an answer of its library."""
 
@@ -32,6 +50,7 @@ class FrameTable(Table, Protocol):
         labels: Sequence[str],
         columns: dict[str, Sequence[float]],
         model_version: str,
+        keys: RowKeys | None,
     ) -> Any:
         """Make the answer, with the rows and the index of the frame.
 
@@ -43,6 +62,8 @@ class FrameTable(Table, Protocol):
             Probabilities by the name of their column, float64, [0, 1].
         model_version : str
             Version that answered all rows.
+        keys : RowKeys or None
+            The rows in the prediction log; None leaves them out of the answer.
 
         Returns
         -------
@@ -100,11 +121,18 @@ class _PandasTable:
             cells[row] = None
         return cells
 
+    def doubles(self, position: int) -> "array[float] | None":
+        series = self._frame.iloc[:, position]
+        if str(series.dtype) != "float64":
+            return None
+        return array("d", series.to_numpy().tobytes())
+
     def to_frame(
         self,
         labels: Sequence[str],
         columns: dict[str, Sequence[float]],
         model_version: str,
+        keys: RowKeys | None,
     ) -> Any:
         import pandas as pd
 
@@ -118,6 +146,9 @@ class _PandasTable:
                 "model_version": pd.Series([model_version] * self.n_rows, dtype="str"),
             }
         )
+        if keys is not None:
+            answer["request_id"] = pd.Series(keys.request_ids, dtype="str")
+            answer["row"] = pd.Series(keys.rows, dtype="int64")
         # Set and not aligned, because an index may have a label twice.
         answer.index = self._frame.index
         return answer
@@ -138,21 +169,34 @@ class _PolarsTable:
     def cells(self, position: int) -> list[object]:
         return self._frame.to_series(position).to_list()
 
+    def doubles(self, position: int) -> "array[float] | None":
+        series = self._frame.to_series(position)
+        if str(series.dtype) != "Float64" or series.null_count():
+            return None
+        return array("d", series.to_list())
+
     def to_frame(
         self,
         labels: Sequence[str],
         columns: dict[str, Sequence[float]],
         model_version: str,
+        keys: RowKeys | None,
     ) -> Any:
         import polars as pl
 
         versions = [model_version] * self.n_rows
-        return pl.DataFrame(
+        answer = pl.DataFrame(
             [
                 pl.Series("label", labels, pl.String),
                 *(pl.Series(n, list(v), pl.Float64) for n, v in columns.items()),
                 pl.Series("model_version", versions, pl.String),
             ]
+        )
+        if keys is None:
+            return answer
+        return answer.with_columns(
+            pl.Series("request_id", keys.request_ids, pl.String),
+            pl.Series("row", keys.rows, pl.Int64),
         )
 
 

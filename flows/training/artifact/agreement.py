@@ -22,7 +22,8 @@ LINEAR_REMEDY = "columns of extreme size are the usual cause, so rescale them"
 def check_agreement(artifact: pb.ModelArtifact, golden: ScoredRows) -> None:
     """Check the formulas of an artifact on rows with known probabilities.
 
-    Uncalibrated trees have to agree to the last bit; all other models within `TOLERANCE`.
+    Uncalibrated trees, and means of them, have to agree to the last bit; all other models within
+    `TOLERANCE`.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def check_agreement(artifact: pb.ModelArtifact, golden: ScoredRows) -> None:
         If a probability differs.
     """
     probabilities = evaluate_formula(artifact, golden.X)
-    is_linear = artifact.HasField("logistic_regression")
+    is_linear = _has_linear_model(artifact)
     if not (is_linear or artifact.HasField("calibration")):
         if not np.array_equal(probabilities, golden.probabilities):
             raise ArtifactError(
@@ -53,6 +54,13 @@ def check_agreement(artifact: pb.ModelArtifact, golden: ScoredRows) -> None:
         )
 
 
+def _has_linear_model(artifact: pb.ModelArtifact) -> bool:
+    """Tell whether the estimator, or a member of an ensemble, is a logistic regression."""
+    return artifact.HasField("logistic_regression") or any(
+        member.HasField("logistic_regression") for member in artifact.ensemble.members
+    )
+
+
 def _find_leeway(
     artifact: pb.ModelArtifact, X: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -62,7 +70,7 @@ def _find_leeway(
     LightGBM are not rounded, and logistic regression without calibration has no cliffs.
     """
     raw_scores = evaluate_raw_scores(artifact, X)
-    if artifact.HasField("boosted_trees") or not artifact.HasField("calibration"):
+    if not _has_linear_model(artifact) or not artifact.HasField("calibration"):
         return np.zeros(len(X))
     shifts = TOLERANCE * np.eye(raw_scores.shape[1])
     above = [apply_calibration(artifact.calibration, raw_scores + s) for s in shifts]

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import TargetEncoder
 
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.artifact.agreement import LIGHTGBM_REMEDY, check_agreement
@@ -15,10 +17,18 @@ from training.artifact.formula import PART_PREFIX
 from training.artifact.golden import ScoredRows, encode_golden
 from training.artifact.provenance import Provenance
 from training.data.schema import Feature, Kind, Schema
+from training.data.schema_file import DROP, HASH
 from training.errors import ArtifactError
-from training.models.families import FAMILIES, LOGISTIC_REGRESSION
+from training.models.averaging import find_members
+from training.models.families import find_display_name
 from training.models.final_model import FinalModel
-from training.models.pipelines import CLASSIFIER, find_transformers
+from training.models.pipelines import CLASSIFIER, find_encoder, find_transformers
+
+_REDACTIONS = {
+    "": pb.REDACTION_UNSPECIFIED,
+    DROP: pb.REDACTION_DROP,
+    HASH: pb.REDACTION_HASH,
+}
 
 
 def encode(
@@ -37,7 +47,7 @@ def encode(
     schema : Schema
         Columns and classes that it was fitted on.
     family : str
-        Name of its family.
+        Name of its family, or "ensemble".
     golden : ScoredRows
         Golden examples.
     provenance : Provenance
@@ -54,7 +64,7 @@ def encode(
         If the artifact cannot hold the model, or its formulas do not answer as the model does.
     """
     artifact = pb.ModelArtifact(
-        input_schema=_encode_schema(schema),
+        input_schema=_encode_schema(schema, model),
         class_labels=_encode_labels(schema.class_labels),
         threshold=model.threshold if schema.is_binary else None,
         provenance=_encode_provenance(provenance, family),
@@ -62,14 +72,34 @@ def encode(
     )
     if model.calibrators:
         artifact.calibration.CopyFrom(_encode_calibration(model.calibrators))
-    if family == LOGISTIC_REGRESSION.name:
-        message = _encode_logistic_regression(model.pipeline, schema)
-        artifact.logistic_regression.CopyFrom(message)
+    if isinstance(model.pipeline, Pipeline):
+        _write_estimator(artifact, model.pipeline, schema)
     else:
-        classifier = model.pipeline.named_steps[CLASSIFIER]
-        artifact.boosted_trees.CopyFrom(_encode_trees(classifier.booster_))
+        for pipeline, count in find_members(model.pipeline):
+            member = artifact.ensemble.members.add(count=count)
+            _write_estimator(member, pipeline, schema)
     check_agreement(artifact, golden)
     return artifact
+
+
+def _write_estimator(
+    message: pb.ModelArtifact | pb.EnsembleMember, pipeline: Pipeline, schema: Schema
+) -> None:
+    """Write a fitted pipeline into the message's oneof."""
+    classifier = pipeline.named_steps[CLASSIFIER]
+    if isinstance(classifier, LogisticRegression):
+        message.logistic_regression.CopyFrom(
+            _encode_logistic_regression(pipeline, schema)
+        )
+    else:
+        message.boosted_trees.CopyFrom(_encode_trees(classifier.booster_))
+
+
+def check_classifier(pipeline: Pipeline) -> None:
+    """Raise ValueError if an artifact could not hold the classifier of a fitted pipeline."""
+    booster = getattr(pipeline.named_steps[CLASSIFIER], "booster_", None)
+    if booster is not None:
+        encode_booster(booster)
 
 
 def _encode_trees(booster: Any) -> pb.BoostedTrees:
@@ -79,12 +109,42 @@ def _encode_trees(booster: Any) -> pb.BoostedTrees:
         raise ArtifactError(f"{error}; {LIGHTGBM_REMEDY}") from None
 
 
-def _encode_schema(schema: Schema) -> pb.InputSchema:
-    return pb.InputSchema(features=map(_encode_feature, schema.features))
+def _encode_schema(schema: Schema, model: FinalModel) -> pb.InputSchema:
+    message = pb.InputSchema(features=map(_encode_feature, schema.features))
+    with_means = schema.of_kind(Kind.MEANS)
+    if with_means:
+        # The members of an ensemble have learned the same means from the same rows.
+        encoder = find_encoder(find_members(model.pipeline)[0][0])
+        by_name = {feature.name: feature for feature in message.features}
+        for number, feature in enumerate(with_means):
+            means = _encode_means(encoder, number, feature)
+            by_name[feature.name].categorical.means.CopyFrom(means)
+    return message
+
+
+def _encode_means(
+    encoder: TargetEncoder, number: int, feature: Feature
+) -> pb.TargetMeans:
+    """Return what scikit-learn's encoder gives for each category of its column `number`."""
+    known = encoder.categories_[number]
+    n_outputs = len(encoder.encodings_) // len(encoder.categories_)
+    encodings = encoder.encodings_[number * n_outputs : (number + 1) * n_outputs]
+    is_gap, message = np.isnan(known), pb.TargetMeans()
+    for encoding, mean in zip(encodings, np.atleast_1d(encoder.target_mean_)):
+        # A category that no row has gets the mean of all rows, and so does a gap.
+        values = np.full(len(feature.categories), mean)
+        values[known[~is_gap].astype(np.int64)] = encoding[~is_gap]
+        message.values.extend(values)
+        message.missing.append(encoding[is_gap][0] if is_gap.any() else mean)
+    return message
 
 
 def _encode_feature(feature: Feature) -> pb.Feature:
-    message = pb.Feature(name=feature.name, nullable=feature.nullable)
+    message = pb.Feature(
+        name=feature.name,
+        nullable=feature.nullable,
+        redaction=_REDACTIONS[feature.redaction],
+    )
     match feature.kind:
         case Kind.NUMERIC:
             message.numeric.SetInParent()
@@ -98,7 +158,7 @@ def _encode_feature(feature: Feature) -> pb.Feature:
             message.time.CopyFrom(
                 pb.TimeFeature(format=feature.format, parts=_encode_parts(feature))
             )
-        case Kind.CATEGORICAL:
+        case Kind.MEANS | Kind.CATEGORICAL:
             message.categorical.CopyFrom(_encode_categories(feature))
     return message
 
@@ -125,7 +185,7 @@ def _encode_labels(labels: Sequence[int] | Sequence[str]) -> pb.ClassLabels:
 def _encode_provenance(provenance: Provenance, family: str) -> pb.Provenance:
     message = pb.Provenance(
         family=family,
-        display_name=FAMILIES[family].display_name,
+        display_name=find_display_name(family),
         training_run_id=provenance.training_run_id,
         data_sha256=provenance.data_sha256,
         code_version=provenance.code_version,

@@ -10,6 +10,8 @@ from date_columns.parts import PARTS, Part
 from prediction.artifact.v1 import model_artifact_pb2 as pb
 from training.artifact.tree_formula import evaluate_trees, trees_to_probabilities
 
+# A message that holds one estimator.
+Estimator = pb.ModelArtifact | pb.EnsembleMember
 # What the names of pb.DatePart begin with.
 PART_PREFIX = "DATE_PART_"
 
@@ -31,12 +33,13 @@ def evaluate_formula(
     ndarray of float64, shape (n_rows, n_classes)
         Probability of each class, [0, 1].
     """
-    raw_scores = evaluate_raw_scores(artifact, X)
     if artifact.HasField("calibration"):
+        raw_scores = evaluate_raw_scores(artifact, X)
         return apply_calibration(artifact.calibration, raw_scores)
-    if artifact.HasField("logistic_regression"):
-        return _linear_to_probabilities(raw_scores)
-    return _of_both_classes(trees_to_probabilities(artifact.boosted_trees, raw_scores))
+    if artifact.HasField("ensemble"):
+        numbers = _split_columns(artifact.input_schema, X)
+        return _average(artifact.ensemble, numbers, _count_classes(artifact))
+    return _to_probabilities(artifact, evaluate_raw_scores(artifact, X))
 
 
 def evaluate_raw_scores(
@@ -52,20 +55,54 @@ def evaluate_raw_scores(
     Returns
     -------
     ndarray of float64, shape (n_rows, n_raw_scores)
-        Raw scores: 1 for two classes, else one for each class.
+        Raw scores: 1 for two classes, else one for each class. Those of an ensemble are its
+        probabilities.
     """
-    X = _split_dates(artifact.input_schema, X)
-    if artifact.HasField("logistic_regression"):
-        return _evaluate_linear(artifact.logistic_regression, X)
-    n_classes = len(artifact.golden_examples[0].probabilities)
+    X, n_classes = _split_columns(artifact.input_schema, X), _count_classes(artifact)
+    if artifact.HasField("ensemble"):
+        probabilities = _average(artifact.ensemble, X, n_classes)
+        return probabilities[:, 1:] if n_classes == 2 else probabilities
+    return _evaluate_estimator(artifact, X, n_classes)
+
+
+def _count_classes(artifact: pb.ModelArtifact) -> int:
+    return len(artifact.golden_examples[0].probabilities)
+
+
+def _average(
+    message: pb.Ensemble, X: NDArray[np.float64], n_classes: int
+) -> NDArray[np.float64]:
+    """Return the mean of the members' probabilities, added in their order."""
+    total = np.zeros((len(X), n_classes))
+    for member in message.members:
+        raw_scores = _evaluate_estimator(member, X, n_classes)
+        total += member.count * _to_probabilities(member, raw_scores)
+    return total / sum(member.count for member in message.members)
+
+
+def _evaluate_estimator(
+    message: Estimator, X: NDArray[np.float64], n_classes: int
+) -> NDArray[np.float64]:
+    """Return the raw scores of one estimator for the numbers that it takes."""
+    if message.HasField("logistic_regression"):
+        return _evaluate_linear(message.logistic_regression, X)
     n_raw_scores = 1 if n_classes == 2 else n_classes
-    return evaluate_trees(artifact.boosted_trees, X, n_raw_scores)
+    return evaluate_trees(message.boosted_trees, X, n_raw_scores)
 
 
-def _split_dates(schema: pb.InputSchema, X: NDArray[np.float64]) -> NDArray[np.float64]:
+def _to_probabilities(
+    message: Estimator, raw_scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probabilities of one estimator, shape (n_rows, n_classes)."""
+    if message.HasField("logistic_regression"):
+        return _linear_to_probabilities(raw_scores)
+    return _of_both_classes(trees_to_probabilities(message.boosted_trees, raw_scores))
+
+
+def _split_columns(
+    schema: pb.InputSchema, X: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the numbers that the estimator takes, shape (n_rows, n_numbers)."""
-    if not any(f.HasField("date") or f.HasField("time") for f in schema.features):
-        return X
     columns: list[NDArray[np.float64]] = []
     for position, feature in enumerate(schema.features):
         match feature.WhichOneof("kind"):
@@ -73,6 +110,8 @@ def _split_dates(schema: pb.InputSchema, X: NDArray[np.float64]) -> NDArray[np.f
                 parts = _find_parts(DATE, feature.date.parts)
             case "time":
                 parts = _find_parts(TIME, feature.time.parts)
+            case "categorical" if feature.categorical.HasField("means"):
+                parts = _find_means(feature.categorical.means)
             case _:
                 parts = [lambda values: values]
         columns += [part(X[:, position]) for part in parts]
@@ -82,6 +121,20 @@ def _split_dates(schema: pb.InputSchema, X: NDArray[np.float64]) -> NDArray[np.f
 def _find_parts(kind: str, values: Iterable["pb.DatePart.ValueType"]) -> list[Part]:
     names = map(pb.DatePart.Name, values)
     return [PARTS[kind][name.removeprefix(PART_PREFIX).lower()] for name in names]
+
+
+def _find_means(message: pb.TargetMeans) -> list[Part]:
+    """Return what gives the target means of positions, for each output."""
+    tables = np.array(message.values).reshape(len(message.missing), -1)
+
+    def make(table: NDArray[np.float64], missing: float) -> Part:
+        # NaN becomes the last position.
+        extended = np.append(table, missing)
+        return lambda column: extended[
+            np.nan_to_num(column, nan=len(table)).astype(np.int64)
+        ]
+
+    return [make(*pair) for pair in zip(tables, message.missing, strict=True)]
 
 
 def apply_calibration(

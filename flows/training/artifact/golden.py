@@ -134,7 +134,7 @@ def _decode_value(feature: Feature, value: float) -> bool | float | str | None:
             return bool(value)
         case Kind.DATE | Kind.TIME:
             return DateForm(feature.kind, feature.format).write(value)
-        case Kind.CATEGORICAL:
+        case Kind.MEANS | Kind.CATEGORICAL:
             return feature.categories[int(value)]
 
 

@@ -48,7 +48,7 @@ def read_numbers(column: "pd.Series[Any]") -> NDArray[np.float64]:
         refuse(column, (numbers.isna() & column.notna()).to_numpy(), "is not a number")
         return read_numbers(numbers)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    refuse(column, np.isinf(values), "is not finite")
+    refuse(column, np.isinf(values), "is not finite; leave such cells empty")
     return values
 
 

@@ -2,18 +2,21 @@
 
 import csv
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from training.data.csv_layout import Format, Layout, find_layout
+from training.data.disk import Scratch, told_full_disk
 from training.data.header import check_header
+from training.data.packed_file import is_packed, open_bytes
+from training.data.stored_table import StoredTable, Table
 from training.data.text_file import (
     HEAD_BYTES,
     decode_head,
     find_encoding,
-    open_bytes,
     read_end,
     read_head,
     refuse_other_kinds,
@@ -24,7 +27,9 @@ from training.text import first_line
 if TYPE_CHECKING:
     import pyarrow
 
-_SEPARATOR_NAMES = {"\t": "tab"}
+# How many times as large the text of a compressed file is, at a guess.
+PACKED_RATIO = 5
+_SEPARATOR_NAMES = {"\t": "tab", " ": "space"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,23 +38,25 @@ class CsvTable:
 
     Parameters
     ----------
-    cells : DataFrame of str, shape (n_rows, n_columns)
+    cells : DataFrame or StoredTable of str, shape (n_rows, n_columns)
         Text; nothing is missing yet.
     notes : tuple of str
         What was found that is not plain CSV, for the user.
     """
 
-    cells: pd.DataFrame
+    cells: Table
     notes: tuple[str, ...]
 
 
-def read_csv_file(path: Path) -> CsvTable:
+def read_csv_file(path: Path, scratch: Scratch | None = None) -> CsvTable:
     """Read a CSV file, compressed or not.
 
     Parameters
     ----------
     path : Path
         A file whose first line that is no remark names the columns.
+    scratch : Scratch, optional
+        Where the cells of a large file are kept.
 
     Returns
     -------
@@ -66,17 +73,28 @@ def read_csv_file(path: Path) -> CsvTable:
         refuse_other_kinds(path, head)
         encoding = find_encoding(path, head)
         layout = find_layout(path, decode_head(head, encoding))
-        frame = _read(path, encoding, layout)
+        folder = _find_folder(path, scratch)
+        frame = _read(path, encoding, layout, folder)
         _check_last_quote(path, encoding, layout, frame)
-    except (ValueError, OSError, EOFError, csv.Error) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV table: {first_line(error)}") from None
-    frame, left_out = _drop_unnamed(frame, layout.names)
-    check_header(path, list(frame.columns))
+    kept, left_out = _leave_out_unnamed(frame, layout.names)
+    names = [layout.names[position] for position in kept]
+    check_header(path, names)
+    frame = _name_columns(frame, kept, names)
     found = _describe(path, encoding, layout, frame)
     return CsvTable(frame, (*found, *left_out))
 
 
-def _read(path: Path, encoding: str, layout: Layout) -> pd.DataFrame:
+def _find_folder(path: Path, scratch: Scratch | None) -> Path | None:
+    """Return the folder for the cells of a large file; None for a small one."""
+    if scratch is None:
+        return None
+    n_bytes = path.stat().st_size * (PACKED_RATIO if is_packed(path) else 1)
+    return scratch.folder if n_bytes >= scratch.large_bytes else None
+
+
+def _read(path: Path, encoding: str, layout: Layout, folder: Path | None) -> Table:
     import pyarrow
     from pyarrow import csv as arrow_csv
 
@@ -108,11 +126,41 @@ def _read(path: Path, encoding: str, layout: Layout) -> pd.DataFrame:
     }
     with open_bytes(path) as file:
         try:
+            if folder is not None:
+                return _store(arrow_csv.open_csv(file, **options), folder)
             return _to_frame(arrow_csv.read_csv(file, **options))
         except pyarrow.ArrowInvalid as error:
             raise DataError(
                 f"{path} is not a CSV table: {handler.fault or _explain(error)}"
             ) from None
+
+
+def _store(reader: Any, folder: Path) -> StoredTable:
+    """Write the cells into a file, batch by batch; a column of it is mapped when it is read."""
+    import pyarrow
+
+    path, n_rows = folder / "cells.arrow", 0
+    with (
+        told_full_disk(folder),
+        reader,
+        pyarrow.OSFile(str(path), "wb") as sink,
+        pyarrow.ipc.new_file(sink, reader.schema) as writer,
+    ):
+        for batch in reader:
+            writer.write_batch(batch)
+            n_rows += len(batch)
+    load = partial(_load_column, path)
+    return StoredTable(
+        {name: partial(load, name) for name in reader.schema.names}, n_rows
+    )
+
+
+def _load_column(path: Path, name: str) -> "pd.Series[Any]":
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as source:
+        table = pyarrow.ipc.open_file(source).read_all()
+        return _to_frame(table.select([name]))[name]
 
 
 def _explain(error: Exception) -> str:
@@ -156,11 +204,9 @@ class _RowHandler:
         return "error"
 
 
-def _check_last_quote(
-    path: Path, encoding: str, layout: Layout, frame: pd.DataFrame
-) -> None:
+def _check_last_quote(path: Path, encoding: str, layout: Layout, frame: Table) -> None:
     """Refuse a file whose last cell begins with a quote that nothing closes; Arrow does not."""
-    last = str(frame.iloc[-1, -1]) if len(frame) else ""
+    last = str(frame[frame.columns[-1]].iloc[-1]) if len(frame) else ""
     is_long = "\n" in last or "\r" in last
     if is_long and not read_end(path, encoding).endswith(layout.format.quote):
         raise DataError(
@@ -168,10 +214,10 @@ def _check_last_quote(
         )
 
 
-def _drop_unnamed(
-    frame: pd.DataFrame, names: tuple[str, ...]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Leave out columns without a name that hold row numbers, row names or nothing."""
+def _leave_out_unnamed(
+    frame: Table, names: tuple[str, ...]
+) -> tuple[list[int], list[str]]:
+    """Return the columns to keep: not those without a name that number rows or are empty."""
     kept, notes = list(range(len(names))), []
     if names[0] == "" and len(names) > 1 and frame["0"].is_unique:
         kept.remove(0)
@@ -186,18 +232,23 @@ def _drop_unnamed(
             f"column {last + 1} has neither a name nor a cell, as a separator at the end of each "
             "line makes: left out"
         )
+    return kept, notes
+
+
+def _name_columns(frame: Table, kept: list[int], names: list[str]) -> Table:
+    """Return some columns under their names; so far, they have numbers."""
+    if isinstance(frame, StoredTable):
+        return frame.rename(dict(zip(map(str, kept), names, strict=True)))
     frame = frame.iloc[:, kept]
-    frame.columns = pd.Index([names[position] for position in kept], dtype=object)
-    return frame, notes
+    frame.columns = pd.Index(names, dtype=object)
+    return frame
 
 
 def _show_first(column: "pd.Series[str]") -> str:
     return f"begins with {column.iloc[0]!r}, and has " if len(column) else ""
 
 
-def _describe(
-    path: Path, encoding: str, layout: Layout, frame: pd.DataFrame
-) -> list[str]:
+def _describe(path: Path, encoding: str, layout: Layout, frame: Table) -> list[str]:
     """Return a line that says how the file is read, if it is not plain CSV in UTF-8."""
     found = []
     form = layout.format
@@ -213,10 +264,11 @@ def _describe(
     return [f"{path.name}: {', '.join(found)}"] if found else []
 
 
-def _show_letters(frame: pd.DataFrame) -> str:
+def _show_letters(frame: Table) -> str:
     """Return a cell with a letter beyond ASCII, by which the user sees whether all is well."""
     for name in frame.columns:
-        foreign = frame[name][frame[name].str.contains(r"[^\x00-\x7f]")]
+        column = frame[name]
+        foreign = column[column.str.contains(r"[^\x00-\x7f]")]
         if len(foreign):
             return f", as in {foreign.iloc[0][:40]!r}"
     return ""

@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from training.errors import DataError
@@ -104,7 +104,7 @@ def _skip_remarks(text: str) -> tuple[int, str, str]:
     """Return the number of remarks above the header, the rest, and the separator they state."""
     lines = list(io.StringIO(text, newline=""))
     n_skipped, separator = 0, ""
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in pairwise([*lines, ""]):
         stated = _SEP_LINE.fullmatch(line)
         if stated:
             separator = stated[1]
@@ -130,6 +130,8 @@ def _find_format(text: str) -> Format:
     for separator in "\t;|,":
         if _fits(text, Format(separator)):
             return Format(separator)
+    if _is_of_write_table(text):
+        return Format(" ")
     sniffed = _sniff(text)
     is_useful = any(len(row) > 1 for row in _cut(text, sniffed))
     return sniffed if is_useful else _widest(text)
@@ -144,6 +146,18 @@ def _fits(text: str, form: Format) -> bool:
         return False
     has_other_quotes = text.startswith("'") or '\\"' in text
     return len(widths) == 1 and widths != {1} and not has_other_quotes
+
+
+def _is_of_write_table(text: str) -> bool:
+    """Return whether spaces cut all lines evenly, as R's write.table does without other arguments.
+
+    Its header has no cell for the names of the rows.
+    """
+    header, *rows = _cut(text, Format(" ")) or [[]]
+    widths = {len(row) for row in rows}
+    is_even = len(widths) == 1 and widths <= {len(header), len(header) + 1}
+    has_others = any(separator in cell for cell in header for separator in SEPARATORS)
+    return is_even and len(header) > 1 and not has_others
 
 
 def _widest(text: str) -> Format:

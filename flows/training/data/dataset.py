@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from training.data.cells import LARGEST
 from training.data.columns import read_columns
-from training.data.encoding import to_matrix
+from training.data.disk import Scratch
+from training.data.encoding import store_matrix, to_matrix
 from training.data.inference import infer
 from training.data.roles import RoleNames, take_roles
 from training.data.schema import Feature, Schema
 from training.data.schema_file import Override
+from training.data.served_limits import check_columns, check_labels
 from training.data.sources import RawTable, read_source
+from training.data.stored_table import Table, take_rows
 from training.data.text_columns import read_label
 from training.errors import DataError
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 INT32 = np.iinfo(np.int32)
 # A model has a few numbers for each column, and a file that lists them.
 MAX_SPARSE_COLUMNS = 2**20
+# Classes up to which a category may be given by the share of each among its rows.
+MAX_MEANS_CLASSES = 10
 # The server's own limit.
 MAX_SERVED_COLUMNS = 100_000
 
@@ -67,7 +72,8 @@ class Dataset:
     schema : Schema
         Its columns and classes.
     X : ndarray or csr_matrix of float64, shape (n_rows, n_features)
-        Features in C-order: finite, or NaN where missing, see `training.data.encoding`.
+        Features: finite, or NaN where missing, see `training.data.encoding`. In C-order, or mapped
+        from a file in Fortran order.
     y : ndarray of int64, shape (n_rows,)
         Codes of the labels: positions in the class labels.
     weight : ndarray of float64, shape (n_rows,), or None
@@ -92,7 +98,10 @@ class Dataset:
 
 
 def load_dataset(
-    source: str, target: str, options: LoadOptions = NO_OPTIONS
+    source: str,
+    target: str,
+    options: LoadOptions = NO_OPTIONS,
+    scratch: Scratch | None = None,
 ) -> Dataset:
     """Load a data set and check that classifiers can learn from it.
 
@@ -104,6 +113,9 @@ def load_dataset(
         Name of the label column.
     options : LoadOptions
         The user's other settings for the table.
+    scratch : Scratch, optional
+        Where a large table is kept while it is read. The data set is the same in every bit; its
+        features are then mapped from a file of the folder. Without it, all is in memory.
 
     Returns
     -------
@@ -116,31 +128,51 @@ def load_dataset(
         If the source cannot be read, a cell does not fit its column, no column is left to learn
         from, or the labels are not two classes or more.
     """
-    table = read_source(source, target)
-    if not isinstance(table.features, pd.DataFrame):
+    table = read_source(source, target, scratch)
+    if not isinstance(table.features, Table):
         return _load_sparse(table, options)
     overrides, gaps = _split_off_label(options.overrides, target)
     frame, overrides, notes = read_columns(
-        table.features, overrides, options.roles.names
+        table.features, overrides, options.roles.names, scratch
     )
     label = read_label(table.labels, gaps)
     frame, labels, left_out = _drop_unlabelled(frame, label.cells, options.strict)
     roles = take_roles(frame, options.roles)
     if roles.order is not None:
-        frame, labels = frame.iloc[roles.order], labels.iloc[roles.order]
+        frame = take_rows(frame, roles.order)
+        labels = labels.iloc[roles.order]
     y, class_labels = _encode_labels(labels)
-    inferred = infer(frame, overrides)
+    are_plain = not options.roles.names and len(class_labels) <= MAX_MEANS_CLASSES
+    inferred = infer(frame, overrides, may_use_means=are_plain)
+    schema = Schema(inferred.features, class_labels)
+    check_columns(schema)
     return Dataset(
         name=table.name,
         sha256=table.sha256,
-        schema=Schema(inferred.features, class_labels),
-        X=to_matrix(frame, inferred.features),
+        schema=schema,
+        X=_encode(frame, inferred.features, scratch),
         y=y,
         weight=roles.weight,
         group=roles.group,
         dropped=inferred.dropped,
-        notes=(*table.notes, *notes, *label.notes, *left_out, *inferred.notes),
+        notes=(
+            *table.notes,
+            *notes,
+            *label.notes,
+            *left_out,
+            *roles.notes,
+            *inferred.notes,
+        ),
     )
+
+
+def _encode(
+    frame: Table, features: tuple[Feature, ...], scratch: Scratch | None
+) -> NDArray[np.float64]:
+    if isinstance(frame, pd.DataFrame):
+        return to_matrix(frame, features)
+    assert scratch is not None
+    return store_matrix(frame, features, scratch.folder / "columns.npy")
 
 
 def _split_off_label(
@@ -157,8 +189,8 @@ def _split_off_label(
 
 
 def _drop_unlabelled(
-    frame: pd.DataFrame, labels: "pd.Series[Any]", strict: bool
-) -> tuple[pd.DataFrame, "pd.Series[Any]", list[str]]:
+    frame: Table, labels: "pd.Series[Any]", strict: bool
+) -> tuple[Table, "pd.Series[Any]", list[str]]:
     """Leave out rows without a label; the list has a note on them, if there are any."""
     is_missing = labels.isna().to_numpy()
     if not is_missing.any():
@@ -170,7 +202,8 @@ def _drop_unlabelled(
             "or leave --strict out"
         )
     note = f"{count} rows have no label, first row {first}; they are left out"
-    return frame[~is_missing], labels[~is_missing], [note]
+    kept = np.flatnonzero(~is_missing)
+    return take_rows(frame, kept), labels.iloc[kept], [note]
 
 
 def _load_sparse(table: RawTable, options: LoadOptions) -> Dataset:
@@ -199,15 +232,32 @@ def _note_width(n_columns: int) -> tuple[str, ...]:
 def _encode_labels(
     labels: pd.Series,
 ) -> tuple[NDArray[np.int64], tuple[int, ...] | tuple[str, ...]]:
-    values, y = np.unique(_normalize_labels(labels), return_inverse=True)
+    values, y = np.unique(normalize_labels(labels), return_inverse=True)
     if len(values) < 2:
         only = f"only the class {values.tolist()[0]!r}" if len(values) else "no row"
         raise DataError(f"the label column has {only}; two classes or more are needed")
+    check_labels(tuple(values.tolist()))
     return y.astype(np.int64), tuple(values.tolist())
 
 
-def _normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]:
-    """Return integers for integers, truth values and whole floats; text for all others."""
+def normalize_labels(labels: pd.Series) -> NDArray[np.int64] | NDArray[np.str_]:
+    """Return integers for integers, truth values and whole floats; text for all others.
+
+    Parameters
+    ----------
+    labels : Series, shape (n_rows,)
+        Labels as `read_label` returns them, without gaps.
+
+    Returns
+    -------
+    ndarray of int64 or str, shape (n_rows,)
+        The classes that a model names its answers with.
+
+    Raises
+    ------
+    DataError
+        If a label is a fraction, a date, or too large for an integer of 32 bits.
+    """
     if pd.api.types.is_bool_dtype(labels) or pd.api.types.is_integer_dtype(labels):
         return _check_int32(labels.to_numpy())
     if pd.api.types.is_float_dtype(labels):
@@ -237,7 +287,7 @@ def _check_int32(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _check_sparse(table: RawTable) -> "csr_matrix":
     X = table.features
-    assert not isinstance(X, pd.DataFrame)
+    assert not isinstance(X, Table)
     if 0 in X.shape:
         raise DataError("the file has no rows or no features")
     if X.shape[1] > MAX_SPARSE_COLUMNS:

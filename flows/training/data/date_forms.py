@@ -71,9 +71,10 @@ def read_dates(column: "pd.Series[Any]", override: Override) -> ReadColumn | Non
     """
     if override.kind not in ("", Kind.DATE, Kind.TIME):
         return None
+    # Programs write text that recurs as categories, dates too.
+    column = unpack(column)
     if not is_text(column):
-        cells = clear_numbers(unpack(column), override.gaps or ())
-        return _read_typed(cells, override)
+        return _read_typed(clear_numbers(column, override.gaps or ()), override)
     present, gaps = clear_gaps(trim(column), list_gaps(override.gaps))
     if present.isna().all():
         return None
@@ -110,7 +111,19 @@ def _read_typed(column: "pd.Series[Any]", override: Override) -> ReadColumn | No
     if pd.api.types.is_numeric_dtype(column) and not override.kind:
         _check_form(column, form)
         notes = (_note_numbers(column),)
-    return ReadColumn(column, notes, "", kind, format_)
+    cells = _clear_typed(column, DateForm(kind, format_), override.gaps or ())
+    return ReadColumn(cells, notes, "", kind, format_)
+
+
+def _clear_typed(
+    column: "pd.Series[Any]", form: DateForm, gaps: tuple[str, ...]
+) -> "pd.Series[Any]":
+    """Make gaps of the dates that the schema file calls so, such as 9999-12-31."""
+    stated = [gap for gap in map(form.parse, gaps) if gap is not None]
+    if not stated:
+        return column
+    seconds, _ = read_seconds(column, form)
+    return column.mask(np.isin(seconds, stated))
 
 
 def _note_numbers(column: "pd.Series[Any]") -> str:
@@ -267,11 +280,12 @@ def _check_form(cells: "pd.Series[Any]", form: DateForm) -> None:
 def _list_misfits(
     cells: "pd.Series[Any]", form: DateForm, broken: NDArray[np.bool_]
 ) -> str:
+    told = f"these cells are not in the form {form.format}: {list_cells(cells, broken)}"
     first = str(cells[broken].iloc[0])
-    return (
-        f"these cells are not in the form {form.format}: {list_cells(cells, broken)} "
-        f"(gaps = [{quote_toml(first)}] makes gaps of such cells)"
-    )
+    if len(first) > MAX_SHOWN_CHARACTERS:
+        # A part of the text would not be found.
+        return told
+    return f"{told} (gaps = [{quote_toml(first)}] makes gaps of such cells)"
 
 
 def _list_forms(text: str) -> Iterator[DateForm]:
@@ -284,6 +298,9 @@ def _list_forms(text: str) -> Iterator[DateForm]:
     yield DateForm(DATE, COMPACT_DATE + compact)
     for format_ in _list_formats():
         yield DateForm(DATE, format_ + zone)
+    if not zone:
+        # As C's ctime and R's date() write it.
+        yield DateForm(DATE, "%a %b %d %H:%M:%S %Y")
 
 
 def _list_formats() -> Iterator[str]:
@@ -299,8 +316,10 @@ def _list_formats() -> Iterator[str]:
         for mark in (" ", "-", "/", ".", ". "):
             for year in ("%Y", "%y"):
                 yield f"{weekday}%d{mark}%b{' ' if mark == '. ' else mark}{year}"
+        yield f"{weekday}%d %b, %Y"
         yield f"{weekday}%b %d, %Y"
         yield f"{weekday}%b %d %Y"
+    yield from ("%d%b%Y", "%d%b%y")
     yield "%b-%d-%Y"
     yield "%Y-%b-%d"
     yield from ("%Y-%m", "%Y/%m", "%m/%Y", "%m-%Y", "%b %Y", "%b-%Y", "%Y-%b")

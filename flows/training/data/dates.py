@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from date_columns.forms import MAX_CHARACTERS
+
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _YEAR = r"(?:1[5-9]|2[01])\d\d"
 _MONTH_WORD = r"(?!(?:am|pm|utc|gmt)\b)[^\W\d_]{3,10}\.?"
@@ -19,6 +21,13 @@ _CLOCK = (
     r"\d{1,2}[:h]\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:\s*[ap]\.?m\.?)?"
     r"(?:\s*(?:z|utc|gmt|[+-]\d{2}:?\d{2}|[+-]\d{2}))?"
 )
+# What others write behind a clock; no form reads it, but it is no category either: CET, Uhr,
+# Europe/Berlin, [Europe/Berlin].
+_PLACE = r"(?:\s+[^\W\d_]{2,5}|\s*\[?[a-z_]+(?:/[a-z_]+)+\]?)"
+# As Oracle writes it.
+_DOTTED_CLOCK = r"\d{1,2}\.\d{2}\.\d{2}(?:\.\d+)?\s*[ap]m"
+# Hyphens and the like that a word processor makes of "-".
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
 _DAYS = (
     # 2024-01-31, 2024/1/31
     rf"{_YEAR}([-/.]){_DAY}\1{_DAY}",
@@ -27,8 +36,13 @@ _DAYS = (
     # 02 May 2013, 19-Aug-24, 2. Mai 2013
     rf"{_DAY}(?:st|[nr]d|th)?[-\s./]+{_MONTH_NAME}[-\s./,]*(?:{_YEAR}|'?\d\d)?",
     rf"{_DAY}[-\s./]+{_MONTH_WORD}[-\s./,]+{_YEAR}",
+    # 02MAY2013, as SAS writes it
+    rf"{_DAY}{_MONTH_NAME}(?:{_YEAR}|\d\d)",
+    rf"{_YEAR}年{_DAY}月{_DAY}日",
     # Aug 19, 2024
     rf"{_MONTH_NAME}[-\s./]+{_DAY}(?:st|[nr]d|th)?[,\s]+{_YEAR}",
+    # Aug  1 10:30:00 2024, whose year comes behind the clock
+    rf"{_MONTH_NAME}\s+{_DAY}(?=\s+{_CLOCK}\s+{_YEAR})",
     # Sep-13, August 2024
     rf"{_MONTH_NAME}[-\s./']*(?:{_YEAR}|\d\d)",
     # 2024-Aug-19
@@ -44,7 +58,8 @@ _DAYS = (
 )
 _WEEKDAY = r"(?:[^\W\d_]{2,10}\.?,?\s+)?"
 _DATE = re.compile(
-    rf"{_WEEKDAY}(?:{'|'.join(_DAYS)})(?:[T\s,]+(?:{_CLOCK}|\d{{1,2}}|\d{{6}}z?))?(?:\s+{_YEAR})?"
+    rf"{_WEEKDAY}(?:{'|'.join(_DAYS)})"
+    rf"(?:[T\s,:]+(?:(?:{_CLOCK}|{_DOTTED_CLOCK}){_PLACE}?|\d{{1,2}}|\d{{6}}z?))?(?:\s+{_YEAR})?"
     rf"|{_CLOCK}|\d{{1,2}}\s*[ap]\.?m\.?|\d+ days?,? \d+:\d\d:\d\d(?:\.\d+)?",
     re.IGNORECASE,
 )
@@ -70,9 +85,12 @@ def has_zone(text: str) -> bool:
 
 def is_date(text: str) -> bool:
     """Return whether a text is a date, a time of day, or both."""
+    if len(text) > MAX_CHARACTERS:
+        return False
     if not text.isascii():
         # Digits of other scripts, which no form reads, so that they are no categories in silence.
         text = re.sub(r"\d", lambda found: str(int(found[0])), text)
+        text = text.translate(_HYPHENS)
     return text[:1].isalnum() and _DATE.fullmatch(text) is not None
 
 

@@ -18,9 +18,10 @@ MAX_LISTED = 100
 _CURRENCY = r"[$€£¥₹₽₩]|(?:USD|EUR|GBP|CHF|JPY|US\$|C\$|A\$)(?![^\W\d_])"
 _UNIT = rf"%|‰|{_CURRENCY}|°\s?[CF]?|[^\W\d_]{{1,12}}[²³]?(?:/[^\W\d_]{{1,6}}[²³]?)?"
 _DRESSED = re.compile(
-    rf"(?P<open>\()?\s*(?P<sign>[-+−])?\s*(?P<before>{_CURRENCY})?\s*(?P<sign2>[-+−])?"
+    # Each space can be matched in one way only, so that a text of thousands of them takes no time.
+    rf"(?P<open>\()?\s*(?:(?P<sign>[-+−])\s*)?(?:(?P<before>{_CURRENCY})\s*)?(?P<sign2>[-+−])?"
     rf"(?P<digits>[.,]?\d(?:[\d.,'’]|[ \u00a0\u202f](?=\d{{3}}))*)(?P<exponent>[eE][-+]?\d+)?"
-    rf"\s*(?P<after>{_UNIT})?\s*(?P<close>\))?"
+    rf"\s*(?:(?P<after>{_UNIT})\s*)?(?P<close>\))?"
 )
 _POINT = re.compile(
     r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:['’ \u00a0\u202f]\d{3})+|\d+)?(?:\.\d*)?"

@@ -1,20 +1,27 @@
 """Parquet files, one or a folder of them: parts of one table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from training.data.disk import FileMarks
 from training.data.header import check_header
+from training.data.stored_table import StoredTable
 from training.errors import DataError
 from training.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow
+    from pyarrow import parquet
 
 
-def read_parquet_files(paths: Sequence[Path]) -> pd.DataFrame:
+def read_parquet_files(
+    paths: Sequence[Path], only: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Read Parquet files as one table.
 
     Parameters
@@ -22,6 +29,8 @@ def read_parquet_files(paths: Sequence[Path]) -> pd.DataFrame:
     paths : sequence of Path
         One file or more, in the order of their rows. Types may differ as they do when a writer
         saw other rows: a column may be empty, a whole number or a fraction, of 32 or of 64 bits.
+    only : sequence of str, optional
+        Columns to read; all by default.
 
     Returns
     -------
@@ -37,7 +46,7 @@ def read_parquet_files(paths: Sequence[Path]) -> pd.DataFrame:
     """
     import pyarrow
 
-    tables = [_read(path) for path in paths]
+    tables = [_read(path, only) for path in paths]
     categories = {name for table in tables for name in _list_categories(table.schema)}
     periods = {
         name: frequency
@@ -57,34 +66,114 @@ def read_parquet_files(paths: Sequence[Path]) -> pd.DataFrame:
     return _to_frame(table, categories, periods)
 
 
-def _read(path: Path) -> "pyarrow.Table":
+def open_parquet_files(paths: Sequence[Path]) -> StoredTable:
+    """Open Parquet files as one table whose columns are read when they are asked for.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        As in `read_parquet_files`.
+
+    Returns
+    -------
+    StoredTable, shape (n_rows, n_columns)
+        The columns that `read_parquet_files` returns. A column cannot be read any more after a file
+        has changed.
+
+    Raises
+    ------
+    DataError
+        As `read_parquet_files` does; faults of cells follow when their column is read.
+    """
+    marks = FileMarks.of(paths)
+    heads, n_rows = zip(*map(_read_head, paths), strict=True)
+    plain = list(map(_decode, heads))
+    for path, head in zip(paths[1:], plain[1:], strict=True):
+        _check_same_columns((path, head), (paths[0], plain[0]))
+    load = partial(_load_column, tuple(paths), marks)
+    names = plain[0].column_names
+    return StoredTable({name: partial(load, name) for name in names}, sum(n_rows))
+
+
+def count_bytes(paths: Sequence[Path]) -> int:
+    """Return the bytes of the cells of Parquet files, without compression."""
+    total = 0
+    for path in paths:
+        with _open(path) as file:
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            # Of columns with few values, files hold positions of 4 bytes or fewer.
+            n_cells = file.metadata.num_rows * file.metadata.num_columns
+            total += max(sum(group.total_byte_size for group in groups), 8 * n_cells)
+    return total
+
+
+def _load_column(
+    paths: tuple[Path, ...], marks: FileMarks, name: str
+) -> "pd.Series[Any]":
+    try:
+        return read_parquet_files(paths, [name])[name]
+    finally:
+        # A file that changed may also be one that cannot be read.
+        marks.check()
+
+
+@contextmanager
+def _open(path: Path) -> Iterator["parquet.ParquetFile"]:
     import pyarrow
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            table = file.read()
+            yield file
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} is not a Parquet table: {first_line(error)}") from None
-    # An index without a name, which pandas writes if it is no range.
-    names = [name for name in table.column_names if not _is_unnamed_index(name)]
-    table = _add_ranges(table.select(names))
-    check_header(path, table.column_names)
-    return table
 
 
-def _add_ranges(table: "pyarrow.Table") -> "pyarrow.Table":
-    """Add named indexes that count up, of which pandas writes the ends only."""
+def _read_head(path: Path) -> tuple["pyarrow.Table", int]:
+    """Return a table without rows, and the number of rows in the file."""
     import pyarrow
 
-    for index in (table.schema.pandas_metadata or {}).get("index_columns", ()):
+    with _open(path) as file:
+        table, n_rows = file.schema_arrow.empty_table(), file.metadata.num_rows
+    for name, _ in _list_ranges(table.schema, n_rows):
+        table = table.append_column(name, pyarrow.array([], pyarrow.int64()))
+    return _leave_out_indexes(path, table), n_rows
+
+
+def _read(path: Path, only: Sequence[str] | None) -> "pyarrow.Table":
+    import pyarrow
+
+    with _open(path) as file:
+        names = file.schema_arrow.names
+        wanted = names if only is None else [name for name in only if name in names]
+        table = file.read(columns=None if only is None else wanted)
+    if only is not None:
+        # A name with a point may also mean a part of a column.
+        table = table.select(wanted)
+    for name, cells in _list_ranges(table.schema, len(table)):
+        if only is None or name in only:
+            table = table.append_column(name, pyarrow.array(cells))
+    return _leave_out_indexes(path, table)
+
+
+def _leave_out_indexes(path: Path, table: "pyarrow.Table") -> "pyarrow.Table":
+    """Leave out an index without a name, which pandas writes if it is no range."""
+    names = [name for name in table.column_names if not _is_unnamed_index(name)]
+    check_header(path, names)
+    return table.select(names)
+
+
+def _list_ranges(schema: "pyarrow.Schema", n_rows: int) -> list[tuple[str, range]]:
+    """Return named indexes that count up, of which pandas writes the ends only."""
+    ranges = []
+    for index in (schema.pandas_metadata or {}).get("index_columns", ()):
         if not isinstance(index, dict) or index["name"] is None:
             continue
         cells = range(index["start"], index["stop"], index["step"])
         # Other programs keep pandas' notes when they change the rows.
-        if len(cells) == len(table):
-            table = table.append_column(str(index["name"]), pyarrow.array(cells))
-    return table
+        if len(cells) == n_rows:
+            ranges.append((str(index["name"]), cells))
+    return ranges
 
 
 def _is_unnamed_index(name: str) -> bool:
@@ -145,8 +234,21 @@ def _to_frame(
         elif name in categories:
             columns[name] = cells.combine_chunks().dictionary_encode().to_pandas()
         else:
-            columns[name] = cells.to_pandas(types_mapper=_keep_whole(cells))
+            columns[name] = _to_series(name, cells)
     return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
+
+
+def _to_series(name: str, cells: "pyarrow.ChunkedArray") -> Any:
+    import pyarrow
+
+    try:
+        return cells.to_pandas(types_mapper=_keep_whole(cells))
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        # Such as a date beyond the year 9999, which Python has not.
+        raise DataError(
+            f"column {name!r} has a cell that cannot be read ({first_line(error)}); correct it, or "
+            "leave the column out of the file"
+        ) from None
 
 
 def _keep_whole(cells: "pyarrow.ChunkedArray") -> Any:

@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 
 from training.data.cells import read_numbers, refuse
 from training.data.row_digests import to_words
+from training.data.stored_table import Table
 from training.errors import DataError
 from training.text import quote_list
+
+# Sums over weights stay finite.
+MAX_WEIGHT = 1e100
+# If weights add up to 1, as those of surveys do, penalties and the least weight of a leaf outweigh
+# all rows.
+MIN_MEAN_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +56,22 @@ class Roles:
         Numbers of the groups: digests of their values, so they are the same in every run.
     order : ndarray of int64, shape (n_rows,), or None
         Row numbers by time, earliest first; rows of equal time keep their order.
+    notes : tuple of str
+        Remarks for the user.
     """
 
     weight: NDArray[np.float64] | None = None
     group: NDArray[np.int64] | None = None
     order: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
 
 
-def take_roles(frame: pd.DataFrame, names: RoleNames) -> Roles:
+def take_roles(frame: Table, names: RoleNames) -> Roles:
     """Remove the columns from a table and read them.
 
     Parameters
     ----------
-    frame : DataFrame, shape (n_rows, n_columns)
+    frame : DataFrame or StoredTable, shape (n_rows, n_columns)
         Table without its label; the columns are removed from it in place.
     names : RoleNames
         Which columns to take.
@@ -84,14 +94,14 @@ def take_roles(frame: pd.DataFrame, names: RoleNames) -> Roles:
     if not columns:
         return Roles()
     order = _sort(columns[names.time]) if names.time else None
-    weight = _weigh(columns[names.weight]) if names.weight else None
+    weight, notes = _weigh(columns[names.weight]) if names.weight else (None, ())
     if weight is not None and order is not None:
         weight = weight[order]
     group = _number(columns[names.group]) if names.group else None
-    return Roles(weight, group, order)
+    return Roles(weight, group, order, notes)
 
 
-def _take(frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
+def _take(frame: Table, name: str) -> "pd.Series[Any]":
     if name not in frame.columns:
         raise DataError(
             f"the table has no column {name!r} beside the label, or it has two roles; its columns "
@@ -102,14 +112,23 @@ def _take(frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
     return column
 
 
-def _weigh(column: "pd.Series[Any]") -> NDArray[np.float64]:
+def _weigh(column: "pd.Series[Any]") -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return the weights, and a note if they were scaled."""
     weight = read_numbers(column)
     refuse(column, weight < 0, "is below 0; weights are 0 or more")
-    if not weight.any():
+    refuse(column, weight > MAX_WEIGHT, f"is above {MAX_WEIGHT:g}; lower all weights")
+    mean = float(weight.mean())
+    if not mean:
         raise DataError(
             f"column {column.name!r} is 0 in every row; a weight has to be above 0 somewhere"
         )
-    return weight
+    if mean >= MIN_MEAN_WEIGHT:
+        return weight, ()
+    note = (
+        f"column {column.name!r}: the weights have a mean of {mean:.3g}, so they are divided by "
+        "it; otherwise all rows together would count less than a few"
+    )
+    return weight / mean, (note,)
 
 
 def _number(column: "pd.Series[Any]") -> NDArray[np.int64]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.digests import hash_file
+from training.data.disk import Scratch
+from training.data.matrix_file import write_joined, write_rows
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -79,7 +81,11 @@ class Rows:
 
 
 def store_rows(
-    rows: Rows, name: str, scratch: Path, put: Callable[[Path], str]
+    rows: Rows,
+    name: str,
+    scratch: Path,
+    put: Callable[[Path], str],
+    taken: NDArray[np.int64] | None = None,
 ) -> RowsRef:
     """Write rows to files and put the files into a store.
 
@@ -93,25 +99,34 @@ def store_rows(
         Folder to write the files to.
     put : callable
         Stores a file and returns its URL.
+    taken : ndarray of int64, shape (n_taken,), optional
+        Positions of the rows to store; all by default.
 
     Returns
     -------
     RowsRef
         The argument of `open_rows`.
+
+    Raises
+    ------
+    DataError
+        If the disk is full.
     """
     from scipy.sparse import issparse, save_npz
 
     X_path = scratch / f"{name}-X.{'npz' if issparse(rows.X) else 'npy'}"
+    n_rows = len(rows.y) if taken is None else len(taken)
     if issparse(rows.X):
-        save_npz(X_path, rows.X, compressed=False)
+        X = rows.X if taken is None else rows.X[taken]
+        save_npz(X_path, X, compressed=False)
     else:
-        np.save(X_path, rows.X)
+        write_rows(X_path, rows.X, taken)
 
     def keep(column: NDArray[Any] | None, kind: str) -> FileRef | None:
         if column is None:
             return None
         path = scratch / f"{name}-{kind}.npy"
-        np.save(path, column)
+        np.save(path, column if taken is None else column[taken])
         return _store(path, put)
 
     y = keep(rows.y, "y")
@@ -119,7 +134,7 @@ def store_rows(
     return RowsRef(
         X=_store(X_path, put),
         y=y,
-        shape=tuple(rows.X.shape),
+        shape=(n_rows, rows.X.shape[1]),
         weight=keep(rows.weight, "weight"),
         group=keep(rows.group, "group"),
     )
@@ -157,18 +172,25 @@ def open_rows(ref: RowsRef, get: Callable[[str], Path]) -> Rows:
     return Rows(X, np.load(_fetch(ref.y, get)), *columns)
 
 
-def join_rows(first: Rows, second: Rows) -> Rows:
+def join_rows(first: Rows, second: Rows, *, scratch: Scratch | None = None) -> Rows:
     """Put two parts of a data set together.
 
     Parameters
     ----------
     first, second : Rows
         The parts: both dense or both sparse, and both with a weight or a group or without.
+    scratch : Scratch, optional
+        Where dense features are kept if they are large. Without it, all is in memory.
 
     Returns
     -------
     Rows
-        A copy in memory: the rows of the first part, then those of the second.
+        A copy: the rows of the first part, then those of the second.
+
+    Raises
+    ------
+    DataError
+        If the disk is full.
     """
     from scipy.sparse import issparse, vstack
 
@@ -177,7 +199,12 @@ def join_rows(first: Rows, second: Rows) -> Rows:
         return None if parts[0] is None else np.concatenate(parts)
 
     parts = [first.X, second.X]
-    X = vstack(parts, format="csr") if issparse(first.X) else np.concatenate(parts)
+    if issparse(first.X):
+        X = vstack(parts, format="csr")
+    elif scratch is None or sum(part.nbytes for part in parts) < scratch.large_bytes:
+        X = np.concatenate(parts)
+    else:
+        X = write_joined(scratch.folder / "joined.npy", parts)
     y = join("y")
     assert y is not None
     return Rows(X, y, join("weight"), join("group"))

@@ -11,11 +11,16 @@ class Kind(StrEnum):
     BOOLEAN = "boolean"
     DATE = "date"
     TIME = "time"
+    # Categories of which the model gets the share of each class among their rows.
+    MEANS = "means"
+    # Categories as such.
     CATEGORICAL = "categorical"
 
 
 # Kinds whose columns hold seconds in the matrix, and become several numbers of the model.
 TEMPORAL = (Kind.DATE, Kind.TIME)
+# Kinds whose columns hold positions of categories in the matrix.
+WITH_CATEGORIES = (Kind.MEANS, Kind.CATEGORICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Feature:
     nullable : bool
         Whether a cell may be missing.
     categories : tuple of str or tuple of int
-        Categories that the model knows, sorted and unique; empty unless the column is categorical.
+        Categories that the model knows, sorted and unique; empty unless the column has categories.
     refuse_unknown : bool
         Whether the server refuses a category that the model does not know. By default the server
         treats it as missing.
@@ -43,6 +48,8 @@ class Feature:
         The form of a column of dates or times, see `date_columns.forms`; else empty.
     parts : tuple of str
         What the model gets of such a column, names in `date_columns.parts.PARTS`; else empty.
+    redaction : str
+        "drop" or "hash": what the server's prediction log writes of its values; empty for all.
     """
 
     name: str
@@ -54,11 +61,7 @@ class Feature:
     decimal: str = ""
     format: str = ""
     parts: tuple[str, ...] = ()
-
-    @property
-    def n_numbers(self) -> int:
-        """How many numbers the model gets of a column that is not categorical."""
-        return len(self.parts) or 1
+    redaction: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Schema:
     Parameters
     ----------
     features : tuple of Feature
-        Columns in the order of the matrix: numeric, boolean, dates, times, then categorical.
+        Columns in the order of the matrix: numeric, boolean, dates, times, means, categorical.
     class_labels : tuple of int or tuple of str
         Two labels or more; a label's position is its code. They are sorted, but of two, the
         positive class is the last, see `training.data.positive`.
@@ -97,8 +100,18 @@ class Schema:
 
     @property
     def categorical(self) -> tuple[Feature, ...]:
-        """The categorical columns; they come last in the matrix."""
+        """The columns whose categories the model gets as such; they come last in the matrix."""
         return self.of_kind(Kind.CATEGORICAL)
+
+    @property
+    def means(self) -> slice:
+        """Where the columns of target means are, among the numbers that come before them."""
+        start = sum(
+            self.count_numbers(feature)
+            for feature in self.features
+            if feature.kind not in WITH_CATEGORIES
+        )
+        return slice(start, start + len(self.of_kind(Kind.MEANS)))
 
     @property
     def temporal(self) -> tuple[Feature, ...]:
@@ -109,10 +122,19 @@ class Schema:
     def n_numeric(self) -> int:
         """How many numbers the model gets before the categories; a date gives several."""
         return sum(
-            feature.n_numbers
+            self.count_numbers(feature)
             for feature in self.features
             if feature.kind != Kind.CATEGORICAL
         )
+
+    @property
+    def n_means(self) -> int:
+        """How many target means stand for a category: one, or one for each of several classes."""
+        return 1 if self.is_binary else len(self.class_labels)
+
+    def count_numbers(self, feature: Feature) -> int:
+        """Return how many numbers the model gets of a column."""
+        return self.n_means if feature.kind == Kind.MEANS else len(feature.parts) or 1
 
     def of_kind(self, kind: Kind) -> tuple[Feature, ...]:
         """Return the columns of one kind."""

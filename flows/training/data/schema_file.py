@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from date_columns.forms import DateForm
-from training.data.schema import TEMPORAL, Feature, Kind
+from training.data.cells import MAX_SHOWN_CHARACTERS
+from training.data.schema import TEMPORAL, WITH_CATEGORIES, Feature, Kind
 from training.errors import DataError
 from training.text import escape, join_choices, shorten_list
 
-DROP = "drop"
+DROP, HASH = "drop", "hash"
 KINDS = (*Kind, DROP)
 MISSING, REFUSE = "missing", "refuse"
 # What each key takes; "gaps" takes a list of texts, and "format" a format of dates.
@@ -23,6 +24,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "kind": KINDS,
     "unknown": (MISSING, REFUSE),
     "decimal": (".", ","),
+    "log": (DROP, HASH),
 }
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -34,7 +36,7 @@ class Override:
     Parameters
     ----------
     kind : str
-        "numeric", "boolean", "date", "time", "categorical" or "drop"; empty to infer it.
+        "numeric", "boolean", "date", "time", "means", "categorical" or "drop"; empty to infer it.
     unknown : str
         "missing" or "refuse": how the server treats a category that the model does not know; empty
         for the default, "missing".
@@ -44,6 +46,8 @@ class Override:
         Decimal mark of its numbers, "." or ","; empty to decide by the cells.
     format : str
         Form of its dates or times, such as "%d/%m/%Y"; empty to decide by the cells.
+    log : str
+        "drop" or "hash": what the server's prediction log writes of its values; empty for all.
     """
 
     kind: str = ""
@@ -51,6 +55,7 @@ class Override:
     gaps: tuple[str, ...] | None = None
     decimal: str = ""
     format: str = ""
+    log: str = ""
 
 
 def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
@@ -59,7 +64,7 @@ def parse_overrides(config: Mapping[str, Any]) -> dict[str, Override]:
     Parameters
     ----------
     config : mapping
-        Tables with some of "kind", "unknown", "gaps", "decimal" and "format", by column.
+        Tables with some of "kind", "unknown", "gaps", "decimal", "format" and "log", by column.
 
     Returns
     -------
@@ -88,12 +93,17 @@ def _parse(name: str, table: object) -> Override:
         gaps=None if gaps is None else tuple(gaps),
         decimal=table.get("decimal", ""),
         format=table.get("format", ""),
+        log=table.get("log", ""),
     )
     _check_format(name, override)
-    if override.unknown and override.kind not in ("", Kind.CATEGORICAL):
+    if override.unknown and override.kind not in ("", *WITH_CATEGORIES):
         raise DataError(
-            f"schema: {name!r} is {override.kind}, but only categorical columns take unknown; "
+            f"schema: {name!r} is {override.kind}, but only columns of categories take unknown; "
             "remove one of the two"
+        )
+    if override.log and override.kind == DROP:
+        raise DataError(
+            f"schema: {name!r} is dropped, so the server never gets it; remove its log"
         )
     return override
 
@@ -171,7 +181,7 @@ def _format(feature: Feature) -> list[str]:
         remarks.append(f"the model gets {', '.join(feature.parts)}")
     lines = [f"# {'; '.join(remarks)}"] if remarks else []
     lines += [f"[{_key(feature.name)}]", f'kind = "{feature.kind}"']
-    if feature.kind == Kind.CATEGORICAL:
+    if feature.kind in WITH_CATEGORIES:
         lines.append(f'unknown = "{REFUSE if feature.refuse_unknown else MISSING}"')
     if feature.gaps is not None:
         lines.append(f"gaps = [{', '.join(map(_quote, feature.gaps))}]")
@@ -179,13 +189,22 @@ def _format(feature: Feature) -> list[str]:
         lines.append(f"format = {_quote(feature.format)}")
     if feature.decimal:
         lines.append(f'decimal = "{feature.decimal}"')
+    if feature.redaction:
+        lines.append(f'log = "{feature.redaction}"')
     return lines
 
 
 def _list_categories(feature: Feature) -> str:
     return shorten_list(
-        category if isinstance(category, int) else _quote(category)
+        category if isinstance(category, int) else _quote(_cut(category))
         for category in feature.categories
+    )
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of a long category; a comment names it, and nobody reads it back."""
+    return (
+        text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
     )
 
 

@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,16 @@ import pandas as pd
 
 from training.data.csv_file import read_csv_file
 from training.data.digests import hash_file
+from training.data.disk import FileMarks, Scratch
 from training.data.embedded import EMBEDDED, load_embedded
+from training.data.packed_file import open_bytes, strip_packing
 from training.data.parquet_files import (
+    count_bytes,
     find_parquet_files,
+    open_parquet_files,
     read_parquet_files,
 )
-from training.data.text_file import open_bytes
+from training.data.stored_table import Table
 from training.errors import DataError
 from training.text import first_line, quote_list
 
@@ -34,7 +38,7 @@ class RawTable:
     ----------
     name : str
         Short name of the source.
-    features : DataFrame or csr_matrix of float64, shape (n_rows, n_features)
+    features : DataFrame, StoredTable or csr_matrix of float64, shape (n_rows, n_features)
         All columns but the label.
     labels : Series, shape (n_rows,)
         The label column.
@@ -46,13 +50,13 @@ class RawTable:
     """
 
     name: str
-    features: "pd.DataFrame | csr_matrix"
+    features: "Table | csr_matrix"
     labels: pd.Series
     sha256: str
     notes: tuple[str, ...] = ()
 
 
-def read_source(source: str, target: str) -> RawTable:
+def read_source(source: str, target: str, scratch: Scratch | None = None) -> RawTable:
     """Read the rows of a source.
 
     Parameters
@@ -62,6 +66,8 @@ def read_source(source: str, target: str) -> RawTable:
         .libsvm file, or of a folder of .parquet files.
     target : str
         Name of the label column. It is ignored for svmlight files, whose format has a label.
+    scratch : Scratch, optional
+        Where a large table is kept while it is read; without it, all is in memory.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def read_source(source: str, target: str) -> RawTable:
         return _read_embedded()
     path = Path(source)
     if path.is_dir():
-        return _read_parquet_folder(path, target)
+        return _read_parquet_folder(path, target, scratch)
     reader = _find_reader(path)
     if not path.is_file():
         raise DataError(
@@ -85,7 +91,7 @@ def read_source(source: str, target: str) -> RawTable:
         )
     if path.stat().st_size == 0:
         raise DataError(f"{source} is empty")
-    return reader(path, target)
+    return reader(path, target, scratch)
 
 
 def _read_embedded() -> RawTable:
@@ -94,38 +100,50 @@ def _read_embedded() -> RawTable:
     return RawTable(EMBEDDED, features, labels, digest.hexdigest())
 
 
-def _find_reader(path: Path) -> Callable[[Path, str], RawTable]:
-    name = path.name.lower().removesuffix(".gz")
+def _find_reader(path: Path) -> "_Reader":
+    name = strip_packing(path.name).lower()
     for suffixes, reader in _READERS.items():
         if name.endswith(suffixes):
             return reader
     known = ", ".join(suffix for suffixes in _READERS for suffix in suffixes)
     raise DataError(
-        f"{path} is not one of {known} (or .gz of a text format), nor {EMBEDDED}"
+        f"{path} is not one of {known} (text may end with .gz, .bz2, .xz or .zip), nor {EMBEDDED}; "
+        "save the table as CSV in UTF-8 or as Parquet"
     )
 
 
-def _read_csv(path: Path, target: str) -> RawTable:
-    table = read_csv_file(path)
-    return _split_off_labels(path, table.cells, target, table.notes)
+def _read_csv(path: Path, target: str, scratch: Scratch | None) -> RawTable:
+    marks = FileMarks.of([path])
+    table = read_csv_file(path, scratch)
+    raw = _split_off_labels(path, table.cells, target, table.notes)
+    marks.check()
+    return raw
 
 
-def _read_parquet(path: Path, target: str) -> RawTable:
-    return _split_off_labels(path, read_parquet_files([path]), target)
+def _read_parquet(path: Path, target: str, scratch: Scratch | None) -> RawTable:
+    return _split_off_labels(path, _read_parts([path], scratch), target)
 
 
-def _read_parquet_folder(folder: Path, target: str) -> RawTable:
-    frame = read_parquet_files(find_parquet_files(folder))
+def _read_parquet_folder(
+    folder: Path, target: str, scratch: Scratch | None
+) -> RawTable:
+    frame = _read_parts(find_parquet_files(folder), scratch)
     return _split_off_labels(folder, frame, target)
 
 
-def _read_svmlight(path: Path, target: str) -> RawTable:
+def _read_parts(paths: Sequence[Path], scratch: Scratch | None) -> Table:
+    if scratch is None or count_bytes(paths) < scratch.large_bytes:
+        return read_parquet_files(paths)
+    return open_parquet_files(paths)
+
+
+def _read_svmlight(path: Path, target: str, _: Scratch | None) -> RawTable:
     from sklearn.datasets import load_svmlight_file
 
     try:
         with open_bytes(path) as file:
             X, y = load_svmlight_file(file)
-    except (ValueError, OverflowError, OSError, EOFError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise DataError(
             f"{path} is not an svmlight file: {first_line(error)}"
         ) from None
@@ -133,7 +151,7 @@ def _read_svmlight(path: Path, target: str) -> RawTable:
 
 
 def _split_off_labels(
-    path: Path, frame: pd.DataFrame, target: str, notes: tuple[str, ...] = ()
+    path: Path, frame: Table, target: str, notes: tuple[str, ...] = ()
 ) -> RawTable:
     if target not in frame.columns:
         raise DataError(
@@ -155,8 +173,9 @@ def _hash(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-_READERS: dict[tuple[str, ...], Callable[[Path, str], RawTable]] = {
-    (".csv", ".tsv"): _read_csv,
+_Reader = Callable[[Path, str, Scratch | None], RawTable]
+_READERS: dict[tuple[str, ...], _Reader] = {
+    (".csv", ".tsv", ".txt"): _read_csv,
     (".parquet",): _read_parquet,
     (".svmlight", ".svm", ".libsvm"): _read_svmlight,
 }

@@ -63,7 +63,11 @@ def _list_kinds(schema: Schema) -> Iterator[str]:
             n_nullable = sum(feature.nullable for feature in features)
             gaps = f", {n_nullable} of them with gaps" if n_nullable else ""
             names = shorten_list(map(_name, features))
-            yield f"{len(features)} {kind}{gaps}: {names}"
+            yield f"{len(features)} {_describe(kind)}{gaps}: {names}"
+
+
+def _describe(kind: Kind) -> str:
+    return "categorical, by target means" if kind == Kind.MEANS else str(kind)
 
 
 def _name(feature: Feature) -> str:

@@ -1,14 +1,12 @@
 """Text files as they are found: compressed or not, in one of several encodings."""
 
 import codecs
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
 
+from training.data.packed_file import ZIP, open_bytes
 from training.errors import DataError
 
-GZIP = b"\x1f\x8b"
 CHUNK_BYTES = 2**20
 # Enough for the header and the first row of very wide tables.
 HEAD_BYTES = 2**24
@@ -22,13 +20,14 @@ _MARKS = (
 _EXPORT = "export the table as CSV in UTF-8"
 # How other kinds of files begin, what they are, and what to do.
 _OTHER_KINDS = (
-    (b"PK\x03\x04", "a zip archive or an Excel workbook", _EXPORT),
+    (ZIP, "a workbook of a spreadsheet", _EXPORT),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook", _EXPORT),
     (b"PAR1", "a Parquet file", "rename it so that its name ends with .parquet"),
     (b"%PDF", "a PDF document", _EXPORT),
     (b"SQLite format 3", "an SQLite database", _EXPORT),
-    (b"BZh", "a bzip2 file", "unpack it, or compress it with gzip"),
-    (b"\xfd7zXZ", "an xz file", "unpack it, or compress it with gzip"),
+    (b"BZh", "packed twice", "unpack it once"),
+    (b"\xfd7zXZ", "packed twice", "unpack it once"),
+    (b"\x1f\x8b", "packed twice", "unpack it once"),
     (b"(\xb5/\xfd", "a zstd file", "unpack it, or compress it with gzip"),
     (
         b"version https://git-lfs",
@@ -41,26 +40,6 @@ _OTHER_KINDS = (
     (b"{", "JSON", _EXPORT),
     (b"[{", "JSON", _EXPORT),
 )
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file, and unpack it on the way if its first bytes are those of gzip.
-
-    Raises
-    ------
-    ValueError
-        If only its name says that it is compressed.
-    """
-    with path.open("rb") as file:
-        is_packed = file.read(len(GZIP)) == GZIP
-    if path.suffix.lower() == ".gz" and not is_packed:
-        raise ValueError(
-            "its name ends with .gz, but it is not compressed with gzip; rename it, or download it "
-            "again"
-        )
-    if is_packed:
-        return cast(IO[bytes], gzip.open(path))
-    return path.open("rb")
 
 
 def read_head(path: Path) -> bytes:

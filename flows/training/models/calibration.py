@@ -1,6 +1,7 @@
 """Fits calibration: maps from a pipeline's raw scores to probabilities.
 
-Raw scores are the values of scikit-learn's `decision_function`. The maps are fitted on raw scores
+Raw scores are the values of scikit-learn's `decision_function`; those of an average of pipelines
+are its probabilities. The maps are fitted on raw scores
 of rows that the pipeline has not seen.
 """
 
@@ -16,7 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from training.data.splitting import Folds
 from training.errors import SearchError
-from training.models.pipelines import unwrap
+from training.models.averaging import Model, unwrap_model
 
 NO_CALIBRATION = "none"
 METHODS = (NO_CALIBRATION, "sigmoid", "isotonic")
@@ -33,14 +34,14 @@ def check_method(method: str) -> None:
 
 
 def fit_calibrated(
-    pipeline: Pipeline, method: str, folds: Folds, *, X: Any, labels: Any
+    pipeline: Model, method: str, folds: Folds, *, X: Any, labels: Any
 ) -> CalibratedClassifierCV:
     """Fit a pipeline on all rows, and its maps on out-of-fold raw scores.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        Unfitted, from `training.models.pipelines`.
+    pipeline : Pipeline or VotingClassifier
+        Unfitted, from `training.models.averaging.make_average`.
     method : {"sigmoid", "isotonic"}
         Kind of the maps.
     folds : tuple of (train, test)
@@ -59,14 +60,14 @@ def fit_calibrated(
         pipeline, method=method, cv=folds, ensemble=False
     ).fit(X, labels)
     (fitted,) = calibrated.calibrated_classifiers_
-    fitted.estimator = unwrap(fitted.estimator)
+    fitted.estimator = unwrap_model(fitted.estimator)
     # scikit-learn keeps the unfitted estimator and the folds too. The estimator would bring a class
     # of this project into MLflow's file, and the folds hold every row number.
     return calibrated.set_params(estimator=clone(fitted.estimator), cv=len(folds))
 
 
-def find_pipeline(calibrated: CalibratedClassifierCV) -> Pipeline:
-    """Return the fitted pipeline below the maps."""
+def find_pipeline(calibrated: CalibratedClassifierCV) -> Model:
+    """Return the fitted pipeline, or the average of several, below the maps."""
     return calibrated.calibrated_classifiers_[0].estimator
 
 
@@ -76,7 +77,7 @@ def find_calibrators(calibrated: CalibratedClassifierCV) -> tuple[Any, ...]:
 
 
 def predict_out_of_fold(
-    pipeline: Pipeline,
+    pipeline: Model,
     calibrators: Sequence[Any],
     folds: Folds,
     *,
@@ -103,7 +104,13 @@ def predict_out_of_fold(
             pipeline, X, labels, cv=folds, method="predict_proba"
         )
         return np.asarray(probabilities[:, 1])
-    raw_scores = cross_val_predict(
-        pipeline, X, labels, cv=folds, method="decision_function"
-    )
+    if isinstance(pipeline, Pipeline):
+        raw_scores = cross_val_predict(
+            pipeline, X, labels, cv=folds, method="decision_function"
+        )
+    else:
+        # The maps of an average take its probabilities.
+        raw_scores = cross_val_predict(
+            pipeline, X, labels, cv=folds, method="predict_proba"
+        )[:, 1]
     return np.asarray(calibrators[0].predict(raw_scores))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from training.errors import SearchError
@@ -27,19 +28,23 @@ def name_classes(model: BaseEstimator, labels: Labels) -> BaseEstimator:
 
     Parameters
     ----------
-    model : Pipeline or CalibratedClassifierCV
+    model : Pipeline, VotingClassifier or CalibratedClassifierCV
         Fitted on codes; it is changed in place.
     labels : sequence of int or str
         Labels in the order of their codes.
 
     Returns
     -------
-    Pipeline or CalibratedClassifierCV
+    Pipeline, VotingClassifier or CalibratedClassifierCV
         The same model. Its `classes_` are the labels in their order, sorted or not.
     """
     if isinstance(model, CalibratedClassifierCV):
         # The pipeline below it and its maps go on with codes.
         model.classes_ = np.asarray(labels)
+        return model
+    if isinstance(model, VotingClassifier):
+        # So do its pipelines.
+        model.classes_ = model.le_.classes_ = np.asarray(labels)
         return model
     classifier = model.steps[-1][1]
     if isinstance(classifier, LogisticRegression):

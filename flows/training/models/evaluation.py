@@ -17,8 +17,12 @@ from sklearn.metrics import (
 )
 
 PREFIX = "holdout_"
+# Name of the metric that says how far probabilities can be trusted.
+CALIBRATION_ERROR = f"{PREFIX}expected_calibration_error"
 BINARY_THRESHOLD = 0.5
 N_BINS = 10
+# Rounding moves the sum of a row's probabilities away from 1 by less than this.
+MAX_EXCESS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,23 @@ class Bin:
     confidence: float
     frequency: float
     n_rows: int
+
+
+def are_probabilities(values: NDArray[np.float64]) -> bool:
+    """Tell whether a model's answers are probabilities; some LightGBM objectives give others.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_rows, n_classes)
+        Answers.
+
+    Returns
+    -------
+    bool
+        True if all are in [0, 1] and each row sums to 1.
+    """
+    in_range = (values >= 0).all() and (values <= 1).all()
+    return bool(in_range and np.abs(values.sum(axis=1) - 1).max() <= MAX_EXCESS)
 
 
 def decide(probabilities: NDArray[np.float64], threshold: float) -> NDArray[np.int64]:

@@ -15,7 +15,16 @@ class Family:
 
 LOGISTIC_REGRESSION = Family("logistic_regression", "Logistic Regression")
 LIGHTGBM = Family("lightgbm", "LightGBM")
+# Of members of both families; it has no search of its own.
+ENSEMBLE = Family("ensemble", "Ensemble")
 # The simpler family comes first: it wins if both have the same score.
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {family.name: family for family in (LOGISTIC_REGRESSION, LIGHTGBM)}
 )
+
+
+def find_display_name(name: str) -> str:
+    """Return the name for people of a family, or of an ensemble."""
+    return (
+        ENSEMBLE.display_name if name == ENSEMBLE.name else FAMILIES[name].display_name
+    )

@@ -162,7 +162,7 @@ class FamilySearch:
         """
         check_grid(self._factory, self.param_grid)
         name = self.family.display_name
-        problem, data = self._make_problem(), self._split(rows)
+        problem, data = self.make_problem(), self.split(rows)
         shard = plan(problem, data, spec.n_shards)[spec.number]
         report(self._announce(len(problem.candidates), spec))
 
@@ -215,7 +215,7 @@ class FamilySearch:
         SearchError
             If no candidate has a score.
         """
-        name, problem = self.family.display_name, self._make_problem()
+        name, problem = self.family.display_name, self.make_problem()
         scores = [score for shard in shards for score in shard.scores]
         cv_results = self._merge_scores(problem, scores)
         left_out = find_left_out(problem, self.settings.n_folds, scores)
@@ -278,7 +278,8 @@ class FamilySearch:
             self.family, self.schema, settings.seed, settings.early_stopping_rounds
         )
 
-    def _make_problem(self) -> Problem:
+    def make_problem(self) -> Problem:
+        """Return the candidates as the question of a search."""
         prefix, labels = self._factory.parameter_prefix, self.schema.class_labels
         candidates = tuple(
             {
@@ -323,7 +324,8 @@ class FamilySearch:
             f"{shard if spec.n_shards > 1 else ''}"
         )
 
-    def _split(self, rows: Rows) -> Data:
+    def split(self, rows: Rows) -> Data:
+        """Return rows as the search takes them, with their folds."""
         settings = self.settings
         splits = make_folds(rows, settings.n_folds, settings.seed, settings.splitting)
         if self.family == LOGISTIC_REGRESSION:

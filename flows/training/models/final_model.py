@@ -11,7 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+from training.data.disk import Scratch
 from training.data.splitting import Folds
+from training.models.averaging import Model, assemble
 from training.models.calibration import (
     CORRECTION,
     NO_CALIBRATION,
@@ -23,6 +25,7 @@ from training.models.calibration import (
 from training.models.class_labels import Labels, name_classes
 from training.models.evaluation import BINARY_THRESHOLD
 from training.models.pipelines import unwrap
+from training.models.streamed_fit import fit_transform_stored
 from training.models.thresholds import (
     EVEN,
     FixedThreshold,
@@ -55,27 +58,26 @@ class PostFit:
         return self.calibration != NO_CALIBRATION or not is_fixed
 
 
-def has_shifted_probabilities(post_fit: PostFit, params: Mapping[str, Any]) -> bool:
+def has_shifted_probabilities(post_fit: PostFit, class_weight: Any) -> bool:
     """Tell whether weights by class shift the probabilities, and nothing puts them right.
 
     Parameters
     ----------
     post_fit : PostFit
         The steps after the fit.
-    params : mapping
-        The best candidate.
+    class_weight : object
+        Weights by class of a member, or None.
 
     Returns
     -------
     bool
         True if they are shifted.
     """
-    has_class_weight = params.get("class_weight") is not None
-    return has_class_weight and post_fit.calibration == NO_CALIBRATION
+    return class_weight is not None and post_fit.calibration == NO_CALIBRATION
 
 
 def correct_class_weight(
-    post_fit: PostFit, params: Mapping[str, Any], *, can_calibrate: bool
+    post_fit: PostFit, class_weight: Any, *, can_calibrate: bool
 ) -> PostFit:
     """Let the probabilities of a model with weights by class be calibrated.
 
@@ -86,17 +88,17 @@ def correct_class_weight(
     ----------
     post_fit : PostFit
         What the user asked for.
-    params : mapping
-        The best candidate.
+    class_weight : object
+        Weights by class of a member, or None.
     can_calibrate : bool
         Whether each row counts once and has an out-of-fold prediction.
 
     Returns
     -------
     PostFit
-        With a calibration, if the candidate needs one and can have one.
+        With a calibration, if the model needs one and can have one.
     """
-    is_shifted = has_shifted_probabilities(post_fit, params)
+    is_shifted = has_shifted_probabilities(post_fit, class_weight)
     if is_shifted and can_calibrate:
         return replace(post_fit, calibration=CORRECTION)
     return post_fit
@@ -110,8 +112,8 @@ class FinalModel:
     ----------
     predictor : estimator
         scikit-learn's classifier that combines the parts and predicts labels.
-    pipeline : Pipeline
-        The part that computes raw scores, unwrapped.
+    pipeline : Pipeline or VotingClassifier
+        The part that computes raw scores, unwrapped: one pipeline, or the average of several.
     calibrators : tuple
         scikit-learn's fitted maps from raw scores to probabilities; empty without calibration.
     threshold : float
@@ -119,13 +121,13 @@ class FinalModel:
     """
 
     predictor: BaseEstimator
-    pipeline: Pipeline
+    pipeline: Model
     calibrators: tuple[Any, ...]
     threshold: float
 
 
 def fit_final_model(
-    pipeline: Pipeline,
+    pipeline: Model,
     post_fit: PostFit,
     folds: Folds,
     *,
@@ -133,13 +135,14 @@ def fit_final_model(
     y: NDArray[np.int64],
     class_labels: Labels,
     fit_params: Mapping[str, Any] | None = None,
+    scratch: Scratch | None = None,
 ) -> FinalModel:
     """Fit a pipeline, its calibration and its threshold.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        Unfitted, from `training.models.pipelines`.
+    pipeline : Pipeline or VotingClassifier
+        Unfitted, from `training.models.averaging.make_average`.
     post_fit : PostFit
         Calibration and threshold.
     folds : tuple of (train, test)
@@ -154,6 +157,8 @@ def fit_final_model(
     fit_params : mapping, optional
         Further arguments of the pipeline's `fit`, such as weights; only without calibration and
         with a fixed threshold.
+    scratch : Scratch, optional
+        Where large rows are kept after the steps before the classifier. The model is the same.
 
     Returns
     -------
@@ -162,7 +167,7 @@ def fit_final_model(
     """
     predictor: BaseEstimator
     if post_fit.calibration == NO_CALIBRATION:
-        fitted = predictor = unwrap(_fit(pipeline, X, y, fit_params or {}))
+        fitted = predictor = fit_model(pipeline, X, y, fit_params or {}, scratch)
         calibrators: tuple[Any, ...] = ()
     else:
         predictor = fit_calibrated(pipeline, post_fit.calibration, folds, X=X, labels=y)
@@ -174,14 +179,59 @@ def fit_final_model(
         probabilities = predict_out_of_fold(pipeline, calibrators, folds, X=X, labels=y)
         threshold = choose_threshold(rule, y == 1, probabilities)
     predictor = name_classes(predictor, class_labels)
-    if threshold != BINARY_THRESHOLD:
+    if threshold != BINARY_THRESHOLD or _may_miss_threshold(fitted, calibrators, y):
         labels = np.asarray(class_labels)[y]
         predictor = apply_threshold(predictor, threshold, X=X, labels=labels)
     return FinalModel(predictor, fitted, calibrators, threshold)
 
 
-def _fit(
-    pipeline: Pipeline, X: Any, y: NDArray[np.int64], fit_params: Mapping[str, Any]
+def fit_model(
+    model: Model,
+    X: Any,
+    y: NDArray[np.int64],
+    fit_params: Mapping[str, Any],
+    scratch: Scratch | None = None,
+) -> Model:
+    """Fit a pipeline, or each pipeline of an average, and unwrap it.
+
+    Parameters
+    ----------
+    model : Pipeline or VotingClassifier
+        Unfitted, from `training.models.averaging.make_average`.
+    X, y, fit_params, scratch
+        As in `fit_final_model`.
+
+    Returns
+    -------
+    Pipeline or VotingClassifier
+        The fitted model, which answers with codes.
+    """
+    if isinstance(model, Pipeline):
+        return unwrap(_fit_pipeline(model, X, y, fit_params, scratch))
+    fitted = [
+        unwrap(_fit_pipeline(pipeline, X, y, fit_params, scratch))
+        for _, pipeline in model.estimators
+    ]
+    return assemble(fitted, model.weights, np.unique(y))
+
+
+def _may_miss_threshold(
+    model: Model, calibrators: tuple[Any, ...], y: NDArray[np.int64]
+) -> bool:
+    """Tell whether a model of two classes may decide otherwise than by the threshold.
+
+    The two means of an average are rounded each by itself. So the second may be a little above
+    0.5, and the first no smaller, which `predict` would take.
+    """
+    return not isinstance(model, Pipeline) and not calibrators and y.max() == 1
+
+
+def _fit_pipeline(
+    pipeline: Pipeline,
+    X: Any,
+    y: NDArray[np.int64],
+    fit_params: Mapping[str, Any],
+    scratch: Scratch | None,
 ) -> Pipeline:
     """Fit a pipeline; a logistic regression begins at its optimum, which takes a fraction.
 
@@ -189,9 +239,18 @@ def _fit(
     """
     *before, (name, classifier) = pipeline.steps
     weight = f"{name}__sample_weight"
-    if type(classifier) is not LogisticRegression or set(fit_params) - {weight}:
-        return pipeline.fit(X, y, **fit_params)
-    rows = Pipeline(before).fit_transform(X, y) if before else X
     weights = fit_params.get(weight)
+    stored = None
+    if before and not set(fit_params) - {weight}:
+        stored = fit_transform_stored(Pipeline(before), X, scratch)
+    if type(classifier) is not LogisticRegression or set(fit_params) - {weight}:
+        if stored is None:
+            return pipeline.fit(X, y, **fit_params)
+        given = {} if weights is None else {"sample_weight": weights}
+        classifier.fit(stored, y, **given)
+        return pipeline
+    rows = stored
+    if rows is None:
+        rows = Pipeline(before).fit_transform(X, y) if before else X
     fit_from_optimum(classifier, rows, y, weights, n_threads=int(cpu_count()))
     return pipeline

@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.preprocessing import (
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+    TargetEncoder,
+)
 
 from date_columns.cells import DateParts
 from training.data.date_features import split_dates
@@ -25,13 +31,16 @@ from training.data.schema import TEMPORAL, Feature, Kind, Schema
 from training.models.class_labels import encode_params
 from training.models.early_stopping import EarlyStoppingClassifier
 from training.models.families import LIGHTGBM, LOGISTIC_REGRESSION, Family
+from training.search import TargetMeans
 from training.search.pipeline_steps import steps_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 PREPROCESS, COLUMNS, CLASSIFIER = "preprocess", "columns", "classifier"
-ENCODE, IMPUTE, SCALE = "encode", "impute", "scale"
+ENCODE, MEANS, IMPUTE, SCALE = "encode", "means", "impute", "scale"
+# Parts of the rows of a fit that get their target means from each other.
+N_MEANS_PARTS = 5
 # Tolerance of the final fit of a logistic regression, much finer than scikit-learn's 1e-4.
 FINAL_TOLERANCE = 1e-8
 
@@ -103,9 +112,14 @@ class PipelineFactory:
 
     def make_search_pipeline(self) -> Pipeline:
         """Return an unfitted pipeline for matrices that `arrange` returns."""
-        return Pipeline(
-            [(PREPROCESS, self._preprocess_matrix()), (CLASSIFIER, self._final_step())]
-        )
+        steps = [
+            (PREPROCESS, self._preprocess_matrix()),
+            (CLASSIFIER, self._final_step()),
+        ]
+        if self.schema.of_kind(Kind.MEANS):
+            means = TargetMeans(self._make_encoder(), self.schema.means)
+            steps.insert(0, (MEANS, means))
+        return Pipeline(steps)
 
     def make_final_pipeline(self, params: Mapping[str, Any]) -> Pipeline:
         """Return an unfitted pipeline for the user's table, or for a sparse matrix.
@@ -140,6 +154,17 @@ class PipelineFactory:
             return classifier
         return EarlyStoppingClassifier(
             classifier, self.early_stopping_rounds, self.seed
+        )
+
+    def _make_encoder(self) -> TargetEncoder:
+        """Return an unfitted encoder of category codes by target means.
+
+        In a fit, a row gets the means of rows in other parts of the data, so that its own label
+        does not tell. KFold copes with classes of few rows.
+        """
+        return TargetEncoder(
+            target_type="binary" if self.schema.is_binary else "multiclass",
+            cv=KFold(N_MEANS_PARTS, shuffle=True, random_state=self.seed),
         )
 
     def _name_categories(self) -> dict[str, Any]:
@@ -186,6 +211,10 @@ class PipelineFactory:
         numbers = self._preprocess_numbers(centre=True) if is_linear else None
         if kind == Kind.NUMERIC:
             return numbers or "passthrough"
+        if kind == Kind.MEANS:
+            codes = _encode_categories(features, as_indicators=False)
+            steps = [(ENCODE, codes), (MEANS, self._make_encoder())]
+            return Pipeline([*steps, (SCALE, numbers)] if numbers else steps)
         if kind in TEMPORAL:
             parts = _split_dates(kind, features)
             return Pipeline([(ENCODE, parts), (SCALE, numbers)]) if numbers else parts
@@ -237,6 +266,13 @@ def make_fit_params(rows: Rows) -> dict[str, NDArray[np.float64]]:
     if rows.weight is None:
         return {}
     return {f"{CLASSIFIER}__sample_weight": rows.weight}
+
+
+def find_encoder(pipeline: Pipeline) -> TargetEncoder:
+    """Return the fitted encoder of target means of a final pipeline that has one."""
+    transformers = pipeline.named_steps[COLUMNS].named_transformers_
+    encoder: TargetEncoder = transformers[Kind.MEANS].named_steps[MEANS]
+    return encoder
 
 
 def unwrap(pipeline: Pipeline) -> Pipeline:

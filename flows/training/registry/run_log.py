@@ -19,6 +19,8 @@ from training.report.figures import draw_reliability
 from training.trained_model import TrainedModel
 
 FLOW_RUN_TAG = "metaflow_run_id"
+# Tag of a run and a version: why the model was trained; absent if nobody said.
+REASON_TAG = "trained_because"
 RELIABILITY_FILE = "reliability.png"
 MAX_BATCH = 1000  # metrics that MLflow takes at once
 MAX_TAG, MAX_PARAM = 5000, 6000  # characters of a value that MLflow's servers take
@@ -65,6 +67,7 @@ def make_tags(trained: TrainedModel) -> dict[str, str]:
         "family": trained.winner.family,
         "data_sha256": run.data_sha256,
         "git_commit": run.code_version,
+        **({REASON_TAG: run.parameters.reason} if run.parameters.reason else {}),
         **failed,
     }
 
@@ -91,10 +94,16 @@ def _make_metrics(trained: TrainedModel) -> list[Metric]:
 
 
 def _make_params(trained: TrainedModel) -> list[Param]:
-    """Return the flow's parameters, and those of the best candidate."""
-    params = asdict(trained.plan.run.parameters)
-    best = trained.winner.best_params
-    params |= {f"best_{name}": value for name, value in best.items()}
+    """Return the flow's parameters, and those of the best candidate or of all members."""
+    params, winner = asdict(trained.plan.run.parameters), trained.winner
+    if winner.is_ensemble:
+        total = sum(winner.counts)
+        params |= {
+            f"member_{number}": f"{m.count}/{total} {m.family} {dict(m.params)}"
+            for number, m in enumerate(winner.members, start=1)
+        }
+    else:
+        params |= {f"best_{name}": value for name, value in winner.best_params.items()}
     return [Param(name, str(value)[:MAX_PARAM]) for name, value in params.items()]
 
 

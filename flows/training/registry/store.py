@@ -4,8 +4,10 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from posixpath import normpath
 from typing import Any
+from urllib.parse import unquote
 
 import mlflow
 import sqlalchemy
@@ -17,6 +19,7 @@ from mlflow.environment_variables import (
     MLFLOW_EXPERIMENT_ID,
     MLFLOW_EXPERIMENT_NAME,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
     MLFLOW_RUN_ID,
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
     MLFLOW_TRACKING_PASSWORD,
@@ -24,13 +27,14 @@ from mlflow.environment_variables import (
 )
 from mlflow.exceptions import MlflowException
 
-from training.errors import RegistryError
+from training.errors import RegistryError, TrainingError
 from training.secrets import find_secrets, redact
 
 # Limits of the first contact. By its own defaults, MLflow tries a server for more than a minute,
 # and waits 101 seconds for a database.
 CONNECT_SECONDS = 5.0
 FIRST_RETRIES = 2
+REQUEST_SECONDS = 10
 DATABASE_PORTS = {"mssql": 1433, "mysql": 3306, "postgresql": 5432}
 # MLflow refuses some of these, its URIs end at others or read them as an alias, its downloads
 # decode "%", and the quotes would end its queries.
@@ -108,6 +112,49 @@ def writing() -> Iterator[None]:
         stack.enter_context(through_the_server())
         stack.enter_context(_unless_set(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, False))
         yield
+
+
+@contextmanager
+def operating() -> Iterator[None]:
+    """Use a registry that exists, for somebody who waits at a terminal.
+
+    It gives up early, creates no store, and is otherwise as `writing`.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(writing())
+        for variable, value in (
+            (MLFLOW_HTTP_REQUEST_MAX_RETRIES, FIRST_RETRIES),
+            (MLFLOW_HTTP_REQUEST_TIMEOUT, REQUEST_SECONDS),
+        ):
+            stack.enter_context(_unless_set(variable, value))
+        stack.enter_context(_unforeseen_errors())
+        _check_file_exists()
+        _check_database_answers()
+        yield
+
+
+@contextmanager
+def _unforeseen_errors() -> Iterator[None]:
+    """Turn what a strange answer of a registry leads to into an error of MLflow."""
+    try:
+        yield
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError, TrainingError):
+        # The last one says itself what is wrong, such as a page of metrics.
+        raise
+    except Exception as error:  # MLflow reads answers without a check
+        words = f"its answer makes no sense ({type(error).__name__}: {error})"
+        raise MlflowException(words) from None
+
+
+def _check_file_exists() -> None:
+    """Refuse a missing SQLite file: MLflow would create an empty one and report no model."""
+    uri = str(mlflow.get_registry_uri())
+    path = uri.removeprefix("sqlite:///")
+    # MLflow escapes the path of its default, mlflow.db in the working folder.
+    if path != uri and not any(Path(name).exists() for name in (path, unquote(path))):
+        raise RegistryError(
+            f"there is no registry at {uri}; set MLFLOW_TRACKING_URI or train a model first"
+        )
 
 
 def through_the_server() -> AbstractContextManager[None]:
@@ -219,9 +266,15 @@ def _check_experiment(experiment: str) -> None:
     _check_length("--experiment", experiment)
 
 
+def _has_no_traceback(record: logging.LogRecord) -> bool:
+    return not record.exc_info
+
+
 def quiet_loggers() -> None:
     """Let MLflow and its libraries print warnings only."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # It logs each error that it raises with a traceback, and the caller tells the error anyway.
+    logging.getLogger("mlflow.store.db.utils").addFilter(_has_no_traceback)
     # MLflow would print two lines of links for every run.
     MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)  # type: ignore[no-untyped-call]

@@ -19,12 +19,13 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from sklearn.pipeline import Pipeline
 
-from training.models.scored_twin import ALL
+from training.data.cells import MAX_SHOWN_CHARACTERS
+from training.models.scored_twin import ALL, TRAIN
 from training.registry.comparison import NotComparable
 from training.registry.learned_rows import LEARNED_FILE, write_learned
+from training.registry.registration import FINAL_FIT_TAG
 from training.trained_model import TrainedModel
 
-FINAL_FIT_TAG = "final_fit"
 EXTRA_FOLDER, TWIN_FOLDER = "extra_files", "scored_twin"
 
 
@@ -90,6 +91,11 @@ def open_opponent(version: ModelVersion) -> Iterator[Opponent]:
         If it cannot be loaded.
     """
     final_fit = version.tags.get(FINAL_FIT_TAG)
+    if final_fit not in (None, ALL, TRAIN):
+        raise NotComparable(
+            f"its tag {FINAL_FIT_TAG} is {final_fit[:MAX_SHOWN_CHARACTERS]!r}, which is not known "
+            "here"
+        )
     with TemporaryDirectory(prefix="champion-") as folder:
         root = _download(version, folder)
         extra = root / EXTRA_FOLDER

@@ -11,6 +11,7 @@ from training.search.optimum import fit_from_optimum
 from training.search.planning import plan
 from training.search.progress import Meter, Progress
 from training.search.running import run_shard
+from training.search.target_means import TargetMeans
 from training.search.values import (
     Data,
     Method,
@@ -33,6 +34,7 @@ __all__ = [
     "SharedGridSearchCV",
     "SolverLimits",
     "SplitScore",
+    "TargetMeans",
     "Task",
     "break_ties",
     "find_left_out",

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from lightgbm import Booster, Dataset
+from lightgbm import Booster
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.class_weight import compute_sample_weight
 
 from training.search.lightgbm_parameters import DATASET_PARAMETERS, LAYOUTS, make_params
+from training.search.row_blocks import make_dataset
 from training.search.sklearn_internals import take_rows
+from training.search.target_means import SplitRows
 from training.search.values import Data, Floats
 
 # Trees that a layout is timed on, after one that warms up.
@@ -37,11 +39,14 @@ class BinnedFold:
         Constructed; they do not keep the rows themselves.
     classes : ndarray of shape (n_classes,)
         Labels in the training rows.
+    test_rows : ndarray or csr_matrix, shape (n_test_rows, n_features), or None
+        Test rows that only this split has; None if all splits share the rows.
     """
 
     train: Any
     test: Any
     classes: NDArray[Any]
+    test_rows: Any = None
 
 
 class BinnedFolds:
@@ -53,14 +58,14 @@ class BinnedFolds:
 
     Parameters
     ----------
-    data : Data
-        Rows and splits.
+    rows : SplitRows
+        The rows of each split.
     n_fits : Counter of int
         Number of fits that need each split, by its position. It is copied.
     """
 
-    def __init__(self, data: Data, n_fits: Counter[int]) -> None:
-        self._data, self._n_fits_left = data, n_fits.copy()
+    def __init__(self, rows: SplitRows, n_fits: Counter[int]) -> None:
+        self._rows, self._n_fits_left = rows, n_fits.copy()
         self._binning_lock, self._counting_lock = threading.Lock(), threading.Lock()
         self._folds: dict[tuple[int, str], BinnedFold] = {}
         self._layouts: dict[str, str] = {}
@@ -100,7 +105,7 @@ class BinnedFolds:
     def _bin(self, split: int, key: str, classifier: Any) -> BinnedFold:
         with self._binning_lock:
             if (split, key) not in self._folds:
-                self._folds[split, key] = _bin_rows(self._data, split, classifier)
+                self._folds[split, key] = _bin_rows(self._rows, split, classifier)
             return self._folds[split, key]
 
     def _probe(self, key: str, fold: BinnedFold, classifier: Any) -> str:
@@ -113,19 +118,19 @@ class BinnedFolds:
             return self._layouts[key]
 
 
-def _bin_rows(data: Data, split: int, classifier: Any) -> BinnedFold:
+def _bin_rows(rows: SplitRows, split: int, classifier: Any) -> BinnedFold:
+    data = rows.at(split)
     train, test = data.splits[split]
     y = np.asarray(data.y)
     encoder = LabelEncoder().fit(y[train])
     codes = encoder.transform(y[train])
     params = make_params(classifier, len(encoder.classes_))
     weight = _weigh(data, train, codes, classifier.class_weight, encoder)
-    binned = Dataset(
-        take_rows(data.X, train), codes, weight=weight, params=params
-    ).construct()
+    binned = make_dataset(data.X, train, codes, weight=weight, params=params)
     # LightGBM only predicts the test rows, so it gets no labels of them.
-    test_rows = Dataset(take_rows(data.X, test), reference=binned, params=params)
-    return BinnedFold(binned, test_rows.construct(), encoder.classes_)
+    test_set = make_dataset(data.X, test, reference=binned, params=params)
+    test_rows = None if rows.are_shared else take_rows(data.X, test)
+    return BinnedFold(binned, test_set, encoder.classes_, test_rows)
 
 
 def _weigh(

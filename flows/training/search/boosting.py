@@ -168,9 +168,15 @@ class BoostingFit:
         self, numbers: NDArray[np.int64] | None = None, *, raw_score: bool = False
     ) -> Floats:
         """Predict the test rows, or those at some of their positions."""
-        test = self._data.splits[self._task.split][1]
-        rows = take_rows(self._data.X, test if numbers is None else test[numbers])
+        rows = self._take_test_rows(numbers)
         params = {
             k: v for k, v in self._params.items() if k not in ("metric", *LAYOUTS)
         }
         return np.asarray(self._booster.predict(rows, raw_score=raw_score, **params))
+
+    def _take_test_rows(self, numbers: NDArray[np.int64] | None) -> Any:
+        if self._fold.test_rows is not None:
+            rows = self._fold.test_rows
+            return rows if numbers is None else take_rows(rows, numbers)
+        test = self._data.splits[self._task.split][1]
+        return take_rows(self._data.X, test if numbers is None else test[numbers])

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from training.search.recognition import Sharing, find_sharing
+from training.search.target_means import split_off
 from training.search.values import Data, Problem, Shard, SharedFit, Task
 
 
@@ -38,6 +39,7 @@ def plan(problem: Problem, data: Data, n_shards: int = 1) -> tuple[Shard, ...]:
 
 def group(problem: Problem, data: Data) -> list[SharedFit]:
     """Group the candidates of a search into shared fits; each candidate is in one."""
+    _, problem = split_off(problem)
     n_classes = 0 if data.y is None else len(np.unique(np.asarray(data.y)))
     sharings = [
         find_sharing(problem, data, number, n_classes)

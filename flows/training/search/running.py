@@ -27,6 +27,7 @@ from training.search.boosting import BoostingFit, find_classifier
 from training.search.joint import JointFit
 from training.search.plain import fit_and_score
 from training.search.shared_rows import emit_shared_rows
+from training.search.target_means import SplitRows, split_off
 from training.search.turns import END, Turns
 from training.search.values import (
     CannotShare,
@@ -125,12 +126,15 @@ class _Work:
         should_stop: ShouldStop,
     ) -> None:
         self._problem, self._data, self._n_threads = problem, data, n_threads
+        # What the fits that share work see: the pipeline and the rows after target means.
+        step, self._shared_problem = split_off(problem)
+        self._rows = SplitRows(data, step)
         self._emit, self._log, self._should_stop = emit, log, should_stop
         self.split_scores: list[SplitScore] = []
         self._logged: set[tuple[SharedFit, str]] = set()
         self._lock = threading.Lock()
         boosting = [task for task in shard if _has_method(task, Method.BOOSTING)]
-        self._folds = BinnedFolds(data, Counter(task.split for task in boosting))
+        self._folds = BinnedFolds(self._rows, Counter(task.split for task in boosting))
         self._log_reasons(shard)
 
     def run(self, tasks: Shard, *, in_turns: bool) -> None:
@@ -180,7 +184,8 @@ class _Work:
         if not self._should_stop():
             try:
                 candidate = task.shared_fit.candidates[0]
-                self._folds.get(task.split, find_classifier(self._problem, candidate))
+                classifier = find_classifier(self._shared_problem, candidate)
+                self._folds.get(task.split, classifier)
             except FIT_ERRORS:
                 return
 
@@ -205,11 +210,12 @@ class _Work:
                 self._folds.release(task.split)
 
     def _work_shared(self, task: Task) -> Iterator[None]:
+        problem, rows = self._shared_problem, self._rows
         if _has_method(task, Method.BOOSTING):
-            fit = BoostingFit(self._problem, self._data, task, self._folds)
+            fit = BoostingFit(problem, self._data, task, self._folds)
             return fit.emit_scores(self._take)
         if _has_method(task, Method.SHARED_ROWS):
-            return emit_shared_rows(self._problem, self._data, task, self._take)
+            return emit_shared_rows(problem, rows.at(task.split), task, self._take)
         return self._work_plain(task)
 
     def _work_plain(self, task: Task) -> Iterator[None]:
@@ -226,10 +232,15 @@ class _Work:
         """Do a joint fit; return the tasks that are left if it cannot be done."""
         if self._should_stop():
             return []
-        problem, data = self._problem, self._data
+        # Splits with rows of their own are solved one after the other.
+        groups = [splits] if self._rows.are_shared else [[split] for split in splits]
         try:
-            joint = JointFit(problem, data, shared_fit, splits, self._n_threads)
-            joint.emit_scores(self._take)
+            for group in groups:
+                data = self._rows.at(group[0])
+                joint = JointFit(
+                    self._shared_problem, data, shared_fit, group, self._n_threads
+                )
+                joint.emit_scores(self._take)
         except FIT_ERRORS as error:
             self._log_once(shared_fit, str(error))
             plain = replace(shared_fit, method=Method.PLAIN)

@@ -12,7 +12,9 @@ from typing import Any
 
 from benchmarks.serve.batches import measure_batches
 from benchmarks.serve.lanes import measure_lanes
+from benchmarks.serve.logged import measure_logged
 from benchmarks.serve.models import Model, make_models
+from benchmarks.serve.oip import measure_open_inference
 from benchmarks.serve.overload import TIMES, measure_overload
 from benchmarks.serve.peers import PEERS, PeerAbsent, measure_peer
 from benchmarks.serve.report import describe_machine, write_report
@@ -43,6 +45,8 @@ class Bench:
                 asdict(one) for one in measure_batches(self._h2load, self._work)
             ],
             "overload": lambda: list(self._measure_overload()),
+            "log": lambda: list(self._measure_logged()),
+            "oip": lambda: list(self._measure_open_inference()),
             "soak": lambda: [
                 asdict(
                     measure_soak(
@@ -79,6 +83,19 @@ class Bench:
                 else:
                     yield {"model": family, "peer": name, **asdict(result)}
 
+    def _measure_logged(self) -> Iterator[dict[str, Any]]:
+        for name in _OF_PEERS:
+            result = asdict(measure_logged(self._h2load, self._model(name), self._work))
+            print(f"log: {name}: {json.dumps(result)}", flush=True)
+            yield {"model": name, **result}
+
+    def _measure_open_inference(self) -> Iterator[dict[str, Any]]:
+        for name in _OF_PEERS:
+            print(f"oip: {name}", flush=True)
+            model = self._model(name)
+            result = measure_open_inference(self._h2load, name, model, self._work)
+            yield {"model": name, **asdict(result)}
+
     def _measure_overload(self) -> Iterator[dict[str, Any]]:
         for times in TIMES:
             print(f"overload: {times} times", flush=True)
@@ -89,7 +106,7 @@ class Bench:
 
 def main() -> None:
     """Run the parts that are named, all of them by default."""
-    names = ("lanes", "peers", "batches", "overload", "soak")
+    names = ("lanes", "peers", "batches", "overload", "log", "oip", "soak")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(names))
     parser.add_argument("--soak-seconds", type=int, default=600)

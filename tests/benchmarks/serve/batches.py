@@ -21,7 +21,11 @@ from scipy.special import expit
 from grpc_server.model import load_model
 from prediction.artifact import FILE_NAME
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from prediction.v1.prediction_service_pb2 import BatchPredictRequest, PredictRequest
+from prediction.v1.prediction_service_pb2 import (
+    BatchPredictRequest,
+    PackedRows,
+    PredictRequest,
+)
 
 from support import artifact_without_estimator, write_artifact
 
@@ -36,13 +40,13 @@ _N_TREES = 100
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Rows per second of one model, width and size of batch, by the calls in flight."""
+    """Rows per second of one model, width and size of batch, by form and by calls in flight."""
 
     family: str
     n_features: int
     n_rows: int
     in_process: float
-    served: dict[int, float]
+    served: dict[str, dict[int, float]]
 
 
 def measure_batches(h2load: str, work: Path) -> Iterator[BatchResult]:
@@ -69,26 +73,44 @@ def _measure(
     n_rows: int,
 ) -> BatchResult:
     X = np.random.default_rng(_SEED).normal(size=(n_rows, n_features))
-    body = folder / f"body-{n_rows}"
-    _frame(body, BatchPredictRequest(values=X.ravel()))
+    bodies = {}
+    for form, request in _forms(X).items():
+        bodies[form] = folder / f"body-{form}-{n_rows}"
+        _frame(bodies[form], request)
     n_calls = max(8, _ROUND_ROWS * WIDTHS[0] // (n_rows * n_features))
     in_process: list[float] = []
-    served: dict[int, list[float]] = {1: [], 2: []}
+    served: dict[str, dict[int, list[float]]] = {
+        form: {1: [], 2: []} for form in bodies
+    }
     for _ in range(N_ROUNDS):
         begin = time.perf_counter()
         for _ in range(max(1, n_calls // 4)):
             predict(X)
         seconds = time.perf_counter() - begin
         in_process.append(max(1, n_calls // 4) * n_rows / seconds)
-        for in_flight, rates in served.items():
-            rates.append(_call(h2load, port, body, in_flight, n_calls) * n_rows)
+        for form, rates in served.items():
+            for in_flight, rate in rates.items():
+                calls = _call(h2load, port, bodies[form], in_flight, n_calls)
+                rate.append(calls * n_rows)
     return BatchResult(
         family,
         n_features,
         n_rows,
         median(in_process),
-        {in_flight: median(rates) for in_flight, rates in served.items()},
+        {
+            form: {in_flight: median(rate) for in_flight, rate in rates.items()}
+            for form, rates in served.items()
+        },
     )
+
+
+def _forms(X: Any) -> dict[str, BatchPredictRequest]:
+    """Return the same rows in each form."""
+    packed = PackedRows(values=X.astype("<f8").tobytes())
+    return {
+        "values": BatchPredictRequest(values=X.ravel()),
+        "packed": BatchPredictRequest(packed_rows=packed, pack_probabilities=True),
+    }
 
 
 def _call(h2load: str, port: int, body: Path, in_flight: int, n_calls: int) -> float:

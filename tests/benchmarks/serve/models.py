@@ -57,15 +57,13 @@ def train(family: str, grid: dict[str, Any], work: Path) -> bytes:
     grids = {**_GRIDS, family: {**_GRIDS[family], **grid}}
     request = TrainingRequest("TrainFlow/0", PARAMETERS, grids, "")
     plan = make_plan(request, FileStore(work, str, lambda url, folder: folder))
-    rows = {
-        "train": open_rows(plan.train, Path),
-        "holdout": open_rows(plan.holdout, Path),
-    }
+    rows, holdout = (open_rows(ref, Path) for ref in (plan.train, plan.holdout))
     search = FamilySearch(
         FAMILIES[family], plan.schema, plan.grids[family], plan.settings
     )
-    result = search.run(rows["train"], report=lambda line: None)
-    return bytes(train_model(plan, {family: result}, {}, **rows).artifact)
+    results = {family: search.run(rows, report=lambda line: None)}
+    trained = train_model(plan, results, {}, train=rows, holdout=holdout)
+    return bytes(trained.artifact)
 
 
 def _make_request(folder: Path, artifact: bytes) -> Request:

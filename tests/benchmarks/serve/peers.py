@@ -60,9 +60,7 @@ def measure_peer(
     package, program = PEERS[name]
     python = install(PROGRAMS / program)
     folder = work / f"{program}-{family}".replace(" ", "-")
-    folder.mkdir()
-    _run([python, str(PROGRAMS / program), "prepare", str(folder), family])
-    request = _read_request(folder)
+    request = prepare(python, PROGRAMS / program, folder, family)
     port = find_port(_N_PORTS)
     command = [python, str(PROGRAMS / program), "serve", str(folder), str(port)]
     with ExitStack() as stack:
@@ -85,6 +83,13 @@ def measure_peer(
             {OURS: our_seconds, name: seconds},
             {t.name: t.processes.resident_mib() for t in targets},
         )
+
+
+def prepare(python: str, program: Path, folder: Path, family: str) -> Request:
+    """Let a program write its model into a new folder, and return what to ask it."""
+    folder.mkdir()
+    _run([python, str(program), "prepare", str(folder), family])
+    return _read_request(folder)
 
 
 def install(program: Path) -> str:

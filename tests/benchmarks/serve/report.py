@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 from benchmarks.serve.lanes import IN_IMAGE, OURS, POOL
+from benchmarks.serve.oip import BATCH, INFER, MLSERVER, PREDICT
 from benchmarks.serve.servers import ECHOES, QUEUE
 from benchmarks.tables import format_table
 from matplotlib import pyplot
@@ -50,7 +51,12 @@ _BATCHES = """## Batches
 Rows per second of `BatchPredict` over gRPC, with one and two calls in flight. *In process*
 computes the same rows in the benchmark's own process: with LightGBM's Python package on one
 thread, or with one matrix product of NumPy. Transport limits wide rows: 1,000 rows of 500 numbers
-are 4 MB.
+are 4 MB. The forms are those of [batches](batches.md#three-forms).
+"""
+_OPEN_INFERENCE = """## The Open Inference Protocol
+
+`ModelInfer` of one raw tensor with one row of doubles, and of 1,000 rows, beside the same rows in
+`Predict` and `BatchPredict`, in bare grpcio and in MLServer's `ModelInfer`.
 """
 _OVERLOAD = """## Overload
 
@@ -97,6 +103,7 @@ def write_report(found: Mapping[str, Any], docs: Path) -> None:
         "lanes": _write_lanes,
         "peers": _write_peers,
         "batches": _write_batches,
+        "oip": _write_open_inference,
         "overload": _write_overload,
         "soak": _write_soak,
     }
@@ -170,16 +177,47 @@ def _peer_row(result: Mapping[str, Any]) -> list[str]:
 
 def _write_batches(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield _BATCHES
-    header = ["model", "features", "rows a call", "in process", "served, 1", "ratio"]
-    header += ["served, 2", "ratio"]
+    header = ["model", "features", "rows a call", "in process", "form"]
+    header += ["served, 1", "ratio", "served, 2", "ratio"]
     rows = []
     for one in results:
-        served = one["served"]
-        cells = [f"{one['in_process']:,.0f}"]
-        for load in ("1", "2"):
-            cells += [f"{served[load]:,.0f}", f"{served[load] / one['in_process']:.2f}"]
-        rows.append([one["family"], one["n_features"], f"{one['n_rows']:,}", *cells])
+        in_process = one["in_process"]
+        for form, served in one["served"].items():
+            cells = [f"{one['n_rows']:,}", f"{in_process:,.0f}", form]
+            for load in ("1", "2"):
+                cells += [f"{served[load]:,.0f}", f"{served[load] / in_process:.2f}"]
+            rows.append([one["family"], one["n_features"], *cells])
     yield format_table(header, rows) + "\n"
+
+
+def _write_open_inference(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield _OPEN_INFERENCE
+    for result in results:
+        figures = result["figures"]
+        names = [
+            name for name in (PREDICT, INFER, *ECHOES, MLSERVER) if name in figures
+        ]
+        for load in ("64", "1"):
+            own = figures[INFER][load]["calls_per_second"]
+            rows = [
+                [
+                    name,
+                    *(f"{figures[name][load][field]:.2f}" for field in _FIELDS),
+                    f"{own / figures[name][load]['calls_per_second']:.2f}",
+                    figures[name][load]["n_wrong"],
+                ]
+                for name in names
+            ]
+            yield f"**{result['model']}**, one row, {load} in flight:\n"
+            header = ("call", *_HEADER, "ModelInfer's rate in its units", "wrong")
+            yield format_table(header, rows)
+        rates = result["batch_rows_per_second"]
+        yield (
+            f"\nBatches of 1,000 rows: {rates[INFER]:,.0f} rows/s by ModelInfer, "
+            f"{rates[BATCH]:,.0f} by BatchPredict: {rates[INFER] / rates[BATCH]:.2f} times.\n"
+        )
+        if result["absent"]:
+            yield f"MLServer is not here: {result['absent'][:200]}\n"
 
 
 def _write_overload(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

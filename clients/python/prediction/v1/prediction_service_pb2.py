@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&prediction/v1/prediction_service.proto\x12\rprediction.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rexplain_top_k\x18\x03 \x01(\r\"\xa2\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\x05\x12\r\n\x05label\x18\x03 \x01(\t\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12/\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1a.prediction.v1.Explanation\"m\n\x0b\x45xplanation\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\x01\x12\x32\n\rcontributions\x18\x04 \x03(\x0b\x32\x1b.prediction.v1.Contribution\".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"M\n\x13\x42\x61tchPredictRequest\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12&\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x15.prediction.v1.Column\"\xc5\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07\x64oubles\x18\x02 \x01(\x0b\x32\x1b.prediction.v1.DoubleValuesH\x00\x12.\n\x07strings\x18\x03 \x01(\x0b\x32\x1b.prediction.v1.StringValuesH\x00\x12-\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x19.prediction.v1.BoolValuesH\x00\x12\x14\n\x0cmissing_rows\x18\x05 \x03(\rB\x08\n\x06values\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1c\n\nBoolValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"w\n\x14\x42\x61tchPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\x11\n\tpositions\x18\x03 \x03(\x05\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\"I\n\x14StreamPredictRequest\x12\x31\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\".prediction.v1.BatchPredictRequest\"K\n\x15StreamPredictResponse\x12\x32\n\x05\x63hunk\x18\x01 \x01(\x0b\x32#.prediction.v1.BatchPredictResponse\"\x11\n\x0fGetModelRequest\"\xc3\x03\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10registered_model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12(\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x16.prediction.v1.Feature\x12\x0f\n\x07\x63lasses\x18\x06 \x03(\t\x12\x16\n\tthreshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12=\n\x07metrics\x18\x08 \x03(\x0b\x32,.prediction.v1.GetModelResponse.MetricsEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61libration\x18\x0b \x01(\x0e\x32\x1a.prediction.v1.Calibration\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_threshold\"\x8f\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.prediction.v1.FeatureKind\x12\x10\n\x08nullable\x18\x03 \x01(\x08\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x16\n\x0erefuse_unknown\x18\x05 \x01(\x08\x12\x0e\n\x06\x66ormat\x18\x06 \x01(\t*\xf8\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_INSTANCE\x10\x01\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x02\x12 \n\x1c\x45RROR_REASON_BATCH_TOO_LARGE\x10\x03\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x04\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x05\x12\x1a\n\x16\x45RROR_REASON_CANCELLED\x10\x06\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x07\x12 \n\x1c\x45RROR_REASON_MESSAGE_MISSING\x10\x08\x12 \n\x1c\x45RROR_REASON_MESSAGE_OVERDUE\x10\t\x12 \n\x1c\x45RROR_REASON_MESSAGE_REFUSED\x10\n\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_METHOD\x10\x0b\x12 \n\x1c\x45RROR_REASON_UNKNOWN_SERVICE\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_SERVER_STOPS\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e*\xd6\x01\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_KIND_NUMERIC\x10\x01\x12\x18\n\x14\x46\x45\x41TURE_KIND_BOOLEAN\x10\x02\x12!\n\x1d\x46\x45\x41TURE_KIND_CATEGORICAL_TEXT\x10\x03\x12$\n FEATURE_KIND_CATEGORICAL_INTEGER\x10\x04\x12\x15\n\x11\x46\x45\x41TURE_KIND_DATE\x10\x05\x12\x15\n\x11\x46\x45\x41TURE_KIND_TIME\x10\x06*s\n\x0b\x43\x61libration\x12\x1b\n\x17\x43\x41LIBRATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LIBRATION_NONE\x10\x01\x12\x17\n\x13\x43\x41LIBRATION_SIGMOID\x10\x02\x12\x18\n\x14\x43\x41LIBRATION_ISOTONIC\x10\x03\x32\xa3\x03\n\x11PredictionService\x12]\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/predict:\x01*\x12r\n\x0c\x42\x61tchPredict\x12\".prediction.v1.BatchPredictRequest\x1a#.prediction.v1.BatchPredictResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/predict/batch:\x01*\x12^\n\rStreamPredict\x12#.prediction.v1.StreamPredictRequest\x1a$.prediction.v1.StreamPredictResponse(\x01\x30\x01\x12[\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponse\"\x0e\x82\xd3\xe4\x93\x02\x08\x12\x06/modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&prediction/v1/prediction_service.proto\x12\rprediction.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x0ePredictRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\x01\x12\'\n\x06record\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x15\n\rexplain_top_k\x18\x03 \x01(\r\"\xa2\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprediction\x18\x02 \x01(\x05\x12\r\n\x05label\x18\x03 \x01(\t\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12/\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1a.prediction.v1.Explanation\"m\n\x0b\x45xplanation\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04\x62\x61se\x18\x03 \x01(\x01\x12\x32\n\rcontributions\x18\x04 \x03(\x0b\x32\x1b.prediction.v1.Contribution\".\n\x0c\x43ontribution\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\x99\x01\n\x13\x42\x61tchPredictRequest\x12\x0e\n\x06values\x18\x01 \x03(\x01\x12&\n\x07\x63olumns\x18\x02 \x03(\x0b\x32\x15.prediction.v1.Column\x12.\n\x0bpacked_rows\x18\x03 \x01(\x0b\x32\x19.prediction.v1.PackedRows\x12\x1a\n\x12pack_probabilities\x18\x04 \x01(\x08\"+\n\nPackedRows\x12\x0e\n\x06values\x18\x01 \x01(\x0c\x12\r\n\x05names\x18\x02 \x03(\t\"\xc5\x01\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x07\x64oubles\x18\x02 \x01(\x0b\x32\x1b.prediction.v1.DoubleValuesH\x00\x12.\n\x07strings\x18\x03 \x01(\x0b\x32\x1b.prediction.v1.StringValuesH\x00\x12-\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x19.prediction.v1.BoolValuesH\x00\x12\x14\n\x0cmissing_rows\x18\x05 \x03(\rB\x08\n\x06values\"\x1e\n\x0c\x44oubleValues\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1e\n\x0cStringValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"\x1c\n\nBoolValues\x12\x0e\n\x06values\x18\x01 \x03(\x08\"\x95\x01\n\x14\x42\x61tchPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\t\x12\x11\n\tpositions\x18\x03 \x03(\x05\x12\x15\n\rprobabilities\x18\x04 \x03(\x01\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x1c\n\x14packed_probabilities\x18\x06 \x01(\x0c\"I\n\x14StreamPredictRequest\x12\x31\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\".prediction.v1.BatchPredictRequest\"K\n\x15StreamPredictResponse\x12\x32\n\x05\x63hunk\x18\x01 \x01(\x0b\x32#.prediction.v1.BatchPredictResponse\"\x11\n\x0fGetModelRequest\"\xe9\x05\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10registered_model\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12(\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x16.prediction.v1.Feature\x12\x0f\n\x07\x63lasses\x18\x06 \x03(\t\x12\x16\n\tthreshold\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12=\n\x07metrics\x18\x08 \x03(\x0b\x32,.prediction.v1.GetModelResponse.MetricsEntry\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61libration\x18\x0b \x01(\x0e\x32\x1a.prediction.v1.Calibration\x12.\n\x07members\x18\x0c \x03(\x0b\x32\x1d.prediction.v1.EnsembleMember\x12\x1b\n\x0ewanted_version\x18\r \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07refusal\x18\x0e \x01(\tH\x02\x88\x01\x01\x12\x39\n\x15registry_contact_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x06\x63\x61nary\x18\x10 \x01(\x0b\x32\x15.prediction.v1.Canary\x12%\n\x06shadow\x18\x11 \x01(\x0b\x32\x15.prediction.v1.Shadow\x12\x19\n\x11takes_packed_rows\x18\x12 \x01(\x08\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0c\n\n_thresholdB\x11\n\x0f_wanted_versionB\n\n\x08_refusal\"`\n\x06Shadow\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x0c\n\x04rows\x18\x04 \x01(\r\x12\x11\n\tsame_rows\x18\x05 \x01(\r\"\x86\x01\n\x06\x43\x61nary\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.prediction.v1.CanaryState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\r\x12\x0c\n\x04rows\x18\x06 \x01(\r\"/\n\x0e\x45nsembleMember\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\"\x8f\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.prediction.v1.FeatureKind\x12\x10\n\x08nullable\x18\x03 \x01(\x08\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x16\n\x0erefuse_unknown\x18\x05 \x01(\x08\x12\x0e\n\x06\x66ormat\x18\x06 \x01(\t*\x85\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_INSTANCE\x10\x01\x12\"\n\x1e\x45RROR_REASON_MODEL_UNAVAILABLE\x10\x02\x12 \n\x1c\x45RROR_REASON_BATCH_TOO_LARGE\x10\x03\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x04\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x05\x12\x1a\n\x16\x45RROR_REASON_CANCELLED\x10\x06\x12\"\n\x1e\x45RROR_REASON_MALFORMED_MESSAGE\x10\x07\x12 \n\x1c\x45RROR_REASON_MESSAGE_MISSING\x10\x08\x12 \n\x1c\x45RROR_REASON_MESSAGE_OVERDUE\x10\t\x12 \n\x1c\x45RROR_REASON_MESSAGE_REFUSED\x10\n\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_METHOD\x10\x0b\x12 \n\x1c\x45RROR_REASON_UNKNOWN_SERVICE\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_SERVER_STOPS\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\x0f\x12\"\n\x1e\x45RROR_REASON_TOO_MANY_ATTEMPTS\x10\x10\x12\x1c\n\x18\x45RROR_REASON_NOT_ALLOWED\x10\x11\x12\'\n#ERROR_REASON_CALLER_SHARE_EXHAUSTED\x10\x12*\xaf\x01\n\x0b\x43\x61naryState\x12\x1c\n\x18\x43\x41NARY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43\x41NARY_STATE_WAITING\x10\x01\x12\x18\n\x14\x43\x41NARY_STATE_SERVING\x10\x02\x12\x15\n\x11\x43\x41NARY_STATE_SAME\x10\x03\x12\x1d\n\x19\x43\x41NARY_STATE_INCOMPATIBLE\x10\x04\x12\x18\n\x14\x43\x41NARY_STATE_ABORTED\x10\x05*\xd6\x01\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46\x45\x41TURE_KIND_NUMERIC\x10\x01\x12\x18\n\x14\x46\x45\x41TURE_KIND_BOOLEAN\x10\x02\x12!\n\x1d\x46\x45\x41TURE_KIND_CATEGORICAL_TEXT\x10\x03\x12$\n FEATURE_KIND_CATEGORICAL_INTEGER\x10\x04\x12\x15\n\x11\x46\x45\x41TURE_KIND_DATE\x10\x05\x12\x15\n\x11\x46\x45\x41TURE_KIND_TIME\x10\x06*s\n\x0b\x43\x61libration\x12\x1b\n\x17\x43\x41LIBRATION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LIBRATION_NONE\x10\x01\x12\x17\n\x13\x43\x41LIBRATION_SIGMOID\x10\x02\x12\x18\n\x14\x43\x41LIBRATION_ISOTONIC\x10\x03\x32\xa3\x03\n\x11PredictionService\x12]\n\x07Predict\x12\x1d.prediction.v1.PredictRequest\x1a\x1e.prediction.v1.PredictResponse\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/predict:\x01*\x12r\n\x0c\x42\x61tchPredict\x12\".prediction.v1.BatchPredictRequest\x1a#.prediction.v1.BatchPredictResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/predict/batch:\x01*\x12^\n\rStreamPredict\x12#.prediction.v1.StreamPredictRequest\x1a$.prediction.v1.StreamPredictResponse(\x01\x30\x01\x12[\n\x08GetModel\x12\x1e.prediction.v1.GetModelRequest\x1a\x1f.prediction.v1.GetModelResponse\"\x0e\x82\xd3\xe4\x93\x02\x08\x12\x06/modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,12 +42,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTIONSERVICE'].methods_by_name['BatchPredict']._serialized_options = b'\202\323\344\223\002\023\"\016/predict/batch:\001*'
   _globals['_PREDICTIONSERVICE'].methods_by_name['GetModel']._loaded_options = None
   _globals['_PREDICTIONSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\010\022\006/model'
-  _globals['_ERRORREASON']._serialized_start=1840
-  _globals['_ERRORREASON']._serialized_end=2344
-  _globals['_FEATUREKIND']._serialized_start=2347
-  _globals['_FEATUREKIND']._serialized_end=2561
-  _globals['_CALIBRATION']._serialized_start=2563
-  _globals['_CALIBRATION']._serialized_end=2678
+  _globals['_ERRORREASON']._serialized_start=2571
+  _globals['_ERRORREASON']._serialized_end=3216
+  _globals['_CANARYSTATE']._serialized_start=3219
+  _globals['_CANARYSTATE']._serialized_end=3394
+  _globals['_FEATUREKIND']._serialized_start=3397
+  _globals['_FEATUREKIND']._serialized_end=3611
+  _globals['_CALIBRATION']._serialized_start=3613
+  _globals['_CALIBRATION']._serialized_end=3728
   _globals['_PREDICTREQUEST']._serialized_start=150
   _globals['_PREDICTREQUEST']._serialized_end=248
   _globals['_PREDICTRESPONSE']._serialized_start=251
@@ -56,30 +58,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLANATION']._serialized_end=524
   _globals['_CONTRIBUTION']._serialized_start=526
   _globals['_CONTRIBUTION']._serialized_end=572
-  _globals['_BATCHPREDICTREQUEST']._serialized_start=574
-  _globals['_BATCHPREDICTREQUEST']._serialized_end=651
-  _globals['_COLUMN']._serialized_start=654
-  _globals['_COLUMN']._serialized_end=851
-  _globals['_DOUBLEVALUES']._serialized_start=853
-  _globals['_DOUBLEVALUES']._serialized_end=883
-  _globals['_STRINGVALUES']._serialized_start=885
-  _globals['_STRINGVALUES']._serialized_end=915
-  _globals['_BOOLVALUES']._serialized_start=917
-  _globals['_BOOLVALUES']._serialized_end=945
-  _globals['_BATCHPREDICTRESPONSE']._serialized_start=947
-  _globals['_BATCHPREDICTRESPONSE']._serialized_end=1066
-  _globals['_STREAMPREDICTREQUEST']._serialized_start=1068
-  _globals['_STREAMPREDICTREQUEST']._serialized_end=1141
-  _globals['_STREAMPREDICTRESPONSE']._serialized_start=1143
-  _globals['_STREAMPREDICTRESPONSE']._serialized_end=1218
-  _globals['_GETMODELREQUEST']._serialized_start=1220
-  _globals['_GETMODELREQUEST']._serialized_end=1237
-  _globals['_GETMODELRESPONSE']._serialized_start=1240
-  _globals['_GETMODELRESPONSE']._serialized_end=1691
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=1631
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=1677
-  _globals['_FEATURE']._serialized_start=1694
-  _globals['_FEATURE']._serialized_end=1837
-  _globals['_PREDICTIONSERVICE']._serialized_start=2681
-  _globals['_PREDICTIONSERVICE']._serialized_end=3100
+  _globals['_BATCHPREDICTREQUEST']._serialized_start=575
+  _globals['_BATCHPREDICTREQUEST']._serialized_end=728
+  _globals['_PACKEDROWS']._serialized_start=730
+  _globals['_PACKEDROWS']._serialized_end=773
+  _globals['_COLUMN']._serialized_start=776
+  _globals['_COLUMN']._serialized_end=973
+  _globals['_DOUBLEVALUES']._serialized_start=975
+  _globals['_DOUBLEVALUES']._serialized_end=1005
+  _globals['_STRINGVALUES']._serialized_start=1007
+  _globals['_STRINGVALUES']._serialized_end=1037
+  _globals['_BOOLVALUES']._serialized_start=1039
+  _globals['_BOOLVALUES']._serialized_end=1067
+  _globals['_BATCHPREDICTRESPONSE']._serialized_start=1070
+  _globals['_BATCHPREDICTRESPONSE']._serialized_end=1219
+  _globals['_STREAMPREDICTREQUEST']._serialized_start=1221
+  _globals['_STREAMPREDICTREQUEST']._serialized_end=1294
+  _globals['_STREAMPREDICTRESPONSE']._serialized_start=1296
+  _globals['_STREAMPREDICTRESPONSE']._serialized_end=1371
+  _globals['_GETMODELREQUEST']._serialized_start=1373
+  _globals['_GETMODELREQUEST']._serialized_end=1390
+  _globals['_GETMODELRESPONSE']._serialized_start=1393
+  _globals['_GETMODELRESPONSE']._serialized_end=2138
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=2047
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=2093
+  _globals['_SHADOW']._serialized_start=2140
+  _globals['_SHADOW']._serialized_end=2236
+  _globals['_CANARY']._serialized_start=2239
+  _globals['_CANARY']._serialized_end=2373
+  _globals['_ENSEMBLEMEMBER']._serialized_start=2375
+  _globals['_ENSEMBLEMEMBER']._serialized_end=2422
+  _globals['_FEATURE']._serialized_start=2425
+  _globals['_FEATURE']._serialized_end=2568
+  _globals['_PREDICTIONSERVICE']._serialized_start=3731
+  _globals['_PREDICTIONSERVICE']._serialized_end=4150
 # @@protoc_insertion_point(module_scope)

@@ -108,6 +108,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "INTERNAL", "metadata": {"error_id": "8d1f0a6c2b3e4f57"}} with INTERNAL
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 15
+    """The call has no token and no certificate that the server knows, or a wrong or revoked token. The
+    metadata `authorization: Bearer TOKEN` carries a token.
+
+        {"reason": "UNAUTHENTICATED"} with UNAUTHENTICATED
+    """
+    ERROR_REASON_TOO_MANY_ATTEMPTS: _ErrorReason.ValueType  # 16
+    """The connection has sent too many wrong tokens. A token that was right on it before is still taken.
+
+        {"reason": "TOO_MANY_ATTEMPTS", "metadata": {"max_seconds": "10"}} with UNAUTHENTICATED
+    """
+    ERROR_REASON_NOT_ALLOWED: _ErrorReason.ValueType  # 17
+    """The caller is known, and may not call this method. `caller` and `scope` are absent if the caller's
+    certificate is valid and not in the server's list.
+
+        {"reason": "NOT_ALLOWED", "metadata": {"caller": "billing", "scope": "describe"}}
+        with PERMISSION_DENIED
+    """
+    ERROR_REASON_CALLER_SHARE_EXHAUSTED: _ErrorReason.ValueType  # 18
+    """The caller has its share of the server's calls open. A google.rpc.RetryInfo says when to try again.
+
+        {"reason": "CALLER_SHARE_EXHAUSTED", "metadata": {"caller": "billing", "max_calls": "256",
+         "flag": "--max-caller-share"}} with RESOURCE_EXHAUSTED and {"retry_delay": "0.1s"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says why a call failed. ErrorInfo.reason holds the name of one of these values without
@@ -195,7 +219,71 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 
     {"reason": "INTERNAL", "metadata": {"error_id": "8d1f0a6c2b3e4f57"}} with INTERNAL
 """
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 15
+"""The call has no token and no certificate that the server knows, or a wrong or revoked token. The
+metadata `authorization: Bearer TOKEN` carries a token.
+
+    {"reason": "UNAUTHENTICATED"} with UNAUTHENTICATED
+"""
+ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 16
+"""The connection has sent too many wrong tokens. A token that was right on it before is still taken.
+
+    {"reason": "TOO_MANY_ATTEMPTS", "metadata": {"max_seconds": "10"}} with UNAUTHENTICATED
+"""
+ERROR_REASON_NOT_ALLOWED: ErrorReason.ValueType  # 17
+"""The caller is known, and may not call this method. `caller` and `scope` are absent if the caller's
+certificate is valid and not in the server's list.
+
+    {"reason": "NOT_ALLOWED", "metadata": {"caller": "billing", "scope": "describe"}}
+    with PERMISSION_DENIED
+"""
+ERROR_REASON_CALLER_SHARE_EXHAUSTED: ErrorReason.ValueType  # 18
+"""The caller has its share of the server's calls open. A google.rpc.RetryInfo says when to try again.
+
+    {"reason": "CALLER_SHARE_EXHAUSTED", "metadata": {"caller": "billing", "max_calls": "256",
+     "flag": "--max-caller-share"}} with RESOURCE_EXHAUSTED and {"retry_delay": "0.1s"}
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+
+class _CanaryState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CanaryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CanaryState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANARY_STATE_UNSPECIFIED: _CanaryState.ValueType  # 0
+    """Never sent."""
+    CANARY_STATE_WAITING: _CanaryState.ValueType  # 1
+    """No model is loaded."""
+    CANARY_STATE_SERVING: _CanaryState.ValueType  # 2
+    """It answers its share of the calls."""
+    CANARY_STATE_SAME: _CanaryState.ValueType  # 3
+    """It is the version that answers all calls anyway."""
+    CANARY_STATE_INCOMPATIBLE: _CanaryState.ValueType  # 4
+    """Its features or classes differ from those of the model beside it."""
+    CANARY_STATE_ABORTED: _CanaryState.ValueType  # 5
+    """Its errors or its answers left their bounds. This version serves again after a restart at the
+    earliest.
+    """
+
+class CanaryState(_CanaryState, metaclass=_CanaryStateEnumTypeWrapper):
+    """CanaryState is what becomes of a canary's calls. The champion answers them unless the canary serves."""
+
+CANARY_STATE_UNSPECIFIED: CanaryState.ValueType  # 0
+"""Never sent."""
+CANARY_STATE_WAITING: CanaryState.ValueType  # 1
+"""No model is loaded."""
+CANARY_STATE_SERVING: CanaryState.ValueType  # 2
+"""It answers its share of the calls."""
+CANARY_STATE_SAME: CanaryState.ValueType  # 3
+"""It is the version that answers all calls anyway."""
+CANARY_STATE_INCOMPATIBLE: CanaryState.ValueType  # 4
+"""Its features or classes differ from those of the model beside it."""
+CANARY_STATE_ABORTED: CanaryState.ValueType  # 5
+"""Its errors or its answers left their bounds. This version serves again after a restart at the
+earliest.
+"""
+Global___CanaryState: _TypeAlias = CanaryState  # noqa: Y015
 
 class _FeatureKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -323,7 +411,7 @@ class PredictResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Display name of the model's family: "Logistic Regression" or "LightGBM"."""
+    """Display name of the model's family: "Logistic Regression", "LightGBM" or "Ensemble"."""
     prediction: _builtins.int
     """Predicted class: the label itself if the labels are integers. If they are texts, the position of
     the label in GetModelResponse.classes, [0, number of classes).
@@ -363,6 +451,10 @@ class Explanation(_message.Message):
     """Explanation splits the raw score of one class into parts: `base` plus the contributions of all
     features is `score`. With two classes, it is the log-odds of the second class. With more, it is the
     predicted class's value before the softmax. Calibration is not part of it.
+
+    For an ensemble, score, base and contributions are the weighted means of those of its members. They
+    add up, but the score does not give the mean probability: a mean of log-odds is not the log-odds of a
+    mean.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -374,7 +466,7 @@ class Explanation(_message.Message):
     label: _builtins.str
     """Label of the class that is explained, one of GetModelResponse.classes."""
     score: _builtins.float
-    """Raw score, from which the probability is computed."""
+    """Raw score, from which the probability is computed, unless the model is an ensemble."""
     base: _builtins.float
     """Raw score without any feature. For LightGBM, the expected raw score over the training rows."""
     @_builtins.property
@@ -428,22 +520,35 @@ Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
 
 @_typing.final
 class BatchPredictRequest(_message.Message):
-    """BatchPredictRequest carries many instances, as exactly one of `values` and `columns`."""
+    """BatchPredictRequest carries many instances: as `values`, or as `packed_rows`, `columns` or both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    PACKED_ROWS_FIELD_NUMBER: _builtins.int
+    PACK_PROBABILITIES_FIELD_NUMBER: _builtins.int
+    pack_probabilities: _builtins.bool
+    """Whether the answer has `packed_probabilities` instead of `probabilities`. An older server ignores
+    it.
+    """
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Features by position, row after row: n_rows * n_features. Each row follows the rules of
-        PredictRequest.features. Absent if `columns` is set.
+        PredictRequest.features. Absent if `columns` or `packed_rows` is set.
         """
 
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
         """Features by name: one column for every feature of the model, in any order, and no other. All
-        columns have the same number of rows, one or more. Absent if `values` is set.
+        columns have the same number of rows, one or more. With `packed_rows`, one column for every
+        feature that is not packed. Absent if `values` is set.
+        """
+
+    @_builtins.property
+    def packed_rows(self) -> Global___PackedRows:
+        """Features as bytes, which costs least. Sent to a server whose GetModelResponse.takes_packed_rows is
+        set; an older server ignores it. Absent if `values` is set.
         """
 
     def __init__(
@@ -451,14 +556,51 @@ class BatchPredictRequest(_message.Message):
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
         columns: _abc.Iterable[Global___Column] | None = ...,
+        packed_rows: Global___PackedRows | None = ...,
+        pack_probabilities: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["packed_rows", b"packed_rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "pack_probabilities", b"pack_probabilities", "packed_rows", b"packed_rows", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchPredictRequest: _TypeAlias = BatchPredictRequest  # noqa: Y015
+
+@_typing.final
+class PackedRows(_message.Message):
+    """PackedRows holds the values of numeric, boolean and whole-number features of many instances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    values: _builtins.bytes
+    """Doubles of IEEE 754, 8 bytes each, little-endian, row after row: n_rows * n_columns, one row or
+    more. True is 1 and false is 0; a category is the whole number itself. NaN is a missing value where
+    the feature is nullable. Infinity, and any other value that the feature does not take, is an
+    INVALID_ARGUMENT. In JSON, the bytes are a text in base64, which is not meant for people.
+    """
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the columns, each one of GetModelResponse.features, in the order of the values. None of
+        them has texts. Empty for all features that BatchPredictRequest.columns does not hold, in the order
+        of GetModelResponse.features.
+        """
+
+    def __init__(
+        self,
+        *,
+        values: _builtins.bytes = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackedRows: _TypeAlias = PackedRows  # noqa: Y015
 
 @_typing.final
 class Column(_message.Message):
@@ -593,10 +735,15 @@ class BatchPredictResponse(_message.Message):
     POSITIONS_FIELD_NUMBER: _builtins.int
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    PACKED_PROBABILITIES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Display name of the model's family, as in PredictResponse.model."""
     model_version: _builtins.str
     """Version of the model that answered, as in GetModelResponse.model_version."""
+    packed_probabilities: _builtins.bytes
+    """The same probabilities as doubles of IEEE 754, 8 bytes each, little-endian. Empty unless
+    BatchPredictRequest.pack_probabilities is set.
+    """
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the classes as text, as in GetModelResponse.classes."""
@@ -607,7 +754,7 @@ class BatchPredictResponse(_message.Message):
 
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probability of each class, row after row: n_rows * n_classes."""
+        """Probability of each class, row after row: n_rows * n_classes. Empty if they are packed."""
 
     def __init__(
         self,
@@ -617,10 +764,11 @@ class BatchPredictResponse(_message.Message):
         positions: _abc.Iterable[_builtins.int] | None = ...,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         model_version: _builtins.str = ...,
+        packed_probabilities: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "model", b"model", "model_version", b"model_version", "positions", b"positions", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "model", b"model", "model_version", b"model_version", "packed_probabilities", b"packed_probabilities", "positions", b"positions", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,6 +876,13 @@ class GetModelResponse(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LOAD_TIME_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    WANTED_VERSION_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REGISTRY_CONTACT_TIME_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    TAKES_PACKED_ROWS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Display name of the model's family, as in PredictResponse.model."""
     registered_model: _builtins.str
@@ -745,6 +900,16 @@ class GetModelResponse(_message.Message):
     """
     calibration: Global___Calibration.ValueType
     """Calibration of the probabilities."""
+    wanted_version: _builtins.str
+    """Version that the server is asked to serve, as in `model_version`. Another one than `model_version`
+    while the server loads it, and while `refusal` is set. Not set if the server does not know it.
+    """
+    refusal: _builtins.str
+    """Why `wanted_version` does not answer, in a sentence without secrets: the registry cannot be
+    reached, or the version is damaged, unsigned or wrong. Not set while nothing is in its way.
+    """
+    takes_packed_rows: _builtins.bool
+    """Whether the server reads BatchPredictRequest.packed_rows. Always set; older servers leave it out."""
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
         """Input schema: the features in the order that PredictRequest.features takes."""
@@ -765,6 +930,24 @@ class GetModelResponse(_message.Message):
     def load_time(self) -> _timestamp_pb2.Timestamp:
         """Time at which this server began to serve the model."""
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnsembleMember]:
+        """Members of an ensemble, whose probabilities are averaged. Empty for a model of one estimator."""
+
+    @_builtins.property
+    def registry_contact_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the registry last said which version it wants. Not set if the server does not know
+        it: without a registry, or before the first contact.
+        """
+
+    @_builtins.property
+    def canary(self) -> Global___Canary:
+        """Canary, a second model that answers a share of the calls. Not set if the server has none."""
+
+    @_builtins.property
+    def shadow(self) -> Global___Shadow:
+        """Shadow, a second model that scores what this one has answered. Not set if the server has none."""
+
     def __init__(
         self,
         *,
@@ -779,16 +962,148 @@ class GetModelResponse(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         load_time: _timestamp_pb2.Timestamp | None = ...,
         calibration: Global___Calibration.ValueType = ...,
+        members: _abc.Iterable[Global___EnsembleMember] | None = ...,
+        wanted_version: _builtins.str | None = ...,
+        refusal: _builtins.str | None = ...,
+        registry_contact_time: _timestamp_pb2.Timestamp | None = ...,
+        canary: Global___Canary | None = ...,
+        shadow: Global___Shadow | None = ...,
+        takes_packed_rows: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "create_time", b"create_time", "load_time", b"load_time", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "_threshold", b"_threshold", "_wanted_version", b"_wanted_version", "canary", b"canary", "create_time", b"create_time", "load_time", b"load_time", "refusal", b"refusal", "registry_contact_time", b"registry_contact_time", "shadow", b"shadow", "threshold", b"threshold", "wanted_version", b"wanted_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "calibration", b"calibration", "classes", b"classes", "create_time", b"create_time", "features", b"features", "load_time", b"load_time", "metrics", b"metrics", "model", b"model", "model_version", b"model_version", "registered_model", b"registered_model", "run_id", b"run_id", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refusal", b"_refusal", "_threshold", b"_threshold", "_wanted_version", b"_wanted_version", "calibration", b"calibration", "canary", b"canary", "classes", b"classes", "create_time", b"create_time", "features", b"features", "load_time", b"load_time", "members", b"members", "metrics", b"metrics", "model", b"model", "model_version", b"model_version", "refusal", b"refusal", "registered_model", b"registered_model", "registry_contact_time", b"registry_contact_time", "run_id", b"run_id", "shadow", b"shadow", "takes_packed_rows", b"takes_packed_rows", "threshold", b"threshold", "wanted_version", b"wanted_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__refusal: _TypeAlias = _typing.Literal["refusal"]  # noqa: Y015
+    _WhichOneofArgType__refusal: _TypeAlias = _typing.Literal["_refusal", b"_refusal"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__wanted_version: _TypeAlias = _typing.Literal["wanted_version"]  # noqa: Y015
+    _WhichOneofArgType__wanted_version: _TypeAlias = _typing.Literal["_wanted_version", b"_wanted_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refusal) -> _WhichOneofReturnType__refusal | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wanted_version) -> _WhichOneofReturnType__wanted_version | None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class Shadow(_message.Message):
+    """Shadow is a second model that scores what callers were answered, and answers nobody. With several
+    processes, it describes the one of the process that answers this call.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SAME_ROWS_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Version that scores, as in GetModelResponse.model_version. Empty if none does."""
+    share: _builtins.float
+    """Share of the answered calls that it scores, [0, 1]."""
+    refusal: _builtins.str
+    """Why no version, or no newer one, scores. Empty while nothing is in its way."""
+    rows: _builtins.int
+    """Rows that this version has looked at since it was loaded, those that do not fit it included. Stops
+    at 4294967295.
+    """
+    same_rows: _builtins.int
+    """Rows of them for which it predicts the label that the caller was answered. Stops at 4294967295."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        share: _builtins.float = ...,
+        refusal: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        same_rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_version", b"model_version", "refusal", b"refusal", "rows", b"rows", "same_rows", b"same_rows", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shadow: _TypeAlias = Shadow  # noqa: Y015
+
+@_typing.final
+class Canary(_message.Message):
+    """Canary is a second model that answers a share of the calls, until its answers leave stated bounds.
+    With several processes, it describes the one that answers this call.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    model_version: _builtins.str
+    """Version that is loaded, as in GetModelResponse.model_version. Empty if none is."""
+    share: _builtins.float
+    """Share of the calls that it gets while it serves, [0, 1]."""
+    state: Global___CanaryState.ValueType
+    """What becomes of its calls."""
+    reason: _builtins.str
+    """Why it does not serve, with numbers, or why a newer version is not loaded. Empty while nothing is
+    in its way.
+    """
+    calls: _builtins.int
+    """Calls that were given to this version since it was loaded. The champion has answered those that
+    the version could not. Stops at 4294967295.
+    """
+    rows: _builtins.int
+    """Rows of the calls that this version has answered. Stops at 4294967295."""
+    def __init__(
+        self,
+        *,
+        model_version: _builtins.str = ...,
+        share: _builtins.float = ...,
+        state: Global___CanaryState.ValueType = ...,
+        reason: _builtins.str = ...,
+        calls: _builtins.int = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "model_version", b"model_version", "reason", b"reason", "rows", b"rows", "share", b"share", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Canary: _TypeAlias = Canary  # noqa: Y015
+
+@_typing.final
+class EnsembleMember(_message.Message):
+    """EnsembleMember is one of the estimators whose probabilities an ensemble averages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Display name of the member's family: "Logistic Regression" or "LightGBM"."""
+    weight: _builtins.float
+    """Weight in the mean, above 0 and below 1. The weights of all members sum to 1."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnsembleMember: _TypeAlias = EnsembleMember  # noqa: Y015
 
 @_typing.final
 class Feature(_message.Message):

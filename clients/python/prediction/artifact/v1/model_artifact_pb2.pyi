@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Redaction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RedactionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Redaction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REDACTION_UNSPECIFIED: _Redaction.ValueType  # 0
+    """The values as they were sent."""
+    REDACTION_DROP: _Redaction.ValueType  # 1
+    """Nothing."""
+    REDACTION_HASH: _Redaction.ValueType  # 2
+    """A keyed hash of each value. Nothing if the server has no key."""
+
+class Redaction(_Redaction, metaclass=_RedactionEnumTypeWrapper):
+    """Redaction is what a log of predictions may hold of the values of a feature."""
+
+REDACTION_UNSPECIFIED: Redaction.ValueType  # 0
+"""The values as they were sent."""
+REDACTION_DROP: Redaction.ValueType  # 1
+"""Nothing."""
+REDACTION_HASH: Redaction.ValueType  # 2
+"""A keyed hash of each value. Nothing if the server has no key."""
+Global___Redaction: _TypeAlias = Redaction  # noqa: Y015
+
 class _DatePart:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -103,9 +127,11 @@ class ModelArtifact(_message.Message):
     LOGISTIC_REGRESSION_FIELD_NUMBER: _builtins.int
     LIGHTGBM_FIELD_NUMBER: _builtins.int
     BOOSTED_TREES_FIELD_NUMBER: _builtins.int
+    ENSEMBLE_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     GOLDEN_EXAMPLES_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     threshold: _builtins.float
     """Decision threshold, [0, 1]. The second of two classes is predicted if its probability is above the
@@ -136,6 +162,10 @@ class ModelArtifact(_message.Message):
         """Boosted trees as numbers."""
 
     @_builtins.property
+    def ensemble(self) -> Global___Ensemble:
+        """Mean of the probabilities of several estimators."""
+
+    @_builtins.property
     def provenance(self) -> Global___Provenance:
         """Origin of the model. Required."""
 
@@ -149,6 +179,12 @@ class ModelArtifact(_message.Message):
         own.
         """
 
+    @_builtins.property
+    def reference(self) -> Global___Reference:
+        """Distributions that a server compares with those of the rows that it answers. Not set by older
+        trainers.
+        """
+
     def __init__(
         self,
         *,
@@ -158,18 +194,20 @@ class ModelArtifact(_message.Message):
         logistic_regression: Global___LogisticRegression | None = ...,
         lightgbm: Global___Lightgbm | None = ...,
         boosted_trees: Global___BoostedTrees | None = ...,
+        ensemble: Global___Ensemble | None = ...,
         provenance: Global___Provenance | None = ...,
         golden_examples: _abc.Iterable[Global___GoldenExample] | None = ...,
         calibration: Global___Calibration | None = ...,
+        reference: Global___Reference | None = ...,
         sha256: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "boosted_trees", b"boosted_trees", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "boosted_trees", b"boosted_trees", "calibration", b"calibration", "class_labels", b"class_labels", "ensemble", b"ensemble", "estimator", b"estimator", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "reference", b"reference", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "boosted_trees", b"boosted_trees", "calibration", b"calibration", "class_labels", b"class_labels", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "sha256", b"sha256", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "boosted_trees", b"boosted_trees", "calibration", b"calibration", "class_labels", b"class_labels", "ensemble", b"ensemble", "estimator", b"estimator", "golden_examples", b"golden_examples", "input_schema", b"input_schema", "lightgbm", b"lightgbm", "logistic_regression", b"logistic_regression", "provenance", b"provenance", "reference", b"reference", "sha256", b"sha256", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
-    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal["logistic_regression", "lightgbm", "boosted_trees"]  # noqa: Y015
+    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal["logistic_regression", "lightgbm", "boosted_trees", "ensemble"]  # noqa: Y015
     _WhichOneofArgType_estimator: _TypeAlias = _typing.Literal["estimator", b"estimator"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
@@ -183,7 +221,8 @@ class InputSchema(_message.Message):
     """InputSchema is the ordered list of columns that callers send.
 
     The estimator takes one number of each column, and several of a column of dates or times of day: its
-    parts, in the order of their list. All numbers are in the order of the columns.
+    parts, in the order of their list. It may take several target means of a category. All numbers are in
+    the order of the columns.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -191,8 +230,8 @@ class InputSchema(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
-        """Features in the order of the estimator's numbers, with the categorical ones last. One or more;
-        names are unique.
+        """Features in the order of the estimator's numbers. Those whose categories the estimator takes come
+        last. One or more; names are unique.
         """
 
     def __init__(
@@ -221,10 +260,13 @@ class Feature(_message.Message):
     CATEGORICAL_FIELD_NUMBER: _builtins.int
     DATE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    REDACTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the column. Not empty."""
     nullable: _builtins.bool
     """Whether a value may be missing, which is NaN in the estimator's input."""
+    redaction: Global___Redaction.ValueType
+    """What a log of predictions may hold of its values. Nothing if the server does not know the value."""
     @_builtins.property
     def numeric(self) -> Global___NumericFeature:
         """Numbers."""
@@ -255,10 +297,11 @@ class Feature(_message.Message):
         categorical: Global___CategoricalFeature | None = ...,
         date: Global___DateFeature | None = ...,
         time: Global___TimeFeature | None = ...,
+        redaction: Global___Redaction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "date", b"date", "kind", b"kind", "numeric", b"numeric", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "date", b"date", "kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boolean", b"boolean", "categorical", b"categorical", "date", b"date", "kind", b"kind", "name", b"name", "nullable", b"nullable", "numeric", b"numeric", "redaction", b"redaction", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["numeric", "boolean", "categorical", "date", "time"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
@@ -364,7 +407,7 @@ Global___TimeFeature: _TypeAlias = TimeFeature  # noqa: Y015
 @_typing.final
 class CategoricalFeature(_message.Message):
     """CategoricalFeature is a column of categories. In the estimator's input, a category is its position
-    in the list, and a missing value is NaN.
+    in the list, and a missing value is NaN, unless `means` has the numbers that stand for them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -372,6 +415,7 @@ class CategoricalFeature(_message.Message):
     STRINGS_FIELD_NUMBER: _builtins.int
     INTEGERS_FIELD_NUMBER: _builtins.int
     REFUSE_UNKNOWN_FIELD_NUMBER: _builtins.int
+    MEANS_FIELD_NUMBER: _builtins.int
     refuse_unknown: _builtins.bool
     """Whether a value that is not in the list is an error. If not, it is NaN in the estimator's input,
     whether or not the feature is nullable.
@@ -384,22 +428,61 @@ class CategoricalFeature(_message.Message):
     def integers(self) -> Global___IntegerCategories:
         """Categories that are whole numbers."""
 
+    @_builtins.property
+    def means(self) -> Global___TargetMeans:
+        """Numbers that the estimator takes instead of a position. Not set if it takes categories."""
+
     def __init__(
         self,
         *,
         strings: Global___StringCategories | None = ...,
         integers: Global___IntegerCategories | None = ...,
         refuse_unknown: _builtins.bool = ...,
+        means: Global___TargetMeans | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "strings", b"strings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "means", b"means", "strings", b"strings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "refuse_unknown", b"refuse_unknown", "strings", b"strings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "integers", b"integers", "means", b"means", "refuse_unknown", b"refuse_unknown", "strings", b"strings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_categories: _TypeAlias = _typing.Literal["strings", "integers"]  # noqa: Y015
     _WhichOneofArgType_categories: _TypeAlias = _typing.Literal["categories", b"categories"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_categories) -> _WhichOneofReturnType_categories | None: ...
 
 Global___CategoricalFeature: _TypeAlias = CategoricalFeature  # noqa: Y015
+
+@_typing.final
+class TargetMeans(_message.Message):
+    """TargetMeans are the shares of the classes among the training rows of each category, drawn to those
+    among all rows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Number of each category, output by output: n_outputs * n_categories, all finite. n_outputs is 1 for
+        two classes; otherwise it is the number of classes.
+        """
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Numbers of a missing value, and of a category that is not in the list: n_outputs, all finite."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        missing: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing", b"missing", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TargetMeans: _TypeAlias = TargetMeans  # noqa: Y015
 
 @_typing.final
 class StringCategories(_message.Message):
@@ -776,6 +859,74 @@ class BoostedTree(_message.Message):
 Global___BoostedTree: _TypeAlias = BoostedTree  # noqa: Y015
 
 @_typing.final
+class Ensemble(_message.Message):
+    """Ensemble is the weighted mean of the probabilities of several estimators, its members.
+
+    Let p[i] be the probability of a class by member i, and n[i] its count. In double precision, the
+    ensemble's probability is (n[0] * p[0] + n[1] * p[1] + ...) / (n[0] + n[1] + ...). The terms are added
+    in the order of the members. So a sum of counts times 1 is exact, and no mean is above 1.
+
+    All members take the numbers of the one input schema. The raw score that a calibration of an ensemble
+    maps is the mean probability itself: of the second class of two, otherwise of each class.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnsembleMember]:
+        """Members, 2 to 50."""
+
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[Global___EnsembleMember] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ensemble: _TypeAlias = Ensemble  # noqa: Y015
+
+@_typing.final
+class EnsembleMember(_message.Message):
+    """EnsembleMember is one estimator of an ensemble."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    LOGISTIC_REGRESSION_FIELD_NUMBER: _builtins.int
+    BOOSTED_TREES_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How often the member counts in the mean, 1 to 1000000."""
+    @_builtins.property
+    def logistic_regression(self) -> Global___LogisticRegression:
+        """Linear model."""
+
+    @_builtins.property
+    def boosted_trees(self) -> Global___BoostedTrees:
+        """Boosted trees."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        logistic_regression: Global___LogisticRegression | None = ...,
+        boosted_trees: Global___BoostedTrees | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boosted_trees", b"boosted_trees", "estimator", b"estimator", "logistic_regression", b"logistic_regression"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boosted_trees", b"boosted_trees", "count", b"count", "estimator", b"estimator", "logistic_regression", b"logistic_regression"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_estimator: _TypeAlias = _typing.Literal["logistic_regression", "boosted_trees"]  # noqa: Y015
+    _WhichOneofArgType_estimator: _TypeAlias = _typing.Literal["estimator", b"estimator"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_estimator) -> _WhichOneofReturnType_estimator | None: ...
+
+Global___EnsembleMember: _TypeAlias = EnsembleMember  # noqa: Y015
+
+@_typing.final
 class Calibration(_message.Message):
     """Calibration maps each raw score of the estimator to a probability.
 
@@ -893,6 +1044,141 @@ class IsotonicMap(_message.Message):
 Global___IsotonicMap: _TypeAlias = IsotonicMap  # noqa: Y015
 
 @_typing.final
+class Reference(_message.Message):
+    """Reference holds the distributions that a model was made with. At most 100 KiB."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    N_ROWS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    EXPECTED_CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    n_rows: _builtins.float
+    """Weight of the training rows as a number of rows of equal weight, above 0."""
+    expected_calibration_error: _builtins.float
+    """Expected calibration error on rows that the model had not learned from, [0, 1]. Not set if it is
+    unknown.
+    """
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReferenceFeature]:
+        """Numbers and categories that the estimator takes of a row, the most important first. Those that are
+        not listed are not watched.
+        """
+
+    @_builtins.property
+    def scores(self) -> Global___ReferenceScores:
+        """Scores of rows that the model had not learned from. The score is the probability of the second of
+        two classes, otherwise the largest probability.
+        """
+
+    def __init__(
+        self,
+        *,
+        n_rows: _builtins.float = ...,
+        features: _abc.Iterable[Global___ReferenceFeature] | None = ...,
+        scores: Global___ReferenceScores | None = ...,
+        expected_calibration_error: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_calibration_error", b"_expected_calibration_error", "expected_calibration_error", b"expected_calibration_error", "scores", b"scores"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_calibration_error", b"_expected_calibration_error", "expected_calibration_error", b"expected_calibration_error", "features", b"features", "n_rows", b"n_rows", "scores", b"scores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_calibration_error: _TypeAlias = _typing.Literal["expected_calibration_error"]  # noqa: Y015
+    _WhichOneofArgType__expected_calibration_error: _TypeAlias = _typing.Literal["_expected_calibration_error", b"_expected_calibration_error"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_calibration_error) -> _WhichOneofReturnType__expected_calibration_error | None: ...
+
+Global___Reference: _TypeAlias = Reference  # noqa: Y015
+
+@_typing.final
+class ReferenceFeature(_message.Message):
+    """ReferenceFeature is the distribution of one number or category of a row, by bins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of a feature of the input schema."""
+    part: Global___DatePart.ValueType
+    """Number that is taken of a date or a time of day. Not set for other kinds."""
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Upper edges of all bins but the last, strictly ascending, finite, at most 12. A bin holds the values
+        up to its edge, and above the edge before. The last bin holds those above all edges. Only for
+        numbers. A boolean has the edge 0.
+        """
+
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Positions of the categories with bins of their own, unique, at most 20. One more bin holds all
+        others. Only for categories.
+        """
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Share of the rows in each bin, [0, 1], sum 1. The last, after all bins, is the share of gaps and of
+        unknown categories.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        part: Global___DatePart.ValueType = ...,
+        edges: _abc.Iterable[_builtins.float] | None = ...,
+        categories: _abc.Iterable[_builtins.int] | None = ...,
+        shares: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "edges", b"edges", "name", b"name", "part", b"part", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferenceFeature: _TypeAlias = ReferenceFeature  # noqa: Y015
+
+@_typing.final
+class ReferenceScores(_message.Message):
+    """ReferenceScores is the distribution of the scores."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDGES_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    FINE_EDGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Edges of the bins, in [0, 1], as in ReferenceFeature; at most 19."""
+
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Share of the rows in each bin, [0, 1], sum 1."""
+
+    @_builtins.property
+    def fine_edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Edges of finer bins, from which the ROC AUC is estimated: in [0, 1], at most 49. Only for two
+        classes.
+        """
+
+    def __init__(
+        self,
+        *,
+        edges: _abc.Iterable[_builtins.float] | None = ...,
+        shares: _abc.Iterable[_builtins.float] | None = ...,
+        fine_edges: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edges", b"edges", "fine_edges", b"fine_edges", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferenceScores: _TypeAlias = ReferenceScores  # noqa: Y015
+
+@_typing.final
 class Provenance(_message.Message):
     """Provenance describes the origin of a model."""
 
@@ -947,9 +1233,9 @@ class Provenance(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     family: _builtins.str
-    """Family in snake case, such as "logistic_regression" or "lightgbm"."""
+    """Family in snake case, such as "logistic_regression", "lightgbm" or "ensemble"."""
     display_name: _builtins.str
-    """Name of the family for people: "Logistic Regression" or "LightGBM"."""
+    """Name of the family for people: "Logistic Regression", "LightGBM" or "Ensemble"."""
     training_run_id: _builtins.str
     """Training run, such as "TrainFlow/1700000000000000"."""
     data_sha256: _builtins.str

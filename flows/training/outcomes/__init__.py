@@ -1,0 +1,1 @@
+"""What became true of predictions: the log of the server, joined with outcomes."""

@@ -1,0 +1,1 @@
+"""Decides whether a model has to be trained again, by what its servers export."""

@@ -1,0 +1,1 @@
+"""A second model that answers a share of the calls, and is judged by its answers."""

@@ -1,0 +1,156 @@
+"""Reads the bodies of requests, under limits of size, time and memory."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from grpc_server.gateway.exchange import HttpRequest, refuse
+from grpc_server.gateway.names import Paths
+from grpc_server.http_desk import Head
+
+# As long as the proxy for JSON waits.
+BODY_SECONDS = 15.0
+_CHUNK_BYTES = 64 * 1024
+
+
+class BodyRefused(Exception):
+    """A body that is not read, or not to its end.
+
+    Attributes
+    ----------
+    reply : HttpReply
+        Says why.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(status, message, headers)
+        self.reply = refuse(status, message, headers)
+
+
+class BodyRoom:
+    """Memory for the bodies of all requests that are being read or answered.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Most bytes, > 0.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._n_left = max_bytes
+
+    def take(self, n_bytes: int) -> None:
+        """Take room that `release` gives back.
+
+        Raises
+        ------
+        BodyRefused
+            If there is none.
+        """
+        with self._lock:
+            if n_bytes > self._n_left:
+                raise BodyRefused(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "the server holds as many requests as it may; try again later",
+                    (("Retry-After", "1"),),
+                )
+            self._n_left -= n_bytes
+
+    def release(self, n_bytes: int) -> None:
+        """Give room back."""
+        with self._lock:
+            self._n_left += n_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BodyReader:
+    """Reads bodies.
+
+    Parameters
+    ----------
+    max_bytes : int
+        Most bytes of one body.
+    room : BodyRoom
+        Memory for all bodies.
+    limits : mapping of str to int
+        Fewer bytes of one body, by site.
+    seconds : float
+        Time of one body in total, > 0.
+    """
+
+    max_bytes: int
+    room: BodyRoom
+    limits: Mapping[str, int]
+    seconds: float = BODY_SECONDS
+
+    async def read(
+        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> HttpRequest:
+        """Return the request with its body; `release` gives its room back.
+
+        Raises
+        ------
+        BodyRefused
+            If the body is too large, too late or cut off, or there is no room for it.
+        """
+        n_bytes = self._find_length(head)
+        if n_bytes and head.headers.get("expect", "").lower() == "100-continue":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.seconds):
+                while len(body) < n_bytes:
+                    # The room for what has come, not for what is announced: a client that sends
+                    # slowly takes no more than it has sent.
+                    chunk = await reader.read(min(_CHUNK_BYTES, n_bytes - len(body)))
+                    if not chunk:
+                        raise BodyRefused(
+                            HTTPStatus.BAD_REQUEST,
+                            f"the body ended after {len(body)} of {n_bytes} bytes",
+                        )
+                    self.room.take(len(chunk))
+                    body += chunk
+        except TimeoutError:
+            self.room.release(len(body))
+            message = f"the body did not arrive within {self.seconds:g} s"
+            raise BodyRefused(HTTPStatus.REQUEST_TIMEOUT, message) from None
+        except BaseException:
+            self.room.release(len(body))
+            raise
+        return HttpRequest(head, bytes(body))
+
+    def release(self, request: HttpRequest) -> None:
+        """Give back the room of a request's body."""
+        self.room.release(len(request.body))
+
+    def _find_length(self, head: Head) -> int:
+        if "transfer-encoding" in head.headers:
+            message = "send the body with a Content-Length, not in chunks"
+            raise BodyRefused(HTTPStatus.LENGTH_REQUIRED, message)
+        text = head.headers.get("content-length", "")
+        if not text and head.method in ("POST", "PUT", "PATCH"):
+            raise BodyRefused(
+                HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length; send it"
+            )
+        if text and not (text.isascii() and text.isdigit()):
+            message = f"Content-Length is {text[:20]!r}; send a whole number of bytes"
+            raise BodyRefused(HTTPStatus.BAD_REQUEST, message)
+        # The digits alone tell a length that is too large to be read as a number.
+        n_bytes = int(text[:20] or 0)
+        max_bytes = self.limits.get(
+            Paths(self.limits).find(head.path) or "", self.max_bytes
+        )
+        if n_bytes > max_bytes:
+            message = f"the body has {text[:20]} bytes; send {max_bytes} at most"
+            if max_bytes == self.max_bytes:
+                message += ", the server's --max-message-bytes"
+            raise BodyRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        return n_bytes

@@ -1,0 +1,1 @@
+"""REST v2 of the Open Inference Protocol, on the HTTP port."""

@@ -1,0 +1,1 @@
+"""`make monitoring`: writes the dashboards and rules of k8s/components/monitoring."""

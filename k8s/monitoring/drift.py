@@ -1,0 +1,74 @@
+"""Recording rules of drift and of the expected performance, for panels and alerts.
+
+They sum the counts of a fleet, which an index of each pod could not. The window is wide enough
+for a service with a few calls a minute.
+"""
+
+from monitoring.values import Group, Recording
+
+WINDOW = "6h"
+# With fewer rows, chance alone lifts the index above what is a sign of drift.
+MIN_ROWS = 1_000
+# Shares below it count as this much, so that an empty bin gives a finite index.
+SMALLEST_SHARE = "0.0001"
+NEEDS = "a model whose artifact holds its distributions, and --drift-features above 0"
+_MODEL = "namespace, model_version"
+
+
+def list_groups() -> tuple[Group, ...]:
+    """Return the one group, in the order in which its rules need each other."""
+    features = _list_stability(
+        "feature", f"{_MODEL}, feature", "prediction_feature_bin_total"
+    )
+    scores = _list_stability("score", _MODEL, "prediction_score_bin_total")
+    return (Group("prediction-drift", (*features, *scores, *_list_performance())),)
+
+
+def _list_stability(subject: str, keys: str, counter: str) -> tuple[Recording, ...]:
+    """Return the rules of the shares of the bins, and of the population stability index."""
+    rows, share = f"prediction:{subject}_rows:{WINDOW}", share_of(subject)
+    reference = f"max by ({keys}, bin) (prediction_{subject}_reference_ratio)"
+    total = f"sum by ({keys}) ({rows})"
+    live, known = (
+        f"clamp_min({text}, {SMALLEST_SHARE})" for text in (share, reference)
+    )
+    formulas = {
+        rows: f"sum by ({keys}, bin) (increase({counter}[{WINDOW}]))",
+        share: f"{rows} / on ({keys}) group_left () ({total} >= {MIN_ROWS})",
+        index_of(
+            subject
+        ): f"sum by ({keys}) (\n({live} - {known})\n* ln({live} / {known})\n)",
+    }
+    return tuple(
+        Recording(name, formula, needs=NEEDS) for name, formula in formulas.items()
+    )
+
+
+def share_of(subject: str) -> str:
+    """Return the series with the share of each bin of "feature" or "score"."""
+    return f"prediction:{subject}_share:{WINDOW}"
+
+
+def index_of(subject: str) -> str:
+    """Return the series with the population stability index of "feature" or "score"."""
+    return f"prediction:{subject}_psi:{WINDOW}"
+
+
+ACCURACY = f"prediction:expected_accuracy:{WINDOW}"
+
+
+def _list_performance() -> tuple[Recording, ...]:
+    outcomes = "prediction_expected_outcomes_total"
+    # PromQL cannot compare two labels of a series: pairs of equal ones are made from one label.
+    same = (
+        f"label_replace(count by ({_MODEL}, predicted) ({outcomes}), "
+        '"actual", "$1", "predicted", "(.*)")'
+    )
+    right = (
+        f"sum by ({_MODEL}) (increase({outcomes}[{WINDOW}])\n"
+        f"and on ({_MODEL}, predicted, actual) {same})"
+    )
+    rows = f"sum by ({_MODEL}) (increase(prediction_drift_rows_total[{WINDOW}]))"
+    valid = f"on ({_MODEL}) min by ({_MODEL}) (prediction_expected_valid) == 1"
+    formula = f"{right}\n/ ({rows} >= {MIN_ROWS})\nand {valid}"
+    return (Recording(ACCURACY, formula, needs=NEEDS),)
