@@ -109,7 +109,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             point(link, write_version(folder, artifact, version))
             wait_for(lambda: has_version(prometheus, version))  # noqa: B023
             for server in servers:
-                assert call(server, rows) == 1
+                # The page shows a model that one of the two processes has yet to load.
+                wait_for(lambda: call(server, rows) == 1)  # noqa: B023
         wait_for(lambda: bool(prometheus.evaluate("slo:period_burn_rate:ratio")))
         yield Watched(prometheus, servers)
 
