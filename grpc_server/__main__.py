@@ -15,12 +15,12 @@ from grpc_server.logs import configure_logging
 from grpc_server.model_uri import ModelUri
 from grpc_server.processes.supervisor import Supervisor
 from grpc_server.registry.fetch import RegistryFetch
-from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings, describe, parse_command_line
 from grpc_server.signals import Signals
 from grpc_server.stop_limit import end_at_last
 from grpc_server.trial_load import try_to_load
 from grpc_server.trust import Trust
+from prediction_common.secrets import find_secrets, redact
 
 _log = logging.getLogger("grpc_server")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from grpc_server.secrets import redact
+from prediction_common.secrets import redact
 
 
 class JsonFormatter(logging.Formatter):

@@ -35,7 +35,6 @@ from grpc_server.registry.fetch import ATTEMPT_SECONDS
 from grpc_server.registry.sync_record import SyncRecord
 from grpc_server.registry.version_files import SignatureFile
 from grpc_server.registry.version_store import VersionStore, check_source
-from grpc_server.secrets import find_secrets, redact
 from grpc_server.signals import Signals
 from grpc_server.trust import Trust
 from prediction.artifact import (
@@ -44,6 +43,7 @@ from prediction.artifact import (
     SIGNATURE_REGISTRY_PATH,
     SIGNATURE_SHA256_TAG,
 )
+from prediction_common.secrets import find_secrets, redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -23,7 +23,7 @@ from grpc_server.drift.reservoir import Answer, Reservoir
 from grpc_server.drift.store import CountStore, read_all
 from grpc_server.drift.watch import make_watch
 from grpc_server.model import LoadedModel
-from prediction.artifact.stability import index_stability, measure_distance
+from prediction_common.stability import index_stability, measure_distance
 from training.artifact.bins import Column, bin_numbers, find_edges
 
 from drift_support import (
@@ -35,7 +35,6 @@ from drift_support import (
     page_of,
     read_samples,
 )
-from support import ROOT
 
 BINS = "prediction_feature_bin_total"
 ROWS = "prediction_drift_rows_total"
@@ -437,9 +436,3 @@ def test_a_snapshot_is_read_as_it_was_written(
     assert made is not None and snapshot.layout == made.layout
     content = json.loads((tmp_path / "drift_0.json").read_text())
     assert content["counts"] == asdict(snapshot.counts)
-
-
-def test_both_copies_of_the_formulas_are_equal() -> None:
-    copies = ("grpc_server/drift", "clients/python/prediction/artifact")
-    one, other = ((ROOT / folder / "stability.py").read_text() for folder in copies)
-    assert one == other

@@ -22,8 +22,8 @@ from sklearn.metrics import roc_auc_score
 from grpc_server.drift.monitor import DriftMonitor
 from grpc_server.model import LoadedModel, load_model
 from grpc_server.ports import reserve
-from prediction.artifact.stability import index_stability
 from prediction.v1.prediction_service_pb2 import BatchPredictRequest
+from prediction_common.stability import index_stability
 from training.retraining.pages import parse_page
 from training.retraining.served import INFO, Served, add_up, read_served, subtract
 from training.retraining.signals import judge_drift

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grpc_server.secrets import find_secrets, redact
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
+from prediction_common.secrets import find_secrets, redact
 
 from server_process import COMMAND, FREE_PORTS
 from support import ROOT

@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from grpc_server.drift.counts import Counts
 from grpc_server.drift.layout import Layout
-from grpc_server.drift.stability import index_stability
 from grpc_server.drift.store import Snapshot
+from prediction_common.stability import index_stability
 
 # With fewer rows, chance alone may lift the index above what is a sign of drift.
 MIN_ROWS = 1_000

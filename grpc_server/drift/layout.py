@@ -6,7 +6,7 @@ Knows no model, whose package imports gRPC: the supervisor shows the series too.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from grpc_server.drift.stability import MAX_CALIBRATION_ERROR
+from prediction_common.stability import MAX_CALIBRATION_ERROR
 
 MISSING, OTHER, LAST = "missing", "other", "+Inf"
 # With more classes, the expected outcomes keep the diagonal only.

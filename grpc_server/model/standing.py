@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from grpc_server.model.sync_status import SyncStatus, clean_text, clean_version
-from grpc_server.secrets import redact
+from prediction_common.secrets import redact
 
 _log = logging.getLogger(__name__)
 

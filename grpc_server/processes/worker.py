@@ -41,13 +41,13 @@ from grpc_server.processes.metric_files import MetricFiles
 from grpc_server.rest.start import make_sites
 from grpc_server.rpc.health import Health
 from grpc_server.rpc.pulse import Pulse, PulsePoint
-from grpc_server.secrets import find_secrets
 from grpc_server.security import open_access, open_certificates
 from grpc_server.server import GrpcEndpoint
 from grpc_server.serving import load_first, serve_until_stopped
 from grpc_server.settings import Settings, parse_command_line
 from grpc_server.signals import Signals
 from grpc_server.stop_limit import end_at_last
+from prediction_common.secrets import find_secrets
 
 _log = logging.getLogger(__name__)
 

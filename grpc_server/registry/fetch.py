@@ -21,8 +21,8 @@ from pathlib import Path
 
 from grpc_server.errors import RegistryError
 from grpc_server.model_uri import ModelUri
-from grpc_server.secrets import find_secrets, redact
 from grpc_server.settings import Settings
+from prediction_common.secrets import find_secrets, redact
 
 # Limit of one attempt in model_sync; more than a large model needs.
 ATTEMPT_SECONDS = 300.0

@@ -12,7 +12,7 @@ from grpc_server.logs import configure_logging
 from grpc_server.score.options import parse_options
 from grpc_server.score.program import make_job
 from grpc_server.score.running import run_job
-from grpc_server.secrets import find_secrets
+from prediction_common.secrets import find_secrets
 
 _log = logging.getLogger("grpc_server.score")
 

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from grpc_server.drift.stability import index_stability
 from grpc_server.model import LoadedModel
 from grpc_server.model.arrays import Mask, Matrix, Vector
 from grpc_server.model.reference import FeatureBins
+from prediction_common.stability import index_stability
 
 # Rows of a piece whose columns are counted, evenly spread: counting all would take a tenth of the
 # time. All scores are counted.

@@ -10,9 +10,9 @@ from grpc_server.logs import configure_logging
 from grpc_server.model.watch import ModelWatcher
 from grpc_server.observe.program import run_observer
 from grpc_server.observe.reports import Reporter
-from grpc_server.secrets import find_secrets
 from grpc_server.shadow.options import ShadowOptions
 from grpc_server.shadow.scorer import ShadowScorer
+from prediction_common.secrets import find_secrets
 
 _log = logging.getLogger("grpc_server.shadow")
 

@@ -27,8 +27,8 @@ from mlflow.environment_variables import (
 )
 from mlflow.exceptions import MlflowException
 
+from prediction_common.secrets import find_secrets, redact
 from training.errors import RegistryError, TrainingError
-from training.secrets import find_secrets, redact
 
 # Limits of the first contact. By its own defaults, MLflow tries a server for more than a minute,
 # and waits 101 seconds for a database.

@@ -25,6 +25,7 @@ from prediction.artifact import (
     SIGNATURE_FILE_NAME,
     SIGNATURE_SHA256_TAG,
 )
+from prediction_common.secrets import redact
 from training.artifact.signing import Signer
 from training.data.date_features import write_texts
 from training.data.encoding import to_table
@@ -43,7 +44,6 @@ from training.registry.run_log import FLOW_RUN_TAG, log_details, make_tags
 from training.registry.signature import make_signature
 from training.registry.store import writing
 from training.registry.twin_files import save_twin
-from training.secrets import redact
 from training.trained_model import TrainedModel
 
 MODEL_NAME_IN_RUN = "model"

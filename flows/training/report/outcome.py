@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from prediction_common.secrets import redact
 from training.models.baseline import shares_log_loss
 from training.models.evaluation import PREFIX
 from training.models.families import find_display_name
@@ -22,7 +23,6 @@ from training.report.markup import (
     table,
 )
 from training.report.material import Material
-from training.secrets import redact
 from training.trained_model import TrainedModel
 
 MEANINGS = {

@@ -9,7 +9,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from prediction.artifact.stability import MAX_CALIBRATION_ERROR
+from prediction_common.stability import MAX_CALIBRATION_ERROR
 from training.models.calibration import NO_CALIBRATION
 from training.models.evaluation import PREFIX
 from training.report.drawing import (

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from prediction.artifact.stability import MAX_CALIBRATION_ERROR
+from prediction_common.stability import MAX_CALIBRATION_ERROR
 from training.models.calibration import NO_CALIBRATION
 from training.models.evaluation import CALIBRATION_ERROR, PREFIX
 from training.models.families import FAMILIES

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from prediction.artifact.stability import index_stability
+from prediction_common.stability import index_stability
 from training.errors import SignalError
 from training.retraining.served import BINS, EXPECTED, REFERENCE, Served, by_first
 from training.text import shorten

@@ -16,7 +16,7 @@ from grpc_server.observe.log.writer import LogWriter
 from grpc_server.observe.program import run_observer
 from grpc_server.observe.records import ModelFacts, Record
 from grpc_server.observe.reports import Reporter
-from grpc_server.secrets import find_secrets
+from prediction_common.secrets import find_secrets
 
 _log = logging.getLogger("grpc_server.observe.log")
 

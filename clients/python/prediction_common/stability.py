@@ -1,8 +1,4 @@
-"""How far two distributions over the same bins are apart.
-
-Training shares this module through the client's distribution, which imports gRPC. The supervisor
-must not. So the server has a copy, and a test keeps the copies equal.
-"""
+"""How far two distributions over the same bins are apart."""
 
 from collections.abc import Sequence
 from math import log

@@ -1,8 +1,4 @@
-"""Removes passwords and keys from text before people or programs read it.
-
-Training and serving never import each other, and their shared package imports gRPC, whose memory
-the supervisor saves. So each has a copy of this module, and a test keeps the copies equal.
-"""
+"""Removes passwords and keys from text before people or programs read it."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
