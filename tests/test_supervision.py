@@ -240,7 +240,9 @@ def test_metrics_are_complete_again_once_there_is_room(
             os.kill(pid, signal.SIGKILL)
         for _ in range(2):
             process.wait_for("metrics are incomplete")
-        assert sample(process, "prediction_processes_metrics_incomplete") == 2
+        wait_for(
+            lambda: sample(process, "prediction_processes_metrics_incomplete") == 2
+        )
         assert sample(process, "prediction_model_info") == 0
         for _ in range(10):
             predict(process)
@@ -252,7 +254,7 @@ def test_metrics_are_complete_again_once_there_is_room(
         wait_for(
             lambda: sample(process, "prediction_processes_metrics_incomplete") == 0
         )
-        assert sample(process, "prediction_model_info") == 1
+        wait_for(lambda: sample(process, "prediction_model_info") == 1)
         assert sample(process, "prediction_instances_total") == 10
 
 
