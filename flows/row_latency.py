@@ -1,4 +1,4 @@
-"""Measures how long the server takes for one row, in a process of its own with the server's code."""
+"""Measures how long the server takes for one row, by the server's code in a process of its own."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The time for one row: measured by the server's code, in a process of its own, on changing rows."""
+"""The time for one row: taken by the server's code, in a process of its own, on changing rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_the_figures_are_those_of_the_calls_after_the_warm_up(
 ) -> None:
     artifact, _, _ = lightgbm_artifact(2)
     model = load_model(write_artifact(tmp_path, artifact))
-    listener = Listener(model.estimator)
+    listener: Any = Listener(model.estimator)
     warm_up = ticks(repeat(1, N_WARM_UP))
     clock = chain(warm_up, ticks(durations))
 

@@ -1,4 +1,4 @@
-"""How long the server's model takes for one row: a figure that training is told, and cannot measure.
+"""How long the server's model takes for one row: training is told, because it cannot measure it.
 
 Training does not import the server. The flow measures, and hands the figures over.
 """
