@@ -1,4 +1,4 @@
-"""The server's settings: a module for each group, with names, types, defaults, bounds and help.
+"""The server's settings: groups by subject, with names, types, defaults, bounds and help.
 
 `setting.py` says how a flag, its variable, its bounds and its error belong together.
 `all_settings.py` puts the groups together, and `command_line.py` reads them. Nothing here reads the
@@ -6,7 +6,7 @@ environment itself: the caller passes it in.
 """
 
 from grpc_server.settings.all_settings import Settings
-from grpc_server.settings.capacity import LANES
+from grpc_server.settings.calls import LANES
 from grpc_server.settings.command_line import (
     CommandLine,
     describe,

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 
-from grpc_server.settings.call_logs import CallLogSettings
-from grpc_server.settings.capacity import CapacitySettings
-from grpc_server.settings.lifetime import LifetimeSettings
-from grpc_server.settings.limits import LimitSettings
-from grpc_server.settings.listening import ListeningSettings
-from grpc_server.settings.second_models import CanarySettings, ShadowSettings
-from grpc_server.settings.security import SecuritySettings
-from grpc_server.settings.services import ServiceSettings
-from grpc_server.settings.telemetry import TelemetrySettings
+from grpc_server.settings.calls import CapacitySettings, LimitSettings, ServiceSettings
+from grpc_server.settings.models import CanarySettings, ShadowSettings
+from grpc_server.settings.network import (
+    LifetimeSettings,
+    ListeningSettings,
+    SecuritySettings,
+)
+from grpc_server.settings.telemetry import CallLogSettings, TelemetrySettings
 
 
 # A dataclass takes the fields of its last base first, so the groups are in the reverse order of
