@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from command_line import (
 from launching import LaunchesItself
 from progress_card import ProgressCard
 from remote_tables import fetch_table
+from row_latency import measure_latency
 from run_files import RunFiles
 from training.data.embedded import EMBEDDED
 from training.parameters import DEFAULTS, FlowParameters
@@ -282,6 +283,13 @@ class TrainFlow(FlowSpec):
         type=float,
         help="largest artifact of a new champion in MiB; 0 is no limit",
     )
+    max_latency_us = Parameter(
+        "max_latency_us",
+        default=DEFAULTS.max_latency_us,
+        type=float,
+        help="longest time of a new champion for one row in microseconds, the median of calls of "
+        "the server's code on the machine that trains; 0 is no limit",
+    )
     segment = Parameter(
         "segment",
         default=DEFAULTS.segment,
@@ -408,7 +416,7 @@ class TrainFlow(FlowSpec):
         )
         with one_line_errors(), tempfile.TemporaryDirectory() as scratch:
             train, holdout = self._open(self.plan.train), self._open(self.plan.holdout)
-            self.trained = train_model(
+            trained = train_model(
                 self.plan,
                 results,
                 failures,
@@ -416,6 +424,7 @@ class TrainFlow(FlowSpec):
                 holdout=holdout,
                 scratch=Scratch(Path(scratch)),
             )
+            self.trained = replace(trained, latency=measure_latency(trained.artifact))
         self._show(results, train, holdout)
         self.next(self.register)
 

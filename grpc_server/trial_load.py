@@ -1,4 +1,4 @@
-"""Runs a trial: another process loads a model before this one does.
+"""Runs a trial: another process loads a model before this one does, or times it on rows.
 
 This module is outside of `grpc_server.model`, whose import brings gRPC: the supervisor, which runs
 trials, saves that memory.
@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from grpc_server.errors import (
     ArtifactCorrupt,
@@ -25,7 +26,7 @@ TRIAL_SECONDS = 120.0
 # Exit codes of the program when its answer is an error. Python itself exits with 1.
 EXIT_REFUSED = 3
 EXIT_UNTRIED = 4
-_PROGRAM = "grpc_server.model.trial"
+_LOAD, _TIME = "grpc_server.model.trial", "grpc_server.model.row_latency"
 _POLL_SECONDS = 0.1
 # Errors that the program passes on as they are, by name; any other is an ArtifactCorrupt.
 _KINDS: Mapping[str, type[ArtifactError]] = {
@@ -33,6 +34,7 @@ _KINDS: Mapping[str, type[ArtifactError]] = {
     for kind in (ArtifactMissing, ArtifactUnverified, GoldenMismatch)
 }
 _SOURCE_FIELDS = ("registered_model", "version", "run_id", "sha256")
+_TIME_FIELDS = ("median_us", "p99_us", "n_calls")
 
 
 def try_to_load(
@@ -61,7 +63,42 @@ def try_to_load(
     ArtifactUntried
         If the process could not start, or ended without an answer, as it does at its limits.
     """
-    child = _begin(folder, () if trust is None else trust.to_arguments())
+    more = () if trust is None else trust.to_arguments()
+    answer = _ask(_LOAD, folder, more, _SOURCE_FIELDS, give_up)
+    return {name: str(value) for name, value in answer.items()}
+
+
+def try_on_rows(folder: Path) -> Mapping[str, float]:
+    """Load the model in `folder` in another process, and time it there on one row after another.
+
+    Parameters
+    ----------
+    folder : Path
+        See `load_model`.
+
+    Returns
+    -------
+    mapping of str to float
+        The fields of the `RowLatency` of the model.
+
+    Raises
+    ------
+    ArtifactError
+        As in `try_to_load`.
+    """
+    answer = _ask(_TIME, folder, (), _TIME_FIELDS, give_up=lambda: False)
+    return {name: float(value) for name, value in answer.items()}
+
+
+def _ask(
+    program: str,
+    folder: Path,
+    more: Sequence[str],
+    names: Sequence[str],
+    give_up: Callable[[], bool],
+) -> Mapping[str, Any]:
+    """Return the fields of the program's answer, or raise its error."""
+    child = _begin(program, folder, more)
     output = _read(child, give_up)
     if child.returncode < 0:
         raise ArtifactUntried(
@@ -74,7 +111,7 @@ def try_to_load(
             raise ArtifactUntried(answer["error"])
         if child.returncode == EXIT_REFUSED:
             raise _KINDS.get(answer["kind"], ArtifactCorrupt)(answer["error"])
-        return {name: str(answer[name]) for name in _SOURCE_FIELDS}
+        return {name: answer[name] for name in names}
     except (ValueError, KeyError, TypeError):
         raise ArtifactUntried(
             f"{folder}: the process that tried to load it ended with exit code "
@@ -82,10 +119,12 @@ def try_to_load(
         ) from None
 
 
-def _begin(folder: Path, more: Sequence[str]) -> "subprocess.Popen[bytes]":
+def _begin(
+    program: str, folder: Path, more: Sequence[str]
+) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", _PROGRAM, str(folder), *more],
+            [sys.executable, "-m", program, str(folder), *more],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ import pytest
 from grpc_server.errors import SettingsError
 from grpc_server.model_uri import ModelUri
 from grpc_server.settings import Settings, describe, parse_command_line
+from grpc_server.settings.setting import list_settings
 
 
 def test_defaults_hold_where_nothing_is_given() -> None:
@@ -12,6 +13,31 @@ def test_defaults_hold_where_nothing_is_given() -> None:
 
     assert command_line.settings == Settings()
     assert set(command_line.origins.values()) == {"default"}
+
+
+def test_flag_variable_bounds_and_help_follow_from_one_field() -> None:
+    """The example is that of `grpc_server/settings/setting.py`."""
+    every = {one.name: one for one in list_settings(Settings)}
+    setting = every["max_streams"]
+
+    assert setting.flag == "--max-streams"
+    assert setting.variable == "PREDICTION_MAX_STREAMS"
+    assert setting.help_text.startswith("most open streams")
+    assert setting.help_text.endswith("(default: 1024)")
+    with pytest.raises(SettingsError) as caught:
+        setting.read("0", setting.flag)
+    assert str(caught.value) == "--max-streams: '0' is not an integer in [1, 100000]"
+
+
+def test_the_groups_are_shown_in_their_order() -> None:
+    """The first of each; a dataclass would take the groups in the other direction."""
+    firsts = ["model_dir", "canary_uri", "shadow_uri", "wait_for_model", "tls_cert"]
+    firsts += ["lane", "drift_features", "max_message_bytes", "drain_seconds"]
+    firsts += ["prediction_log", "otlp_endpoint"]
+
+    names = [one.name for one in list_settings(Settings)]
+
+    assert [name for name in names if name in firsts] == firsts
 
 
 def test_a_flag_beats_the_environment_which_beats_the_default() -> None:

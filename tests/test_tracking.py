@@ -43,6 +43,7 @@ from training.errors import RegistryError
 from training.models.families import LIGHTGBM
 from training.models.final_model import PostFit
 from training.models.pipelines import PipelineFactory
+from training.models.served_latency import ServedLatency
 from training.models.thresholds import FixedThreshold, parse_threshold
 from training.parameters import FlowParameters
 from training.registry import promotion, tracking
@@ -436,6 +437,31 @@ def test_an_artifact_beyond_the_limit_is_challenger(store: MlflowClient) -> None
 
     assert outcome.alias == "challenger"
     assert "MiB, more than --max_artifact_mib 0.0001" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("limit", "alias", "words"),
+    [
+        (0.0, "champion", "One row takes 12.5 µs (median), 90 µs (99th percentile). "),
+        (12.0, "challenger", "more in the median than --max_latency_us 12. To promote"),
+    ],
+)
+def test_the_latency_is_told_and_may_be_limited(
+    limit: float, alias: str, words: str, store: MlflowClient
+) -> None:
+    latency = ServedLatency(median_us=12.5, p99_us=90.0, n_calls=5000)
+    enroll(*make())
+    trained, holdout = of_policy("not_worse", max_latency_us=limit)
+
+    outcome = enroll(replace(trained, latency=latency), holdout)
+
+    assert outcome.alias == alias
+    assert words in outcome.reason
+    metrics = store.get_run(outcome.run_id).data.metrics
+    assert metrics["row_latency_median_us"] == 12.5
+    assert metrics["row_latency_p99_us"] == 90
+    tags = store.get_model_version("churn", outcome.version).tags
+    assert tags["row_latency_median_us"] == "12.5"
 
 
 def test_segments_are_compared_and_told(store: MlflowClient) -> None:

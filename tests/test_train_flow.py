@@ -134,6 +134,7 @@ def test_the_run_says_what_it_did(trained: tuple[Path, Completed]) -> None:
         "Logistic Regression: 7 candidates on 5 folds, neg_log_loss",
         "LightGBM: 150 candidates on 5 folds, neg_log_loss",
         "On the hold-out: accuracy 0.9",
+        "µs (99th percentile) in the server's code",
         "has learned from all 569 rows; the metrics are those of its scored twin",
         "tabular_classifier version 1 is champion",
         "python -m grpc_server --model-uri models:/tabular_classifier@champion",
@@ -250,6 +251,9 @@ def test_the_same_run_again_gives_the_same_metrics_and_changes_no_champion(
         "output_format='list')]))",
     )
     first, second = json.loads(metrics)
+    for metrics_of_run, *_ in (first, second):
+        median_us = metrics_of_run.pop("row_latency_median_us")
+        assert 0 < median_us <= metrics_of_run.pop("row_latency_p99_us")
     assert first == second
     assert first[0]["holdout_roc_auc"] > 0.98
     aliases = tracking(

@@ -12,6 +12,7 @@ from training.data.rows import Rows
 from training.data.schema import Feature, Kind, Schema
 from training.errors import SearchError
 from training.models.champion_policy import ChampionPolicy, find_segment
+from training.models.served_latency import ServedLatency
 from training.registry.answers import Answers
 from training.registry.bootstrap import Interval
 from training.registry.evidence import (
@@ -177,11 +178,41 @@ def test_a_segment_without_ten_rows_of_a_class_is_not_compared() -> None:
         ({"tolerance": -0.1}, "--promotion_tolerance is -0.1; it has to be 0 or more"),
         ({"tolerance": float("nan")}, "--promotion_tolerance is nan"),
         ({"max_artifact_mib": float("inf")}, "--max_artifact_mib is inf"),
+        (
+            {"max_latency_us": -5.0},
+            r"--max_latency_us is -5.0; it has to be 0 \(no limit\) or more",
+        ),
     ],
 )
 def test_a_senseless_policy_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(SearchError, match=words):
         ChampionPolicy(**changes)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (0.0, ""),
+        (12.5, ""),
+        (
+            12.4,
+            "one row takes 12.5 µs (median), 90 µs (99th percentile), more in the median than "
+            "--max_latency_us 12.4",
+        ),
+    ],
+)
+def test_the_limit_is_that_of_the_median(limit: float, words: str) -> None:
+    latency = ServedLatency(median_us=12.5, p99_us=90.0, n_calls=5000)
+
+    assert ChampionPolicy(max_latency_us=limit).find_excess(1, latency) == words
+
+
+def test_a_limit_without_a_measurement_is_an_error() -> None:
+    with pytest.raises(
+        SearchError, match="--max_latency_us is 12.4, and .* measure it"
+    ):
+        ChampionPolicy(max_latency_us=12.4).find_excess(1, None)
+    assert ChampionPolicy().find_excess(1, None) == ""
 
 
 @pytest.mark.parametrize("name", ["age", "nowhere"])

@@ -53,6 +53,8 @@ class FlowParameters:
         A difference that does not matter, in units of the score and of the log loss, 0 or more.
     max_artifact_mib : float
         Largest artifact of a champion in MiB; 0 is no limit.
+    max_latency_us : float
+        Longest median time of a champion for one row in microseconds; 0 is no limit.
     segment : str
         Column whose values are compared one by one before a promotion; empty for none.
     experiment : str
@@ -84,6 +86,7 @@ class FlowParameters:
     promotion: str = "not_worse"
     promotion_tolerance: float = 0.01
     max_artifact_mib: float = 0.0
+    max_latency_us: float = 0.0
     segment: str = ""
     experiment: str = "tabular_classifier"
     model_name: str = "tabular_classifier"

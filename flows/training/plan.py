@@ -235,6 +235,7 @@ def make_policy(parameters: FlowParameters) -> ChampionPolicy:
         parameters.promotion,
         parameters.promotion_tolerance,
         parameters.max_artifact_mib,
+        parameters.max_latency_us,
         parameters.segment,
     )
 

@@ -47,6 +47,7 @@ from training.models.importance import measure_importance
 from training.models.pipelines import PipelineFactory, make_fit_params
 from training.models.scored_twin import TRAIN, ScoredTwin
 from training.models.search_values import SearchResult, make_cv_table
+from training.models.served_latency import ServedLatency
 from training.models.winner import Member, Winner, make_single
 from training.plan import Plan
 
@@ -82,6 +83,9 @@ class TrainedModel:
         Versions of the libraries that fitted it, by name.
     weakness : str
         Why the twin is no better than the class shares; empty if it is better.
+    latency : ServedLatency or None
+        Time that the server's code takes for one row with the artifact; None if it was not
+        measured.
     """
 
     plan: Plan
@@ -96,6 +100,12 @@ class TrainedModel:
     artifact: bytes
     library_versions: Mapping[str, str]
     weakness: str = ""
+    latency: ServedLatency | None = None
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """All that MLflow keeps as metrics: those of the hold-out, and the latency."""
+        return {**self.metrics, **(self.latency.figures if self.latency else {})}
 
     @property
     def artifact_sha256(self) -> str:

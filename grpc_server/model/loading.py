@@ -1,5 +1,6 @@
 """Reads a model artifact, and checks that the model predicts what its trainer predicted."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -279,13 +280,19 @@ def _check_golden_examples(
             raise GoldenMismatch(f"golden example {number} {error}") from None
 
 
+def read_example(
+    example: model_artifact_pb2.GoldenExample, schema: InputSchema
+) -> Sequence[float]:
+    """Return the row of a golden example; InvalidInstance if it does not fit the schema."""
+    if example.HasField("record"):
+        return schema.row_from_record(example.record.fields)
+    return schema.row_from_features(example.features)
+
+
 def _check_golden_example(
     example: model_artifact_pb2.GoldenExample, model: LoadedModel, tolerance: float
 ) -> None:
-    if example.HasField("record"):
-        row = model.input_schema.row_from_record(example.record.fields)
-    else:
-        row = model.input_schema.row_from_features(example.features)
+    row = read_example(example, model.input_schema)
     probabilities = model.estimator.predict_probabilities(row)
     expected = example.probabilities
     agrees = len(probabilities) == len(expected) and all(

@@ -11,7 +11,7 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -40,17 +40,37 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the program and return its exit code."""
+def run_limited(work: Callable[[], Mapping[str, object]]) -> int:
+    """Do what another process waits for, under limits, and print the answer or the error.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the answer, or raises a StartupError.
+
+    Returns
+    -------
+    int
+        Exit code of the program.
+    """
     _limit()
     try:
-        trust = Trust.from_arguments(arguments[1:])
-        print(json.dumps(asdict(load_model(Path(arguments[0]), trust).source)))
+        print(json.dumps(work()))
         return 0
     except StartupError as error:
         print(json.dumps({"error": str(error), "kind": type(error).__name__}))
         is_untried = isinstance(error, ArtifactUntried)
         return EXIT_UNTRIED if is_untried else EXIT_REFUSED
+
+
+def _load(arguments: Sequence[str]) -> Mapping[str, object]:
+    trust = Trust.from_arguments(arguments[1:])
+    return asdict(load_model(Path(arguments[0]), trust).source)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the program and return its exit code."""
+    return run_limited(lambda: _load(arguments))
 
 
 if __name__ == "__main__":

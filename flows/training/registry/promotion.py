@@ -45,7 +45,6 @@ from training.trained_model import TrainedModel
 
 DECISION_TAG = "decision"
 MAX_TAG = 5000  # characters that the databases of MLflow's servers hold
-MIB = 2**20
 # Characters of why a champion cannot be compared: its names and errors are another program's.
 MAX_WHY = 500
 MAX_COMPARISONS = 3
@@ -203,7 +202,10 @@ def _compare(
     if obstacle := _find_obstacle(trained, policy):
         return Verdict(CHALLENGER, f"{obstacle}. {_tell_promotion(version)}")
     if champion is None:
-        return Verdict(CHAMPION, "no other version was champion")
+        reason = "no other version was champion"
+        if trained.latency is not None:
+            reason += f"; one row takes {trained.latency}"
+        return Verdict(CHAMPION, reason)
     try:
         return _judge(champion, trained, holdout, policy)
     except NotComparable as error:
@@ -221,12 +223,7 @@ def _find_obstacle(trained: TrainedModel, policy: ChampionPolicy) -> str:
         return trained.weakness
     if policy.promotion == NEVER:
         return "only a user promotes (--promotion never)"
-    size, limit = len(trained.artifact) / MIB, policy.max_artifact_mib
-    if 0 < limit < size:
-        return (
-            f"its artifact has {size:.3g} MiB, more than --max_artifact_mib {limit:g}"
-        )
-    return ""
+    return policy.find_excess(len(trained.artifact), trained.latency)
 
 
 def _judge(
@@ -241,9 +238,13 @@ def _judge(
     told = (
         f"{evidence.scoring} {evidence.score.new:.6g} on the hold-out, version "
         f"{champion.version} has {evidence.score.old:.6g} ({which}). "
-        f"{tell_evidence(evidence, policy.segment)} {reason}"
+        f"{tell_evidence(evidence, policy.segment)} {_tell_latency(trained)}{reason}"
     )
     return Verdict(alias, told, make_figures(evidence))
+
+
+def _tell_latency(trained: TrainedModel) -> str:
+    return "" if trained.latency is None else f"One row takes {trained.latency}. "
 
 
 def _collect_evidence(

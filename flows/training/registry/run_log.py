@@ -80,7 +80,7 @@ def _make_metrics(trained: TrainedModel) -> list[Metric]:
     time_ms = int(trained.plan.run.start_time.timestamp() * 1000)
     scoring, table = trained.plan.settings.scoring, trained.cv_table
     metrics = [
-        Metric(name, value, time_ms, 0) for name, value in trained.metrics.items()
+        Metric(name, value, time_ms, 0) for name, value in trained.figures.items()
     ]
     for family, candidates in table.groupby("family"):
         scores = candidates["mean_test_score"].tolist()

@@ -275,7 +275,7 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    metrics = {name: f"{value:.6g}" for name, value in trained.metrics.items()}
+    metrics = {name: f"{value:.6g}" for name, value in trained.figures.items()}
     tags = {**make_tags(trained), SHA256_TAG: trained.artifact_sha256, **metrics}
     if signature:
         tags[SIGNATURE_SHA256_TAG] = hashlib.sha256(signature).hexdigest()

@@ -168,6 +168,7 @@ def draw_lineage(material: Material) -> str:
         "Code version": run.code_version or "unknown",
         "SHA-256 of the artifact": trained.artifact_sha256,
         "Size of the artifact": f"{len(trained.artifact) / 2**20:.3g} MiB",
+        "Time for one row in the server": str(trained.latency or "not measured"),
         **{
             f"Version of {lib}": v
             for lib, v in sorted(trained.library_versions.items())

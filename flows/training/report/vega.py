@@ -46,6 +46,8 @@ def summarize(trained: TrainedModel) -> str:
     lines += [*_tell_post_fit(trained), f"On the hold-out: {metrics}"]
     lines += _tell_final_fit(trained)
     lines += _tell_calibration(trained.metrics[CALIBRATION_ERROR], trained)
+    if trained.latency is not None:
+        lines.append(f"One row takes {trained.latency} in the server's code")
     if trained.weakness:
         lines.append(f"WARNING: no model to rely on: {trained.weakness}")
     return "\n".join(map(escape, lines))
