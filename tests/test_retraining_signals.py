@@ -29,7 +29,7 @@ from training.retraining.signals import (
     measure_psi,
 )
 
-from stream_support import count_bins, make_table, write_page
+from stream_support import count_bins, make_table, sum_scores, write_page
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LEARNED = make_table(4000)
@@ -267,7 +267,7 @@ def test_expected_outcomes_that_are_not_valid_count_for_nothing() -> None:
     text = INFO + 'prediction_expected_outcomes_total{predicted="a",actual="a"} 5\n'
     text += "prediction_expected_valid 0\n"
 
-    text += score_sums(9, 4.5, 3)
+    text += sum_scores(9, 4.5, 3)
     served = read_served(parse_page("u", text), "wine")
 
     for measure in (measure_expected_accuracy, measure_expected_roc_auc):
@@ -275,17 +275,9 @@ def test_expected_outcomes_that_are_not_valid_count_for_nothing() -> None:
             measure(served)
 
 
-def score_sums(rows: float, scores: float, squares: float, edge: str = "+Inf") -> str:
-    names = {"rows": rows, "probability": scores, "probability_squares": squares}
-    return "".join(
-        f'prediction_score_{name}_total{{bin="{edge}"}} {value}\n'
-        for name, value in names.items()
-    )
-
-
 def test_the_expected_roc_auc_of_one_bin_follows_from_its_variance() -> None:
     # Uniform between 0 and 1: of two rows p > q, (1 - p) * q is 1 / 12, so 1 of 6 pairs is wrong.
-    text = INFO + score_sums(1200, 600, 400)
+    text = INFO + sum_scores(1200, 600, 400)
 
     found = measure_expected_roc_auc(read_served(parse_page("u", text), "wine"))
 
@@ -293,7 +285,7 @@ def test_the_expected_roc_auc_of_one_bin_follows_from_its_variance() -> None:
 
 
 def test_bins_are_in_the_order_of_their_edges() -> None:
-    text = INFO + score_sums(10, 9, 8.1) + score_sums(10, 1, 0.1, "1e-05")
+    text = INFO + sum_scores(10, 9, 8.1) + sum_scores(10, 1, 0.1, "1e-05")
 
     found = measure_expected_roc_auc(read_served(parse_page("u", text), "wine"))
 
@@ -302,7 +294,7 @@ def test_bins_are_in_the_order_of_their_edges() -> None:
 
 def test_what_was_scored_before_the_first_look_does_not_count() -> None:
     before, after = (
-        read_served(parse_page("u", INFO + score_sums(*sums)), "wine")
+        read_served(parse_page("u", INFO + sum_scores(*sums)), "wine")
         for sums in ((500, 450, 405), (1700, 1050, 805))
     )
 
@@ -313,14 +305,14 @@ def test_what_was_scored_before_the_first_look_does_not_count() -> None:
 
 @pytest.mark.parametrize("edge", ["nan", "low"])
 def test_a_bin_of_the_score_is_named_by_a_number(edge: str) -> None:
-    page = parse_page("u", INFO + score_sums(9, 4, 3, edge))
+    page = parse_page("u", INFO + sum_scores(9, 4, 3, edge))
 
     with pytest.raises(SignalError, match=f"the bin '{edge}', not a number"):
         read_served(page, "wine")
 
 
 def test_a_class_that_is_never_expected_has_no_roc_auc() -> None:
-    page = parse_page("u", INFO + score_sums(9, 0, 0))
+    page = parse_page("u", INFO + sum_scores(9, 0, 0))
 
     with pytest.raises(SignalError, match="is never expected"):
         measure_expected_roc_auc(read_served(page, "wine"))
