@@ -354,12 +354,25 @@ def read_rows(folder: Path) -> float:
     return sum(counts.n_rows for _, counts in merge(read_all(folder)))
 
 
+def flatten(value: Any) -> np.ndarray:
+    """Return a count, or counts in lists of different lengths, as one vector."""
+    if isinstance(value, list):
+        return np.concatenate([np.empty(0), *map(flatten, value)])
+    return np.array([value])
+
+
 def test_processes_are_summed_and_a_successor_goes_on(
     tmp_path: Path, model: LoadedModel
 ) -> None:
     for number, n_rows in enumerate((10, 20, 30)):
         keep(tmp_path, number, model, n_rows)
     assert read_rows(tmp_path) == 60
+    parts = [asdict(snapshot.counts) for snapshot in read_all(tmp_path)]
+    ((_, counts),) = merge(read_all(tmp_path))
+    for name, value in asdict(counts).items():
+        assert flatten(value) == pytest.approx(
+            sum(flatten(p[name]) for p in parts)
+        ), name
     keep(tmp_path, 1, model, 5)
     assert read_rows(tmp_path) == 65
     other = load(tmp_path / "other", number_artifact(n_rows=900))

@@ -215,9 +215,7 @@ def test_prometheus_computes_what_the_formulas_give(
     assert score > 0
 
 
-def evaluate(
-    folder: Path, first: str, second: str
-) -> list[Values]:
+def evaluate(folder: Path, first: str, second: str) -> list[Values]:
     """Return the values of each rule, by a real Prometheus that has seen both pages.
 
     First those of the rules on the page of drift, then those of k8s/components/monitoring.
