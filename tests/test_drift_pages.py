@@ -101,7 +101,7 @@ def test_two_pages_of_a_server_are_a_window(model: LoadedModel) -> None:
 
 
 def expect_roc_auc(p: np.ndarray) -> float:
-    """Return scikit-learn's ROC AUC: a row is p rows of the second class, and 1 - p of the first."""
+    """Return scikit-learn's: a row is p rows of the second class, and 1 - p of the first."""
     weight = np.concatenate([p, 1 - p])
     y = np.repeat([1, 0], len(p))
     return float(roc_auc_score(y, np.tile(p, 2), sample_weight=weight))
