@@ -281,7 +281,7 @@ def test_the_expected_roc_auc_of_one_bin_follows_from_its_variance() -> None:
 
     found = measure_expected_roc_auc(read_served(parse_page("u", text), "wine"))
 
-    assert found == (pytest.approx(5 / 6), 1200)
+    assert found == pytest.approx((5 / 6, 1200))
 
 
 def test_bins_are_in_the_order_of_their_edges() -> None:
@@ -289,7 +289,7 @@ def test_bins_are_in_the_order_of_their_edges() -> None:
 
     found = measure_expected_roc_auc(read_served(parse_page("u", text), "wine"))
 
-    assert found == (pytest.approx(0.9), 20)
+    assert found == pytest.approx((0.9, 20))
 
 
 def test_what_was_scored_before_the_first_look_does_not_count() -> None:
@@ -300,7 +300,7 @@ def test_what_was_scored_before_the_first_look_does_not_count() -> None:
 
     found = measure_expected_roc_auc(subtract(before, after))
 
-    assert found == (pytest.approx(5 / 6), 1200)
+    assert found == pytest.approx((5 / 6, 1200))
 
 
 @pytest.mark.parametrize("edge", ["nan", "low"])
