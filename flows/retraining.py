@@ -110,8 +110,8 @@ def _add_ways(add: Callable[..., object]) -> None:
         "--outcomes",
         default="",
         metavar="FILE",
-        help="Parquet file of live metrics by version; without it, --metric accuracy is the "
-        "expected one of --metrics",
+        help="Parquet file of live metrics by version; without it, accuracy and roc_auc are "
+        "the expected ones of --metrics",
     )
     add("--via", choices=WAYS, default="here", help="default: %(default)s")
     add("--event", default="retrain", metavar="NAME", help="event of --via event")
@@ -275,25 +275,22 @@ def _find_metric(
     version: str,
 ) -> "Finding":
     from training.registry.versions import find_version
+    from training.retraining.expected import EXPECTED_METRICS
     from training.retraining.outcomes import read_live_metric
-    from training.retraining.signals import (
-        Measured,
-        judge_metric,
-        measure_expected_accuracy,
-    )
+    from training.retraining.signals import Measured, judge_metric
 
     if given.outcomes:
         live, rows = read_live_metric(
             given.outcomes, given.model_name, version, given.metric
         )
         source = "live"
-    elif served is None or given.metric != "accuracy":
+    elif served is None or given.metric not in EXPECTED_METRICS:
         raise SignalError(
-            f"--if metric needs --outcomes for --metric {given.metric!r}; only accuracy can be "
-            "expected from --metrics"
+            f"--if metric needs --outcomes for --metric {given.metric!r}; only "
+            f"{' and '.join(EXPECTED_METRICS)} can be expected from --metrics"
         )
     else:
-        (live, rows), source = measure_expected_accuracy(served), "expected"
+        (live, rows), source = EXPECTED_METRICS[given.metric](served), "expected"
     tag = f"holdout_{given.metric}"
     text = find_version(client, given.model_name, version).tags.get(tag, "")
     try:

@@ -78,3 +78,19 @@ def write_page(
             for (one, two), value in cells.items()
         ]
     return "\n".join([*lines, ""])
+
+
+def sum_scores(
+    rows: float,
+    scores: float,
+    squares: float,
+    edge: str = "+Inf",
+    version: str = "3",
+) -> str:
+    """Return what a page says of a fine bin of the score: its rows, scores and their squares."""
+    labels = f'bin="{edge}",model_version="{version}"'
+    names = {"rows": rows, "probability": scores, "probability_squares": squares}
+    return "".join(
+        f"prediction_score_{name}_total{{{labels}}} {value}\n"
+        for name, value in names.items()
+    )

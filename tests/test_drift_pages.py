@@ -24,11 +24,14 @@ from grpc_server.model import LoadedModel, load_model
 from grpc_server.ports import reserve
 from prediction.v1.prediction_service_pb2 import BatchPredictRequest
 from prediction_common.stability import index_stability
+from training.artifact.reference import describe_scores
+from training.retraining.expected import measure_expected_roc_auc
 from training.retraining.pages import parse_page
 from training.retraining.served import INFO, Served, add_up, read_served, subtract
 from training.retraining.signals import judge_drift
 
 from drift_support import make_numbers, number_artifact, offer, page_of
+from prometheus_support import RULES
 from support import (
     ROOT,
     answers,
@@ -38,6 +41,8 @@ from support import (
     wait_for,
     write_version,
 )
+
+Values = dict[str, list[tuple[dict[str, str], float]]]
 
 needs_prometheus = pytest.mark.skipif(
     not shutil.which("prometheus"), reason="Prometheus is not installed"
@@ -95,6 +100,54 @@ def test_two_pages_of_a_server_are_a_window(model: LoadedModel) -> None:
     assert subtract(before, window) == window
 
 
+def expect_roc_auc(p: np.ndarray) -> float:
+    """Return scikit-learn's: a row is p rows of the second class, and 1 - p of the first."""
+    weight = np.concatenate([p, 1 - p])
+    y = np.repeat([1, 0], len(p))
+    return float(roc_auc_score(y, np.tile(p, 2), sample_weight=weight))
+
+
+# Mean and deviation of the log odds; rows of training have a mean that is higher by the last.
+@pytest.mark.parametrize(
+    ("mean", "deviation", "moved"),
+    [
+        pytest.param(0.0, 0.3, 0.0, id="hardly told apart"),
+        pytest.param(0.0, 8.0, 0.0, id="nearly sure"),
+        pytest.param(-5.6, 1.5, 0.0, id="1 % positive"),
+        pytest.param(-9.0, 3.0, 0.0, id="1 % positive, some sure"),
+        pytest.param(6.5, 2.5, 0.0, id="2 % negative"),
+        pytest.param(-1.0, 1.0, -1.0, id="more since training"),
+        pytest.param(-4.0, 1.5, 1.0, id="fewer since training"),
+    ],
+)
+def test_the_expected_roc_auc_is_that_of_scikit_learn(
+    mean: float, deviation: float, moved: float, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+
+    def draw(n_rows: int, mean: float) -> np.ndarray:
+        return 1 / (1 + np.exp(-random.normal(mean, deviation, n_rows)))
+
+    known, p = draw(2_000, mean + moved), np.sort(draw(20_000, mean))
+    artifact = number_artifact()
+    artifact.reference.scores.CopyFrom(
+        describe_scores(np.column_stack([1 - known, known]), None)
+    )
+    model = load_model(write_version(tmp_path, artifact, "7"))
+    servers = []
+    # One server is asked about the rows with the lower scores.
+    for part in np.split(p, [12_000]):
+        monitor = watch(model)
+        for value in part.tolist():
+            monitor.offer(model, [0.0] * 6, [1 - value, value], int(value > 0.5))
+        servers.append(look(monitor, model))
+
+    found, n_rows = measure_expected_roc_auc(add_up(servers))
+
+    assert n_rows == 20_000
+    assert found == pytest.approx(expect_roc_auc(p), abs=1e-4)
+
+
 def read_rules() -> str:
     """Return the rules that the page of drift shows."""
     text = (ROOT / "docs" / "drift.md").read_text()
@@ -123,7 +176,7 @@ def test_prometheus_computes_what_the_formulas_give(
         address = f"http://127.0.0.1:{server.http_port}/metrics"
         first = read_page(address)
         answer = stub.BatchPredict(BatchPredictRequest(values=X.ravel()))
-        values = evaluate(tmp_path, first, read_page(address))
+        values, of_component = evaluate(tmp_path, first, read_page(address))
     probabilities = np.reshape(answer.probabilities, (-1, 2))
     p, predicted = probabilities[:, 1], probabilities[:, 1] > 0.5
     expected = {
@@ -139,11 +192,10 @@ def test_prometheus_computes_what_the_formulas_give(
             if labels.get("class", "1") == "1"
         ]
         assert found == pytest.approx(value, rel=1e-9), name
-    weight = np.concatenate([p, 1 - p])
-    auc = roc_auc_score(np.repeat([1, 0], len(p)), np.tile(p, 2), sample_weight=weight)
-    ((_, found),) = values["prediction:expected_roc_auc:6h"]
-    # The bins of this reference were not made from this model's scores.
-    assert found == pytest.approx(auc, abs=5e-3)
+    for rules in (values, of_component):
+        # The bins of this reference were not made from this model's scores.
+        ((_, found),) = rules["prediction:expected_roc_auc:6h"]
+        assert found == pytest.approx(expect_roc_auc(p), abs=3e-4)
     assert model.reference is not None
     psi = {labels["feature"]: v for labels, v in values["prediction:feature_psi:6h"]}
     distance = {
@@ -163,10 +215,10 @@ def test_prometheus_computes_what_the_formulas_give(
     assert score > 0
 
 
-def evaluate(
-    folder: Path, first: str, second: str
-) -> dict[str, list[tuple[dict[str, str], float]]]:
+def evaluate(folder: Path, first: str, second: str) -> list[Values]:
     """Return the values of each rule, by a real Prometheus that has seen both pages.
+
+    First those of the rules on the page of drift, then those of k8s/components/monitoring.
 
     It sees the first page at the start of the window and the second at its end, so it has nothing
     to extrapolate.
@@ -180,10 +232,13 @@ def evaluate(
     command = ["promtool", "tsdb", "create-blocks-from", "openmetrics"]
     subprocess.run([*command, str(history), str(blocks)], check=True)
     with querying(folder, blocks) as address:
-        return {
-            name: query(address, expression, end)
-            for name, expression in expand_rules().items()
-        }
+        return [
+            {
+                name: query(address, expression, end)
+                for name, expression in expand_rules(groups).items()
+            }
+            for groups in (yaml.safe_load(read_rules())["groups"], read_component())
+        ]
 
 
 def _write_samples(page: str, seconds: int) -> str:
@@ -192,10 +247,16 @@ def _write_samples(page: str, seconds: int) -> str:
     return "".join(f"{line} {seconds}\n" for line in lines if "model_version" in line)
 
 
-def expand_rules() -> dict[str, str]:
+def read_component() -> list[Any]:
+    """Return the groups of drift of the component for Kubernetes."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [group for group in groups if group["name"] == "prediction-drift"]
+
+
+def expand_rules(groups: list[Any]) -> dict[str, str]:
     """Return each rule with what it is made of in place of the names of other rules."""
     rules: dict[str, str] = {}
-    for group in yaml.safe_load(read_rules())["groups"]:
+    for group in groups:
         for rule in group["rules"]:
             expression = re.sub(
                 r"prediction:\w+(:6h)?",

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -395,31 +395,47 @@ def write_needed_rules(alert: Alert) -> str:
     return write_rules((*needed, Group("alert", (alert,))))
 
 
-def write_test(case: Case, series: Series, rules: str, *, fires: bool) -> object:
+def write_test(case: Case, series: Series, *, fires: bool) -> object:
     labels = f'{{severity="{case.severity}"}}'
     fired = f'ALERTS{{alertname="{case.name}",alertstate="firing"}}'
+    check = {
+        "expr": f"group by (severity) ({fired})",
+        "eval_time": f"{case.minutes}m",
+        "exp_samples": [{"labels": labels, "value": 1}] if fires else [],
+    }
+    return write_tests(f"{case.step_minutes}m", series, check)
+
+
+def write_tests(step: str, series: Series, check: object) -> object:
+    """Return a file of promtool's tests of `rules.yaml`, with one check."""
     return {
-        "rule_files": [rules],
-        "evaluation_interval": f"{case.step_minutes}m",
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": step,
         "tests": [
             {
-                "interval": f"{case.step_minutes}m",
+                "interval": step,
                 "input_series": [
                     {"series": name, "values": values}
                     for name, values in series.items()
                 ],
-                "promql_expr_test": [
-                    {
-                        "expr": f"group by (severity) ({fired})",
-                        "eval_time": f"{case.minutes}m",
-                        "exp_samples": (
-                            [{"labels": labels, "value": 1}] if fires else []
-                        ),
-                    }
-                ],
+                "promql_expr_test": [check],
             }
         ],
     }
+
+
+def run_promtool(folder: Path, tests: Sequence[object]) -> None:
+    """Let promtool test the `rules.yaml` of a folder."""
+    names = [f"test{number}.yaml" for number in range(len(tests))]
+    for name, test in zip(names, tests, strict=True):
+        (folder / name).write_text(yaml.safe_dump(test))
+    result = subprocess.run(
+        ["promtool", "test", "rules", *names],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.name} {c.severity}")
@@ -428,20 +444,50 @@ def test_an_alert_fires_on_what_it_is_for_and_on_no_less(
 ) -> None:
     rules = write_needed_rules(find_alert(case.name, case.severity))
     (tmp_path / "rules.yaml").write_text(rules)
-    names = []
-    for number, series in enumerate((case.firing, *case.quiet)):
-        test = write_test(case, series, "rules.yaml", fires=number == 0)
-        names.append(f"test{number}.yaml")
-        (tmp_path / names[-1]).write_text(yaml.safe_dump(test))
+    every = (case.firing, *case.quiet)
+    tests = [write_test(case, each, fires=each is case.firing) for each in every]
 
-    result = subprocess.run(
-        ["promtool", "test", "rules", *names],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    run_promtool(tmp_path, tests)
 
-    assert result.returncode == 0, result.stdout + result.stderr
+
+def score_sums(pod: str, bin: str, rows: float, score: float, below: float) -> Series:
+    """Return the sums of a fine bin of the score, by what comes to them in a minute."""
+    labels = f'{{{pod},model_version="3",bin="{bin}"}}'
+    steps = {
+        "rows": rows,
+        "probability": rows * score,
+        "probability_squares": rows * score**2,
+        "probability_below": below,
+    }
+    return {
+        f"prediction_score_{name}_total{labels}": f"0+{step:.6g}x400"
+        for name, step in steps.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "valid", "is_shown"), [(10, 1, True), (10, 0, False), (1, 1, False)]
+)
+def test_the_expected_roc_auc_is_that_of_all_rows_of_a_fleet(
+    rows: int, valid: int, is_shown: bool, tmp_path: Path
+) -> None:
+    """One server answers 0.2, the other 0.8: of 100 pairs, 64 + 8 + 8 are in the right order."""
+    series: dict[str, str] = {}
+    for pod, lower, upper in ((POD, rows, 0), (OTHER_POD, 0, rows)):
+        series |= score_sums(pod, "0.5", lower, 0.2, 0.0)
+        series |= score_sums(pod, "+Inf", upper, 0.8, 0.2 * lower)
+        labels = f'{pod},model_version="3"'
+        series[f"prediction_drift_rows_total{{{labels}}}"] = f"0+{rows}x400"
+        series[f'prediction_expected_valid{{{labels},reason=""}}'] = f"{valid}x400"
+    (tmp_path / "rules.yaml").write_text(write_rules(drift.list_groups()))
+    query = f"abs({drift.ROC_AUC} - 0.8) < bool 1e-6"
+    sample = {"labels": f"{{{VERSION}}}", "value": 1}
+    check = {
+        "expr": query,
+        "eval_time": "390m",
+        "exp_samples": [sample] if is_shown else [],
+    }
+    run_promtool(tmp_path, [write_tests("1m", series, check)])
 
 
 def test_no_alert_is_left_out() -> None:

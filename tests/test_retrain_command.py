@@ -27,7 +27,7 @@ from training.retraining.claims import (
 )
 
 from page_support import page_server
-from stream_support import count_bins, make_table, write_page
+from stream_support import count_bins, make_table, sum_scores, write_page
 
 pytestmark = pytest.mark.slow
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -41,7 +41,8 @@ Begin = Callable[[MlflowClient, Clerk], Decision | str]
 def wine(store: MlflowClient, tmp_path: Path) -> MlflowClient:
     """A registry with two versions; the first is champion."""
     for _ in range(2):
-        add_version(store, tmp_path, {"holdout_accuracy": "0.9"})
+        tags = {"holdout_accuracy": "0.9", "holdout_roc_auc": "0.9"}
+        add_version(store, tmp_path, tags)
     store.set_registered_model_alias(NAME, "champion", "1")
     return store
 
@@ -76,15 +77,22 @@ def test_drift_of_what_a_server_was_asked_decides(
     assert read_history(wine, NAME).decisions == ()
 
 
-def test_expected_accuracy_that_fell_decides(
-    wine: MlflowClient, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("metric", "value"), [("accuracy", 0.8), ("roc_auc", 0.75)])
+def test_an_expected_metric_that_fell_decides(
+    metric: str,
+    value: float,
+    wine: MlflowClient,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     cells = {("no", "no"): 1200.0, ("no", "yes"): 400.0, ("yes", "yes"): 400.0}
-    with page_server(page_of(0.0, cells)) as url:
-        code = retrain("--if", "metric", "--metrics", url, "--dry-run")
+    # One bin whose scores have a deviation of sqrt(3) / 8, so a mean distance of 1 / 4.
+    sums = sum_scores(2000, 1000, 2000 * (1 / 4 + 3 / 64), version="1")
+    with page_server(page_of(0.0, cells) + sums) as url:
+        arguments = ("--metrics", url, "--metric", metric)
+        code = retrain("--if", "metric", *arguments, "--dry-run")
 
     assert code == 0
-    assert "expected accuracy is 0.8 after 0.9 on the hold-out, worse by 0.1" in (
+    assert f"expected {metric} is {value} after 0.9 on the hold-out, worse by" in (
         capsys.readouterr().out
     )
 

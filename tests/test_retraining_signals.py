@@ -14,6 +14,10 @@ import pytest
 from scipy.stats import entropy
 
 from training.errors import SignalError
+from training.retraining.expected import (
+    measure_expected_accuracy,
+    measure_expected_roc_auc,
+)
 from training.retraining.outcomes import read_live_metric
 from training.retraining.pages import Access, fetch_page, parse_page, read_token
 from training.retraining.served import Served, add_up, read_served, subtract
@@ -22,11 +26,10 @@ from training.retraining.signals import (
     judge_age,
     judge_drift,
     judge_metric,
-    measure_expected_accuracy,
     measure_psi,
 )
 
-from stream_support import count_bins, make_table, write_page
+from stream_support import count_bins, make_table, sum_scores, write_page
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LEARNED = make_table(4000)
@@ -264,8 +267,55 @@ def test_expected_outcomes_that_are_not_valid_count_for_nothing() -> None:
     text = INFO + 'prediction_expected_outcomes_total{predicted="a",actual="a"} 5\n'
     text += "prediction_expected_valid 0\n"
 
-    with pytest.raises(SignalError, match="give --outcomes"):
-        measure_expected_accuracy(read_served(parse_page("u", text), "wine"))
+    text += sum_scores(9, 4.5, 3)
+    served = read_served(parse_page("u", text), "wine")
+
+    for measure in (measure_expected_accuracy, measure_expected_roc_auc):
+        with pytest.raises(SignalError, match="give --outcomes"):
+            measure(served)
+
+
+def test_the_expected_roc_auc_of_one_bin_follows_from_its_variance() -> None:
+    # Uniform between 0 and 1: of two rows p > q, (1 - p) * q is 1 / 12, so 1 of 6 pairs is wrong.
+    text = INFO + sum_scores(1200, 600, 400)
+
+    found = measure_expected_roc_auc(read_served(parse_page("u", text), "wine"))
+
+    assert found == pytest.approx((5 / 6, 1200))
+
+
+def test_bins_are_in_the_order_of_their_edges() -> None:
+    text = INFO + sum_scores(10, 9, 8.1) + sum_scores(10, 1, 0.1, "1e-05")
+
+    found = measure_expected_roc_auc(read_served(parse_page("u", text), "wine"))
+
+    assert found == pytest.approx((0.9, 20))
+
+
+def test_what_was_scored_before_the_first_look_does_not_count() -> None:
+    before, after = (
+        read_served(parse_page("u", INFO + sum_scores(*sums)), "wine")
+        for sums in ((500, 450, 405), (1700, 1050, 805))
+    )
+
+    found = measure_expected_roc_auc(subtract(before, after))
+
+    assert found == pytest.approx((5 / 6, 1200))
+
+
+@pytest.mark.parametrize("edge", ["nan", "low"])
+def test_a_bin_of_the_score_is_named_by_a_number(edge: str) -> None:
+    page = parse_page("u", INFO + sum_scores(9, 4, 3, edge))
+
+    with pytest.raises(SignalError, match=f"the bin '{edge}', not a number"):
+        read_served(page, "wine")
+
+
+def test_a_class_that_is_never_expected_has_no_roc_auc() -> None:
+    page = parse_page("u", INFO + sum_scores(9, 0, 0))
+
+    with pytest.raises(SignalError, match="is never expected"):
+        measure_expected_roc_auc(read_served(page, "wine"))
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,11 @@ class _Families:
             "Sum of the scores in each fine bin.",
             labels=scored,
         )
+        self.fine_squares = CounterMetricFamily(
+            "prediction_score_probability_squares",
+            "Sum of the squares of the scores in each fine bin.",
+            labels=scored,
+        )
         self.fine_below = CounterMetricFamily(
             "prediction_score_probability_below",
             "Sum of the scores in all lower fine bins.",
@@ -173,11 +178,16 @@ class _Families:
             self.scores.add_metric((name, version), n_rows)
             self.score_reference.add_metric((name, version), share)
         below = accumulate(counts.fine_probability, initial=0.0)
-        for name, n_rows, total, lower in zip(
-            layout.fine_bins, counts.fine_rows, counts.fine_probability, below
+        for name, n_rows, total, squares, lower in zip(
+            layout.fine_bins,
+            counts.fine_rows,
+            counts.fine_probability,
+            counts.fine_squares,
+            below,
         ):
             self.fine_rows.add_metric((name, version), n_rows)
             self.fine_probability.add_metric((name, version), total)
+            self.fine_squares.add_metric((name, version), squares)
             self.fine_below.add_metric((name, version), lower)
 
     def _add_outcomes(self, layout: Layout, counts: Counts) -> None:

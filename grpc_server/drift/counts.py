@@ -33,8 +33,9 @@ class Counts:
         Rows in each bin of each feature.
     scores : list of float
         Rows in each bin of the score.
-    fine_rows, fine_probability : list of float
-        Rows in each fine bin, and the sum of the probabilities of the second class.
+    fine_rows, fine_probability, fine_squares : list of float
+        Rows in each fine bin, and the sums of the probabilities of the second class and of their
+        squares.
     outcomes : list of list of float
         Sum of the probabilities of each class, by predicted class; only that of the predicted
         class itself if the layout is not square.
@@ -47,6 +48,7 @@ class Counts:
     scores: list[float]
     fine_rows: list[float]
     fine_probability: list[float]
+    fine_squares: list[float]
     outcomes: list[list[float]]
     window: list[list[float]]
     past_window: list[list[float]]
@@ -61,6 +63,7 @@ class Counts:
             scores=[0.0] * len(layout.scores.bins),
             fine_rows=[0.0] * n_fine,
             fine_probability=[0.0] * n_fine,
+            fine_squares=[0.0] * n_fine,
             outcomes=_zeros([n_classes if layout.is_square else 1] * n_classes),
             window=_zeros([len(feature.bins) for feature in layout.others]),
             past_window=_zeros([len(feature.bins) for feature in layout.others]),
@@ -69,7 +72,7 @@ class Counts:
     def add(self, other: "Counts") -> None:
         """Add the counts of another process of the same layout."""
         self.n_rows += other.n_rows
-        for name in ("scores", "fine_rows", "fine_probability"):
+        for name in ("scores", "fine_rows", "fine_probability", "fine_squares"):
             _add(getattr(self, name), getattr(other, name))
         for name in ("bins", "outcomes", "window", "past_window"):
             for mine, more in zip(
@@ -147,6 +150,7 @@ def _count_scores(counts: Counts, watch: "Watch", rows: "Sequence[Answer]") -> N
             number = bisect_left(watch.fine_edges, value)
             counts.fine_rows[number] += 1
             counts.fine_probability[number] += value
+            counts.fine_squares[number] += value * value
 
 
 def _count_outcomes(

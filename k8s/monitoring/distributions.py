@@ -1,6 +1,6 @@
 """The rows of the dashboard of drift: rows, scores and the performance that they promise."""
 
-from monitoring.drift import ACCURACY, NEEDS, index_of, share_of
+from monitoring.drift import ACCURACY, NEEDS, ROC_AUC, index_of, share_of
 from monitoring.selectors import IN, by, rate
 from monitoring.values import Panel, Row, draw
 
@@ -98,9 +98,19 @@ def _show_performance() -> Row:
                 NEEDS,
             ),
             draw(
+                "Expected ROC AUC",
+                "ROC AUC over 6 hours that the probabilities promise, without labels: 1 ranks all "
+                "rows right, 0.5 guesses. It is hidden where the expected accuracy is, and for "
+                "more than two classes.",
+                "short",
+                f"{ROC_AUC}{{{IN}}}",
+                "version {{model_version}}",
+                f"{NEEDS}, and two classes",
+            ),
+            draw(
                 "Calibration error",
-                "Expected calibration error on the hold-out. Above 0.05 the expected accuracy is "
-                "no estimate.",
+                "Expected calibration error on the hold-out. Above 0.05 the expected accuracy and "
+                "ROC AUC are no estimates.",
                 "percentunit",
                 error,
                 "version {{model_version}}",

@@ -4,6 +4,8 @@ They sum the counts of a fleet, which an index of each pod could not. The window
 for a service with a few calls a minute.
 """
 
+from math import sqrt
+
 from monitoring.values import Group, Recording
 
 WINDOW = "6h"
@@ -21,7 +23,8 @@ def list_groups() -> tuple[Group, ...]:
         "feature", f"{_MODEL}, feature", "prediction_feature_bin_total"
     )
     scores = _list_stability("score", _MODEL, "prediction_score_bin_total")
-    return (Group("prediction-drift", (*features, *scores, *_list_performance())),)
+    performance = (*_list_performance(), *_list_ranking())
+    return (Group("prediction-drift", (*features, *scores, *performance)),)
 
 
 def _list_stability(subject: str, keys: str, counter: str) -> tuple[Recording, ...]:
@@ -55,6 +58,10 @@ def index_of(subject: str) -> str:
 
 
 ACCURACY = f"prediction:expected_accuracy:{WINDOW}"
+ROC_AUC = f"prediction:expected_roc_auc:{WINDOW}"
+_ROWS = f"sum by ({_MODEL}) (increase(prediction_drift_rows_total[{WINDOW}]))"
+# Hides what is no estimate.
+_VALID = f"on ({_MODEL}) min by ({_MODEL}) (prediction_expected_valid) == 1"
 
 
 def _list_performance() -> tuple[Recording, ...]:
@@ -68,7 +75,46 @@ def _list_performance() -> tuple[Recording, ...]:
         f"sum by ({_MODEL}) (increase({outcomes}[{WINDOW}])\n"
         f"and on ({_MODEL}, predicted, actual) {same})"
     )
-    rows = f"sum by ({_MODEL}) (increase(prediction_drift_rows_total[{WINDOW}]))"
-    valid = f"on ({_MODEL}) min by ({_MODEL}) (prediction_expected_valid) == 1"
-    formula = f"{right}\n/ ({rows} >= {MIN_ROWS})\nand {valid}"
+    formula = f"{right}\n/ ({_ROWS} >= {MIN_ROWS})\nand {_VALID}"
     return (Recording(ACCURACY, formula, needs=NEEDS),)
+
+
+def _list_ranking() -> tuple[Recording, ...]:
+    """Return the rules of the ROC AUC: the share of pairs of two classes in the right order.
+
+    A pair of rows with the scores p > q is in the wrong order with the probability (1 - p) * q. In
+    one bin, p - q follows from the variance of the scores, as if they were uniform between its
+    edges.
+    """
+    positive, negative, spread, disorder = (
+        f"prediction:score_{name}:{WINDOW}"
+        for name in ("positive", "negative", "spread", "disorder")
+    )
+    squares, below = (
+        _sum_bins(f"prediction_score_probability_{name}_total")
+        for name in ("squares", "below")
+    )
+    n_rows = f"({positive} + {negative})"
+    variance = f"clamp_min({n_rows} * {squares} - {positive} ^ 2, 0)"
+    n_pairs = f"(sum by ({_MODEL}) ({positive}) * sum by ({_MODEL}) ({negative}))"
+    formulas = {
+        positive: _sum_bins("prediction_score_probability_total"),
+        negative: f"{_sum_bins('prediction_score_rows_total')} - {positive}",
+        spread: f"{n_rows} * sqrt({variance}) / {2 * sqrt(3)}",
+        disorder: (
+            f"{negative} * {below}\n"
+            f"+ clamp_min({negative} * {positive} / 2 - {spread}, 0)"
+        ),
+        ROC_AUC: (
+            f"1 - sum by ({_MODEL}) ({disorder}) / {n_pairs}\n"
+            f"and on ({_MODEL}) {_ROWS} >= {MIN_ROWS}\nand {_VALID}"
+        ),
+    }
+    needs = f"{NEEDS}, and two classes"
+    return tuple(
+        Recording(name, formula, needs=needs) for name, formula in formulas.items()
+    )
+
+
+def _sum_bins(counter: str) -> str:
+    return f"sum by ({_MODEL}, bin) (increase({counter}[{WINDOW}]))"

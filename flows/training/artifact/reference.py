@@ -118,11 +118,25 @@ def describe_scores(
     column = Column(values, weight)
     n_bins = limit_bins(count_rows(weight, len(values)), MAX_SCORE_BINS)
     edges = find_quantiles(column, n_bins)
-    fine_edges = find_quantiles(column, N_FINE_BINS) if is_binary else np.empty(0)
+    fine_edges = _find_fine_edges(column) if is_binary else np.empty(0)
     # There are no gaps.
     return pb.ReferenceScores(
         edges=edges, shares=bin_numbers(column, edges)[:-1], fine_edges=fine_edges
     )
+
+
+def _find_fine_edges(scores: Column) -> NDArray[np.float64]:
+    """Return edges between bins that hold as much of both classes together as each other.
+
+    Where positives are rare, bins of as many rows each would put nearly all of them in the last.
+    """
+    weight = np.ones_like(scores.values) if scores.weight is None else scores.weight
+    share = np.zeros_like(weight)
+    for probability in (scores.values, 1 - scores.values):
+        expected = weight * probability
+        if expected.any():
+            share += expected / expected.sum()
+    return find_quantiles(Column(scores.values, share), N_FINE_BINS)
 
 
 def _list_watched(

@@ -4,9 +4,10 @@ Counts of servers add up, which indices of drift do not. So this module adds cou
 else is computed from the sums.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from training.errors import SignalError
 from training.retraining.pages import MAX_SHOWN, Page
@@ -16,6 +17,12 @@ INFO = "prediction_model_info"
 BINS = "prediction_feature_bin_total"
 REFERENCE = "prediction_feature_reference_ratio"
 EXPECTED = "prediction_expected_outcomes_total"
+# Rows, scores and squares of scores, by fine bin of the score; only of two classes.
+SCORE_SUMS = (
+    "prediction_score_rows_total",
+    "prediction_score_probability_total",
+    "prediction_score_probability_squares_total",
+)
 EXPECTED_VALID = "prediction_expected_valid"
 # Labels of each series of counts.
 COUNTS: Mapping[str, tuple[str, str]] = {
@@ -42,6 +49,8 @@ class Served:
         Counts by feature and bin, and by predicted and actual class, 0 or more.
     reference : dict of (str, str) to float
         Shares of the bins in the table that the version learned from, [0, 1].
+    scores : dict of (str, str) to float
+        Sums by fine bin of the score and by name in `SCORE_SUMS`, 0 or more.
     """
 
     url: str
@@ -49,6 +58,7 @@ class Served:
     bins: Cells
     expected: Cells
     reference: Cells
+    scores: Cells = field(default_factory=dict)
 
 
 def read_served(page: Page, model_name: str) -> Served:
@@ -83,6 +93,7 @@ def read_served(page: Page, model_name: str) -> Served:
         _read_cells(page, BINS, COUNTS[BINS], MAX_COUNT),
         _read_cells(page, EXPECTED, COUNTS[EXPECTED], MAX_COUNT) if is_valid else {},
         reference,
+        _read_scores(page) if is_valid else {},
     )
 
 
@@ -122,6 +133,26 @@ def _read_cells(
             )
         cells[key[0], key[1]] = cells.get((key[0], key[1]), 0.0) + sample.value
     return cells
+
+
+def _read_scores(page: Page) -> Cells:
+    cells: Cells = {}
+    for name in SCORE_SUMS:
+        for (edge, _), value in _read_cells(page, name, ("bin", ""), MAX_COUNT).items():
+            _check_edge(page.url, name, edge)
+            cells[edge, name] = value
+    return cells
+
+
+def _check_edge(url: str, name: str, edge: str) -> None:
+    try:
+        is_number = not math.isnan(float(edge))
+    except ValueError:
+        is_number = False
+    if not is_number:
+        raise SignalError(
+            f"--metrics {url}: {name} has the bin {shorten(edge, MAX_SHOWN)!r}, not a number"
+        )
 
 
 def _check_shares(url: str, reference: Cells) -> None:
@@ -166,14 +197,18 @@ def subtract(before: Served, after: Served) -> Served:
             f"--metrics {after.url}: version {after.version} answers, and version "
             f"{before.version} did at the first look; look again"
         )
-    pairs = ((before.bins, after.bins), (before.expected, after.expected))
+    pairs = (
+        (before.bins, after.bins),
+        (before.expected, after.expected),
+        (before.scores, after.scores),
+    )
     if any(new.get(key, 0.0) < old for olds, new in pairs for key, old in olds.items()):
         return after
-    bins, expected = (
+    bins, expected, scores = (
         {key: value - olds.get(key, 0.0) for key, value in new.items()}
         for olds, new in pairs
     )
-    return Served(after.url, after.version, bins, expected, after.reference)
+    return Served(after.url, after.version, bins, expected, after.reference, scores)
 
 
 def add_up(servers: Sequence[Served]) -> Served:
@@ -212,6 +247,7 @@ def add_up(servers: Sequence[Served]) -> Served:
         _sum(server.bins for server in servers),
         _sum(server.expected for server in servers),
         first.reference,
+        _sum(server.scores for server in servers),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from prediction_common.stability import index_stability
 from training.errors import SignalError
-from training.retraining.served import BINS, EXPECTED, REFERENCE, Served, by_first
+from training.retraining.served import BINS, REFERENCE, Served, by_first
 from training.text import shorten
 
 # Below, PSI is noise: it is about (bins - 1) / rows without any drift.
@@ -149,34 +149,6 @@ def judge_drift(served: Served, max_psi: float, min_rows: int = MIN_ROWS) -> Fin
 def _too_few(rows: float, min_rows: int) -> Finding:
     words = f"{rows:,.0f} rows are too few to tell, --min-rows is {min_rows:,}"
     return Finding(False, words, {"rows": rows, "min_rows": float(min_rows)})
-
-
-def measure_expected_accuracy(served: Served) -> tuple[float, float]:
-    """Return the accuracy that calibrated probabilities lead one to expect, and the rows.
-
-    Parameters
-    ----------
-    served : Served
-        Sums of all servers.
-
-    Returns
-    -------
-    accuracy, rows : float
-        Share of the diagonal, NaN without rows, and the sum of all cells.
-
-    Raises
-    ------
-    SignalError
-        If the servers export no expected outcomes.
-    """
-    if not served.expected:
-        raise SignalError(
-            f"--metrics {served.url}: there is no {EXPECTED}, or its probabilities are not "
-            "calibrated well enough to tell; give --outcomes"
-        )
-    rows = math.fsum(served.expected.values())
-    right = math.fsum(v for (a, b), v in served.expected.items() if a == b)
-    return (right / rows if rows else math.nan), rows
 
 
 @dataclass(frozen=True, slots=True)
