@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
 from training.data.dataset import LoadOptions, load_dataset
-from training.data.parquet_files import read_parquet_files
+from training.data.parquet_files import find_parquet_files, read_parquet_files
 from training.data.schema import Feature, Kind
 from training.data.schema_file import Override
 from training.data.splitting import split_holdout
@@ -580,6 +580,19 @@ def test_a_mark_in_a_sparse_table_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"beyond 1e\+300, such as 1.797e\+308"):
         load_dataset(str(path), "target")
+
+
+@pytest.mark.parametrize("place", ["part_0.PARQUET", "run.parquet/part_0.parquet"])
+def test_a_part_may_lie_in_a_folder_that_is_called_so(
+    place: str, tmp_path: Path
+) -> None:
+    folder = write_parts(tmp_path)
+    (folder / place).parent.mkdir(exist_ok=True)
+    first = sorted(folder.glob("*.parquet"))[0]
+    first.rename(folder / place)
+
+    assert len(find_parquet_files(folder)) == 2
+    assert folder / place in find_parquet_files(folder)
 
 
 def test_folders_that_are_not_a_table_are_named(tmp_path: Path) -> None:

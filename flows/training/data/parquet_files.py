@@ -271,6 +271,11 @@ def _to_periods(cells: "pyarrow.ChunkedArray", dtype: str) -> "pd.Series[Any]":
     return pd.Series(periods).mask(ordinals.isna())
 
 
+def is_parquet(path: Path) -> bool:
+    """Return whether the name of a file says that it is Parquet."""
+    return path.suffix.lower() == ".parquet"
+
+
 def find_parquet_files(folder: Path) -> list[Path]:
     """Return the .parquet files below a folder, sorted by path.
 
@@ -281,7 +286,9 @@ def find_parquet_files(folder: Path) -> list[Path]:
     DataError
         If there are none, or a folder's name holds the value of a column, as in "year=2024".
     """
-    names = [file.relative_to(folder) for file in folder.rglob("*.parquet")]
+    # Spark calls the folder of a table so too.
+    files = [file for file in folder.rglob("*") if not file.is_dir()]
+    names = [file.relative_to(folder) for file in files if is_parquet(file)]
     names = [name for name in names if not any(part[0] in "._" for part in name.parts)]
     if not names:
         raise DataError(f"{folder} is a folder without .parquet files")
