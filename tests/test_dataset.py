@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -191,6 +192,12 @@ def test_a_table_that_cannot_be_learned_from_is_named(
         ("table.csv.gz", b"no gzip", "is not a CSV table"),
         ("table.csv", b"\xff\xfe\x00a,target\n", "is not a CSV table"),
         ("table.svmlight", b"a:b c\n", "is not an svmlight file"),
+        ("table.svmlight", b"<html>,</html>", "svmlight file: it is an HTML page; down"),
+        ("table.svmlight", b"1 4294967296:1\n", "the limit is 1,048,576 columns. Hash"),
+        ("table.parquet", b"version https://git-lfs", "Git LFS, not the table; fetch"),
+        ("table.parquet", b"PAR1 cut", "is not a Parquet table: its end is missing"),
+        ("table.parquet", b"\x1f\x8b", "Parquet table: it is compressed as a whole"),
+        (f"{'x' * 300}.csv", None, "is no path: File name too long"),
         ("table.svmlight", b"1 1:nan\n0 1:2\n", "has a value that is not finite"),
     ],
 )
@@ -205,6 +212,15 @@ def test_a_file_that_is_not_a_table_is_named(
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_told_from_a_wrong_path(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+
+    with pytest.raises(DataError, match="pipe.csv is a pipe or a device"):
+        load_dataset(str(tmp_path / "pipe.csv"), "target")
+    with pytest.raises(DataError, match="--data is empty"):
+        load_dataset("", "target")
 
 
 def test_many_columns_are_listed_in_part(tmp_path: Path) -> None:
