@@ -269,7 +269,9 @@ def test_very_wide_tables_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, f"{header}\n{row}\n").cells.shape == (1, 25_000)
 
 
-@pytest.mark.parametrize("text", ["<DATE>,<OPEN>\n1,2\n", "rdate,x\n1,2\n", "a,b\n1,b\n"])
+@pytest.mark.parametrize(
+    "text", ["<DATE>,<OPEN>\n1,2\n", "rdate,x\n1,2\n", "a,b\n1,b\n"]
+)
 def test_a_table_that_resembles_another_kind_is_read(text: str, tmp_path: Path) -> None:
     assert len(read(tmp_path, text).cells) == 1
 

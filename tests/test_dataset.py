@@ -192,7 +192,11 @@ def test_a_table_that_cannot_be_learned_from_is_named(
         ("table.csv.gz", b"no gzip", "is not a CSV table"),
         ("table.csv", b"\xff\xfe\x00a,target\n", "is not a CSV table"),
         ("table.svmlight", b"a:b c\n", "is not an svmlight file"),
-        ("table.svmlight", b"<html>,</html>", "svmlight file: it is an HTML page; down"),
+        (
+            "table.svmlight",
+            b"<html>,</html>",
+            "svmlight file: it is an HTML page; down",
+        ),
         ("table.svmlight", b"1 4294967296:1\n", "the limit is 1,048,576 columns. Hash"),
         ("table.parquet", b"version https://git-lfs", "Git LFS, not the table; fetch"),
         ("table.parquet", b"PAR1 cut", "is not a Parquet table: its end is missing"),

@@ -118,7 +118,10 @@ DROPPED = {
         [*range(60), *range(61, N_ROWS + 1)],
         "it numbers the rows: 120 different whole numbers from 0 to 120",
     ),
-    "row numbers of joined tables": ([*range(115), *range(5)], "it numbers the rows: 115"),
+    "row numbers of joined tables": (
+        [*range(115), *range(5)],
+        "it numbers the rows: 115",
+    ),
     "categories of one row": (
         pd.Categorical([f"name {row}" for row in range(N_ROWS)]),
         "it is an identifier: no two rows have the same",

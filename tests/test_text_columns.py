@@ -61,7 +61,11 @@ NUMBERS: dict[str, tuple[tuple[str, ...], list[float | None], str]] = {
     "area": (("50 sq. m", "7.5 sq. m"), [50, 7.5], "the unit 'sq. m'"),
     "use": (("5.5 l/100km", "7 l/100km"), [5.5, 7], "the unit 'l/100km'"),
     "commas behind 0": (("0,779", "1,798"), [0.779, 1.798], "decimal commas"),
-    "points": (("1.234", "950"), [1.234, 950], 'decimal = "," in the schema file reads'),
+    "points": (
+        ("1.234", "950"),
+        [1.234, 950],
+        'decimal = "," in the schema file reads',
+    ),
     "mostly gaps": (("?", "?", "?", "3", "4"), [None, None, None, 3, 4], "'?'"),
     "NULL of MySQL": (("\\N", "\\N", "3", "4"), [None, None, 3, 4], "gaps: row 1"),
 }
@@ -424,7 +428,7 @@ def test_a_date_that_stands_for_no_end_is_said_and_can_be_a_gap(
     stated = load(tmp_path, {"c": Override(gaps=(gap,))}, c=cells)
 
     assert [feature.kind for feature in dataset.schema.features] == ["numeric", "date"]
-    assert any(f"set gaps = [\"{gap}\"]" in note for note in dataset.notes) == bool(gap)
+    assert any(f'set gaps = ["{gap}"]' in note for note in dataset.notes) == bool(gap)
     assert np.isnan(stated.X[:, 1]).tolist() == [False] * 11 + [True]
     assert dataset.X[0, 1] == stated.X[0, 1] > 1.6e9
 

@@ -17,8 +17,8 @@ N_FIRST = 1000
 # Row numbers have gaps where rows were dropped. If a feature drew n numbers from 2n at random, the
 # chance that no two were alike would be about exp(-n / 4).
 MIN_DENSITY = 0.5
-# Tables that were joined repeat some row numbers. Of n numbers that a feature draws from 2n, a fifth
-# are repeated.
+# Tables that were joined repeat some row numbers. A feature that draws n numbers from 2n repeats a
+# fifth of them.
 MIN_DIFFERENT = 0.95
 # Such as id, customer_id, "Order ID", index, row_number, row names and "Unnamed: 0".
 IDENTIFIER_NAME = re.compile(
@@ -66,7 +66,9 @@ def note_row_names(name: str, values: NDArray[Any]) -> str:
     if len(values) >= MIN_ROWS and _count_different(values) == len(values):
         what = f"has another whole number in each of {len(values)} rows"
     elif _counts_up(values):
-        what = "counts up from row to row, and begins anew, as in tables that were joined,"
+        what = (
+            "counts up from row to row, and begins anew, as in tables that were joined,"
+        )
     else:
         return ""
     return (

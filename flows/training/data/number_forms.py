@@ -183,7 +183,11 @@ def _take_apart(text: str) -> _Piece | None:
     signs = "".join(match[name] or "" for name in ("sign", "sign2", "sign3"))
     before, after = match["before"] or "", match["after"] or ""
     is_scaled = bool(_SCALE.fullmatch(after))
-    if len(signs) > 1 or (match["open"] and signs) or (before and after and not is_scaled):
+    if (
+        len(signs) > 1
+        or (match["open"] and signs)
+        or (before and after and not is_scaled)
+    ):
         return None
     sign = "-" if match["open"] or signs in ("-", "−") and signs else ""
     exponent = (match["exponent"] or "").replace("D", "e").replace("d", "e")
