@@ -1,7 +1,11 @@
 """Settings: flag over environment over default, and one clear line for a mistake."""
 
+import io
+import sys
+
 import pytest
 
+from grpc_server.__main__ import main
 from grpc_server.errors import SettingsError
 from grpc_server.model_uri import ModelUri
 from grpc_server.settings import Settings, describe, parse_command_line
@@ -12,6 +16,16 @@ def test_defaults_hold_where_nothing_is_given() -> None:
 
     assert command_line.settings == Settings()
     assert set(command_line.origins.values()) == {"default"}
+
+
+def test_settings_are_printed_on_a_terminal_that_cannot_show_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+
+    assert main(["--print-settings", "--model-dir", "Köln"], {}) == 0
+    assert rb"K\xf6ln" in terminal.buffer.getvalue()
 
 
 def test_a_flag_beats_the_environment_which_beats_the_default() -> None:
