@@ -9,6 +9,7 @@ from metaflow import FlowSpec
 from metaflow.exception import MetaflowException
 from metaflow.parameters import flow_context
 
+from training import text
 from training.data.embedded import EMBEDDED
 
 
@@ -43,10 +44,7 @@ def escape_unshowable(
     environ : mutable mapping of str to str
         The environment of the tasks, which is changed in place.
     """
-    for stream in streams:
-        # Another program may have put a stream of its own in place, which shows everything.
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
+    text.escape_unshowable(streams)
     environ["PYTHONIOENCODING"] = "utf-8:backslashreplace"
 
 

@@ -11,7 +11,7 @@ from training.outcomes.live_metrics import VersionMetrics, measure, write_metric
 from training.outcomes.log_files import LogRows, read_log
 from training.outcomes.outcome_file import Outcomes, read_outcomes
 from training.outcomes.table import write_table
-from training.text import escape, quote_list
+from training.text import escape, escape_unshowable, quote_list
 
 METRICS, TABLE = "live_metrics.parquet", "retrain.parquet"
 
@@ -114,6 +114,7 @@ def _run(given: argparse.Namespace) -> Iterator[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
+    escape_unshowable((sys.stdout, sys.stderr))
     given = _build_parser().parse_args(arguments)
     try:
         for line in _run(given):

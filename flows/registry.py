@@ -16,7 +16,7 @@ import retraining
 from training.errors import TrainingError
 from training.parameters import DEFAULTS
 from training.registry.registration import CHAMPION
-from training.text import escape
+from training.text import escape, escape_unshowable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -218,10 +218,7 @@ def _run(given: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # Another program may have put a stream of its own in place, which shows everything.
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
+    escape_unshowable((sys.stdout, sys.stderr))
     mine, flow = retraining.split(arguments)
     given = _build_parser().parse_args(mine)
     try:

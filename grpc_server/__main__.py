@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import disable_created_metrics
 
 from grpc_server.errors import ArtifactError, StartupError
-from grpc_server.logs import configure_logging
+from grpc_server.logs import configure_logging, escape_unshowable
 from grpc_server.model_uri import ModelUri
 from grpc_server.processes.supervisor import Supervisor
 from grpc_server.registry.fetch import RegistryFetch
@@ -27,6 +27,7 @@ _log = logging.getLogger("grpc_server")
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the program and return its exit code."""
+    escape_unshowable(sys.stdout)
     # They double the page, and no query needs them.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     try:

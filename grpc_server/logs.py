@@ -56,6 +56,13 @@ class JsonFormatter(logging.Formatter):
         return redact(str(value), self._secrets)
 
 
+def escape_unshowable(stream: TextIO) -> None:
+    """Let a stream, in place, escape the characters that it cannot show, instead of failing."""
+    # Another program may have put a stream of its own in place, which shows everything.
+    if reconfigure := getattr(stream, "reconfigure", None):
+        reconfigure(errors="backslashreplace")
+
+
 def configure_logging(
     level: str, secrets: Iterable[str] = (), **fields: object
 ) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from grpc_server.errors import RegistryError
-from grpc_server.logs import RedactedStream, configure_logging
+from grpc_server.logs import RedactedStream, configure_logging, escape_unshowable
 from grpc_server.model.source import ModelSource
 from grpc_server.model_uri import FORMS, ModelUri
 from grpc_server.registry.attempt import Attempt, AttemptOverdue
@@ -345,6 +345,7 @@ def _parse_uri(text: str) -> ModelUri:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the program and return its exit code."""
+    escape_unshowable(sys.stdout)
     parser = _build_parser()
     given = parser.parse_args(arguments)
     for flag, value, high in (

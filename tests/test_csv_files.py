@@ -190,6 +190,18 @@ OTHER_KINDS = {
     "old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1", "it is an Excel workbook; export"),
     "Parquet": (b"PAR1\x15\x04", "it is a Parquet file; rename it"),
     "JSON": (b'[{"a": 1}]', "it is JSON; export"),
+    "JSON in lines": (b'[\n {"a": 1},\n {"a": 2}]', "it is JSON; export"),
+    "error of S3": (b"<Error><Code>AccessDenied</Code></Error>", "it is an HTML page"),
+    "page after a remark": (b"<!-- x -->\n<html>,</html>\n", "it is an HTML page"),
+    "DVC": (b"outs:\n- md5: a304\n  path: a.csv\n", "fetch the table with dvc pull"),
+    "git-annex": (b"/annex/objects/MD5E-s1\n", "fetch the table with git annex get"),
+    "tar": (gzip.compress(b"table.csv".ljust(257, b"\0") + b"ustar"), "a tar archive"),
+    "Arrow": (b"ARROW1\0\0", "it is an Arrow file; write it as Parquet"),
+    "joined": (b"a,b\n1,2\na,b\n3,4\n", "row 2 is the header again, as in files that"),
+    "two encodings": (
+        "a,b\nü,1\nö,2\nA,3\n".encode() + b"\xfc,1\n",
+        "it is in UTF-8, but 1 of its lines are not, first line 5; save those",
+    ),
     "title": (
         b"Customer export\na,b,c\n1,2,3\n4,5,6\n",
         "line 1 is 'Customer export', which is no header for the 3 cells of the lines below; "
@@ -255,6 +267,21 @@ def test_very_wide_tables_are_read(tmp_path: Path) -> None:
     row = ",".join("1" * 25_000)
 
     assert read(tmp_path, f"{header}\n{row}\n").cells.shape == (1, 25_000)
+
+
+@pytest.mark.parametrize(
+    "text", ["<DATE>,<OPEN>\n1,2\n", "rdate,x\n1,2\n", "a,b\n1,b\n"]
+)
+def test_a_table_that_resembles_another_kind_is_read(text: str, tmp_path: Path) -> None:
+    assert len(read(tmp_path, text).cells) == 1
+
+
+@pytest.mark.parametrize("separator", ["^", "~", ":", "\x01"])
+def test_rare_separators_are_found(separator: str, tmp_path: Path) -> None:
+    table = read(tmp_path, "a,b\n1,x y\n2,z\n".replace(",", separator))
+
+    assert table.cells["b"].tolist() == ["x y", "z"]
+    assert table.notes == (f"table.csv: separator {separator!r}",)
 
 
 def test_a_name_may_begin_with_a_hash(tmp_path: Path) -> None:

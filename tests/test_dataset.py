@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 
 from training.data.dataset import LoadOptions, load_dataset
-from training.data.parquet_files import read_parquet_files
+from training.data.parquet_files import find_parquet_files, read_parquet_files
 from training.data.schema import Feature, Kind
 from training.data.schema_file import Override
 from training.data.splitting import split_holdout
@@ -191,6 +192,16 @@ def test_a_table_that_cannot_be_learned_from_is_named(
         ("table.csv.gz", b"no gzip", "is not a CSV table"),
         ("table.csv", b"\xff\xfe\x00a,target\n", "is not a CSV table"),
         ("table.svmlight", b"a:b c\n", "is not an svmlight file"),
+        (
+            "table.svmlight",
+            b"<html>,</html>",
+            "svmlight file: it is an HTML page; down",
+        ),
+        ("table.svmlight", b"1 4294967296:1\n", "the limit is 1,048,576 columns. Hash"),
+        ("table.parquet", b"version https://git-lfs", "Git LFS, not the table; fetch"),
+        ("table.parquet", b"PAR1 cut", "is not a Parquet table: its end is missing"),
+        ("table.parquet", b"\x1f\x8b", "Parquet table: it is compressed as a whole"),
+        (f"{'x' * 300}.csv", None, "is no path: File name too long"),
         ("table.svmlight", b"1 1:nan\n0 1:2\n", "has a value that is not finite"),
     ],
 )
@@ -205,6 +216,15 @@ def test_a_file_that_is_not_a_table_is_named(
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_file_is_told_from_a_wrong_path(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+
+    with pytest.raises(DataError, match="pipe.csv is a pipe or a device"):
+        load_dataset(str(tmp_path / "pipe.csv"), "target")
+    with pytest.raises(DataError, match="--data is empty"):
+        load_dataset("", "target")
 
 
 def test_many_columns_are_listed_in_part(tmp_path: Path) -> None:
@@ -580,6 +600,19 @@ def test_a_mark_in_a_sparse_table_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"beyond 1e\+300, such as 1.797e\+308"):
         load_dataset(str(path), "target")
+
+
+@pytest.mark.parametrize("place", ["part_0.PARQUET", "run.parquet/part_0.parquet"])
+def test_a_part_may_lie_in_a_folder_that_is_called_so(
+    place: str, tmp_path: Path
+) -> None:
+    folder = write_parts(tmp_path)
+    (folder / place).parent.mkdir(exist_ok=True)
+    first = sorted(folder.glob("*.parquet"))[0]
+    first.rename(folder / place)
+
+    assert len(find_parquet_files(folder)) == 2
+    assert folder / place in find_parquet_files(folder)
 
 
 def test_folders_that_are_not_a_table_are_named(tmp_path: Path) -> None:

@@ -118,6 +118,14 @@ DROPPED = {
         [*range(60), *range(61, N_ROWS + 1)],
         "it numbers the rows: 120 different whole numbers from 0 to 120",
     ),
+    "row numbers of joined tables": (
+        [*range(115), *range(5)],
+        "it numbers the rows: 115",
+    ),
+    "categories of one row": (
+        pd.Categorical([f"name {row}" for row in range(N_ROWS)]),
+        "it is an identifier: no two rows have the same",
+    ),
     "row numbers as doubles": (
         [None, *map(float, shuffle(range(1, N_ROWS)))],
         "it numbers the rows: 119 different whole numbers from 1 to 119",
@@ -170,6 +178,15 @@ def test_whole_numbers_that_are_all_different_are_used_and_noted(name: str) -> N
     assert inferred.notes[0].startswith(
         f"column {name!r} has another whole number in each"
     )
+
+
+def test_row_numbers_that_begin_anew_are_used_and_noted() -> None:
+    frame = pd.DataFrame({"row": [*range(60), *range(60)], "x": repeat(0.5, 1.5)})
+
+    inferred = infer(frame, NONE)
+
+    assert inferred.notes[0].startswith("column 'row' counts up from row to row, and")
+    assert len(inferred.notes) == 1
 
 
 def test_the_schema_file_makes_a_feature_of_row_numbers() -> None:

@@ -1,7 +1,11 @@
 """Settings: flag over environment over default, and one clear line for a mistake."""
 
+import io
+import sys
+
 import pytest
 
+from grpc_server.__main__ import main
 from grpc_server.errors import SettingsError
 from grpc_server.model_uri import ModelUri
 from grpc_server.settings import Settings, describe, parse_command_line
@@ -38,6 +42,16 @@ def test_the_groups_are_shown_in_their_order() -> None:
     names = [one.name for one in list_settings(Settings)]
 
     assert [name for name in names if name in firsts] == firsts
+
+
+def test_settings_are_printed_on_a_terminal_that_cannot_show_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+
+    assert main(["--print-settings", "--model-dir", "Köln"], {}) == 0
+    assert rb"K\xf6ln" in terminal.buffer.getvalue()
 
 
 def test_a_flag_beats_the_environment_which_beats_the_default() -> None:

@@ -50,6 +50,24 @@ NUMBERS: dict[str, tuple[tuple[str, ...], list[float | None], str]] = {
     "question marks": (("?", "?", "3", "4", "5"), [None, None, 3, 4, 5], "'?'"),
     "a word": (("x", *"1234567890"), [None, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0], "'x'"),
     "minus sign": (("−1.5", "2"), [-1.5, 2], ""),
+    "minus behind": (("778.66-", "2"), [-778.66, 2], "a minus behind them"),
+    "Fortran": (("1.5D+03", "2.5d-01"), [1500, 0.25], "exponents of Fortran"),
+    "about": (("~1798", "~20"), [1798, 20], "marks around them, such as '~1798'"),
+    "Excel's text": (('="1.5"', '="2.5"'), [1.5, 2.5], "marks around them"),
+    "lists of one": (("[1.5]", "[2.5]"), [1.5, 2.5], "marks around them"),
+    "rupees": (("₹1,798", "₹17,97,780"), [1798, 1797780], "thousands"),
+    "rupees as a word": (("Rs. 1,798.50", "Rs. 3"), [1798.5, 3], "the unit 'Rs.'"),
+    "millions": (("€110.5M", "€3M"), [110.5, 3], "the unit '€M'"),
+    "area": (("50 sq. m", "7.5 sq. m"), [50, 7.5], "the unit 'sq. m'"),
+    "use": (("5.5 l/100km", "7 l/100km"), [5.5, 7], "the unit 'l/100km'"),
+    "commas behind 0": (("0,779", "1,798"), [0.779, 1.798], "decimal commas"),
+    "points": (
+        ("1.234", "950"),
+        [1.234, 950],
+        'decimal = "," in the schema file reads',
+    ),
+    "mostly gaps": (("?", "?", "?", "3", "4"), [None, None, None, 3, 4], "'?'"),
+    "NULL of MySQL": (("\\N", "\\N", "3", "4"), [None, None, 3, 4], "gaps: row 1"),
 }
 
 
@@ -84,6 +102,8 @@ def test_a_text_of_many_spaces_takes_no_time() -> None:
 
 STAYS_TEXT = {
     "zip codes": ("01234", "10115", "90210"),
+    "zip codes as Excel's text": ('="01234"', '="10115"', '="01234"'),
+    "quoted names": ("'a'", "'b'", "'a'"),
     "hexadecimal": ("0x1F", "0x2A", "0x2A"),
     "rooms": ("1 room", "2 rooms", "1 room"),
     "addresses": ("10.0.0.1", "10.0.0.2", "10.0.0.1"),
@@ -110,6 +130,13 @@ def test_cells_that_are_no_numbers_are_named_with_the_cure() -> None:
     assert 'gaps = ["red"] or kind = "categorical"' in str(caught.value)
 
 
+def test_a_word_for_a_gap_may_fill_most_of_a_column_of_numbers() -> None:
+    cells = [*map(str, range(20)), *["N/R"] * 80]
+
+    with pytest.raises(DataError, match="cell that is not a number: row 21: 'N/R'"):
+        read_feature(text(*cells), Override())
+
+
 def test_numbers_with_several_units_are_an_error() -> None:
     cells = [f"{n}.5 {'kg' if n % 3 else 'lb'}" for n in range(200)]
 
@@ -123,11 +150,13 @@ def test_the_schema_file_overrules_what_cells_suggest() -> None:
     as_point = read_feature(column, Override())
     as_comma = read_feature(column, Override(decimal=","))
     as_text = read_feature(column, Override("categorical"))
+    as_thousands = read_feature(text("1.234", "950"), Override(decimal=","))
 
     assert numbers(as_point.cells) == [1234, 5678]
     assert 'decimal = "," in the schema file' in as_point.notes[0]
     assert numbers(as_comma.cells) == [1.234, 5.678]
     assert as_text.cells.tolist() == ["1,234", "5,678"]
+    assert numbers(as_thousands.cells) == [1234, 950]
 
 
 def test_other_columns_decide_about_a_mark_that_may_be_either() -> None:
@@ -199,6 +228,13 @@ def test_a_category_that_may_be_a_gap_is_said_and_can_be_one() -> None:
     assert by_default.cells.tolist() == ["None", "Basic", "?"]
     assert 'set gaps = ["None"]' in by_default.notes[0]
     assert stated.cells.isna().tolist() == [False, False, True]
+
+
+def test_a_class_that_may_be_a_gap_is_said() -> None:
+    read = read_label(text("yes", "?", "no"))
+
+    assert read.cells.tolist() == ["yes", "?", "no"]
+    assert 'set gaps = ["?"]' in read.notes[0]
 
 
 def test_spaces_at_the_ends_do_not_make_another_class() -> None:
@@ -372,6 +408,29 @@ def test_dates_of_parquet_are_of_a_kind_of_their_own_also_with_gaps(
     for kind in ("drop", "categorical"):
         dataset = load_dataset(str(path), "target", LoadOptions({"c": Override(kind)}))
         assert len(dataset.schema.features) == 1 + (kind == "categorical")
+
+
+@pytest.mark.parametrize(
+    ("last", "others", "gap"),
+    [
+        ("9999-12-31", ("2024-01-31", "2023-02-01"), "9999-12-31"),
+        ("99991231", ("20240131", "20230201"), "99991231"),
+        ("", (20240131103000, 20230201000000), ""),
+        (99991231235959, (20240131103000, 20230201000000), "99991231235959"),
+    ],
+)
+def test_a_date_that_stands_for_no_end_is_said_and_can_be_a_gap(
+    last: Any, others: tuple[Any, ...], gap: str, tmp_path: Path
+) -> None:
+    cells = [*days(1, *others)[1:], last]
+
+    dataset = load(tmp_path, {}, c=cells)
+    stated = load(tmp_path, {"c": Override(gaps=(gap,))}, c=cells)
+
+    assert [feature.kind for feature in dataset.schema.features] == ["numeric", "date"]
+    assert any(f'set gaps = ["{gap}"]' in note for note in dataset.notes) == bool(gap)
+    assert np.isnan(stated.X[:, 1]).tolist() == [False] * 11 + [True]
+    assert dataset.X[0, 1] == stated.X[0, 1] > 1.6e9
 
 
 def test_dates_as_numbers_are_said_and_may_stay_numbers(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Short texts for messages: lists that are cut, choices, and the first line of an error."""
 
 from collections.abc import Iterable
+from typing import TextIO
 
 MAX_SHOWN = 10
 SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -71,6 +72,14 @@ def join_choices(choices: Iterable[object]) -> str:
     """Join two or more choices, such as "a, b or c"."""
     *others, last = map(str, choices)
     return f"{', '.join(others)} or {last}"
+
+
+def escape_unshowable(streams: Iterable[TextIO]) -> None:
+    """Let streams, in place, escape the characters that they cannot show, instead of failing."""
+    for stream in streams:
+        # Another program may have put a stream of its own in place, which shows everything.
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
 
 
 def first_line(error: BaseException) -> str:

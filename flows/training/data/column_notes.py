@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from training.data.cells import list_cells
+from training.data.gaps import NUMBER_GAPS
 from training.data.number_forms import Numbers
 
-# Texts that some tables write for a gap, and others for a category.
-_DOUBTFUL = ("None", "none", "?", "-", "--", ".", "unknown", "Unknown", "missing")
+# Marks that some tables write for a gap, and others for a category, as many words are.
+_DOUBTFUL_MARKS = ("?", "-", "--", "\u2013", "\u2014", ".", "..", "*", "_", ":")
 
 
 def quote_toml(text: str) -> str:
@@ -38,6 +39,14 @@ def note_numbers(present: "pd.Series[Any]", numbers: Numbers) -> list[str]:
     return notes
 
 
+def note_points(present: "pd.Series[Any]", example: str) -> str:
+    """Say how a column, shape (n_rows,), is read whose points may separate thousands."""
+    return (
+        f"column {present.name!r}: {example!r} is read as {float(example):.15g}; decimal = "
+        f'"," in the schema file reads it as {example.replace(".", "")}'
+    )
+
+
 def note_number_gaps(
     column: "pd.Series[Any]", gaps: Mapping[str, int]
 ) -> tuple[str, ...]:
@@ -62,8 +71,8 @@ def note_doubtful(present: "pd.Series[Any]") -> list[str]:
     return [
         f"column {present.name!r}: {text!r} in {counts[text]:,} of {len(present):,} cells is a "
         f"category; if it is a gap, set gaps = [{quote_toml(text)}] in the schema file"
-        for text in _DOUBTFUL
-        if text in counts.index
+        for text in map(str, counts.index)
+        if text in _DOUBTFUL_MARKS or text.casefold() in NUMBER_GAPS
     ]
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from training.data.csv_layout import Format, Layout, find_layout
@@ -78,6 +79,7 @@ def read_csv_file(path: Path, scratch: Scratch | None = None) -> CsvTable:
         _check_last_quote(path, encoding, layout, frame)
     except (ValueError, OSError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV table: {first_line(error)}") from None
+    _refuse_second_header(path, frame, layout.header)
     kept, left_out = _leave_out_unnamed(frame, layout.names)
     names = [layout.names[position] for position in kept]
     check_header(path, names)
@@ -212,6 +214,21 @@ def _check_last_quote(path: Path, encoding: str, layout: Layout, frame: Table) -
         raise DataError(
             f"{path} is not a CSV table: nothing closes the quote before {last[:40]!r}; correct it"
         )
+
+
+def _refuse_second_header(path: Path, frame: Table, header: tuple[str, ...]) -> None:
+    """Refuse a table with its header among its rows; a model would learn it as a class."""
+    if len(header) != len(frame.columns):
+        return
+    rows = np.arange(len(frame))
+    for name, cell in zip(frame.columns, header, strict=True):
+        rows = rows[(frame[name].iloc[rows] == cell).to_numpy(dtype=bool)]
+        if not len(rows):
+            return
+    raise DataError(
+        f"{path} is not a CSV table: row {rows[0] + 1} is the header again, as in files that were "
+        "joined; remove such rows"
+    )
 
 
 def _leave_out_unnamed(

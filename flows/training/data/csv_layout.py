@@ -14,6 +14,8 @@ from training.errors import DataError
 SNIFFED_ROWS = 1000
 SNIFFED_CHARACTERS = 2**18
 SEPARATORS = ",;\t|"
+# Hive and others separate by characters that hardly occur in text.
+_RARE_SEPARATORS = "^~:\x01\x1f"
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[+-]?[\d.,]+\s*")
 
@@ -133,8 +135,10 @@ def _find_format(text: str) -> Format:
     if _is_of_write_table(text):
         return Format(" ")
     sniffed = _sniff(text)
-    is_useful = any(len(row) > 1 for row in _cut(text, sniffed))
-    return sniffed if is_useful else _widest(text)
+    if any(len(row) > 1 for row in _cut(text, sniffed)):
+        return sniffed
+    rare = (form for form in map(Format, _RARE_SEPARATORS) if _fits(text, form))
+    return next(rare, _widest(text))
 
 
 def _fits(text: str, form: Format) -> bool:

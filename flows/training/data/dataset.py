@@ -20,7 +20,7 @@ from training.data.roles import RoleNames, take_roles
 from training.data.schema import Feature, Schema
 from training.data.schema_file import Override
 from training.data.served_limits import check_columns, check_labels
-from training.data.sources import RawTable, read_source
+from training.data.sources import MAX_SPARSE_COLUMNS, RawTable, read_source
 from training.data.stored_table import Table, take_rows
 from training.data.text_columns import read_label
 from training.errors import DataError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 INT32 = np.iinfo(np.int32)
-# A model has a few numbers for each column, and a file that lists them.
-MAX_SPARSE_COLUMNS = 2**20
 # Classes up to which a category may be given by the share of each among its rows.
 MAX_MEANS_CLASSES = 10
 # The server's own limit.

@@ -5,6 +5,8 @@ to state it. So a day is never taken for a month in silence.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,9 @@ from training.data.cells import (
 )
 from training.data.column_notes import note_number_gaps, quote_toml
 from training.data.dates import (
-    are_date_numbers,
+    DATE_NUMBERS,
     are_dates,
+    find_number_format,
     has_zone,
     is_clock,
     is_date,
@@ -41,7 +44,9 @@ from training.data.schema_file import Override
 from training.errors import DataError
 
 COMPACT_DATE = "%Y%m%d"
-_DIGITS = r"[12][0-9]{7}(?:\.0+)?"
+_DIGITS = r"[12][0-9]{7}(?:[0-9]{6})?(?:\.0+)?"
+# Seconds from the year 9999 on.
+_NO_END = 253_370_764_800
 _NAMES = {DATE: "dates", TIME: "times of day"}
 WAYS_OUT = (
     "or set in the file of --config schema, for the column, format, such as "
@@ -73,8 +78,18 @@ def read_dates(column: "pd.Series[Any]", override: Override) -> ReadColumn | Non
         return None
     # Programs write text that recurs as categories, dates too.
     column = unpack(column)
-    if not is_text(column):
-        return _read_typed(clear_numbers(column, override.gaps or ()), override)
+    if is_text(column):
+        read = _read_column_of_text(column, override)
+    else:
+        read = _read_typed(clear_numbers(column, override.gaps or ()), override)
+    if read is None:
+        return None
+    return replace(read, notes=(*read.notes, *_note_no_end(read)))
+
+
+def _read_column_of_text(
+    column: "pd.Series[Any]", override: Override
+) -> ReadColumn | None:
     present, gaps = clear_gaps(trim(column), list_gaps(override.gaps))
     if present.isna().all():
         return None
@@ -126,6 +141,23 @@ def _clear_typed(
     return column.mask(np.isin(seconds, stated))
 
 
+def _note_no_end(read: ReadColumn) -> list[str]:
+    """Say which dates are so late that they stand for "none" or "no end" in most tables."""
+    if read.kind != DATE:
+        return []
+    seconds, _ = read_seconds(read.cells, DateForm(read.kind, read.format))
+    is_late = seconds >= _NO_END
+    if not is_late.any():
+        return []
+    cell = read.cells[is_late].iloc[0]
+    example = f"{cell:.0f}" if isinstance(cell, Real) else str(cell)
+    return [
+        f"column {read.cells.name!r}: {int(is_late.sum()):,} cells are of the year 9999, such as "
+        f"{example!r}; if they stand for no date, set gaps = [{quote_toml(example)}] in the "
+        "schema file"
+    ]
+
+
 def _note_numbers(column: "pd.Series[Any]") -> str:
     example = float(column.dropna().iloc[0])
     return (
@@ -142,9 +174,8 @@ def _find_typed_form(column: "pd.Series[Any]") -> DateForm | None:
         is_number = pd.api.types.is_numeric_dtype(column) and not (
             pd.api.types.is_bool_dtype(column)
         )
-        if is_number and are_date_numbers(present.to_numpy()):
-            return DateForm(DATE, COMPACT_DATE)
-        return None
+        format_ = find_number_format(present.to_numpy()) if is_number else ""
+        return DateForm(DATE, format_) if format_ else None
     if column.dtype.kind == "m":
         return None
     if column.dtype == object and not hasattr(present.iloc[0], "year"):
@@ -156,16 +187,17 @@ def _find_typed_form(column: "pd.Series[Any]") -> DateForm | None:
 
 def _read_digits(cells: "pd.Series[Any]", override: Override) -> ReadColumn | None:
     """Read text such as 20240131, or 20240131.0, which a program wrote beside a gap."""
-    if override.format not in ("", COMPACT_DATE) or override.kind == Kind.TIME:
+    if override.format not in ("", *DATE_NUMBERS) or override.kind == Kind.TIME:
         return None
     is_digits = cells.str.fullmatch(_DIGITS).fillna(False).to_numpy(dtype=bool)
     if is_digits.sum() * 2 <= cells.notna().sum():
         return None
     numbers = parse_numbers(cells[is_digits])
-    if not are_date_numbers(numbers.to_numpy()):
+    format_ = find_number_format(numbers.to_numpy())
+    if not format_ or override.format not in ("", format_):
         return None
     digits = cells.str.replace(r"\.0+$", "", regex=True)
-    form = DateForm(DATE, COMPACT_DATE)
+    form = DateForm(DATE, format_)
     _check_form(digits, form)
     notes = () if override.kind else (_note_numbers(numbers),)
     return ReadColumn(digits, notes, "", form.kind, form.format)

@@ -68,8 +68,11 @@ _ZONE = re.compile(
     r"(?::\d{2}(?:[.,]\d+)?(?:\s*[ap]\.?m\.?)?|t\d{6})\s*(?:z|utc|gmt|[+-]\d{2}:?(?:\d{2})?)$",
     re.IGNORECASE,
 )
-# Whole numbers in this range may be dates.
-_DATE_NUMBERS = (15000101, 21991231)
+# Whole numbers in these ranges may be dates, in these formats.
+DATE_NUMBERS = {
+    "%Y%m%d": (15000101, 21991231),
+    "%Y%m%d%H%M%S": (15000101_000000, 21991231_235959),
+}
 _TEMPORAL = {"date", "time", "datetime", "datetime64", "period", "timedelta"}
 
 
@@ -101,19 +104,24 @@ def are_dates(column: "pd.Series[Any]") -> bool:
     return n_dates * 2 > int(counts.sum())
 
 
-def are_date_numbers(values: NDArray[Any]) -> bool:
-    """Return whether more than half of the numbers, shape (n_rows,), are dates such as 20240131.
+def find_number_format(values: NDArray[Any]) -> str:
+    """Return the format of numbers, shape (n_rows,), more than half of which are dates, else "".
 
-    Of other numbers in that range, one of 28 is one by chance.
+    Of other numbers in the range of dates such as 20240131, one of 28 is one by chance.
     """
-    low, high = _DATE_NUMBERS
+    fitting = (format_ for format_ in DATE_NUMBERS if _fits(values, format_))
+    return next(fitting, "")
+
+
+def _fits(values: NDArray[Any], format_: str) -> bool:
+    low, high = DATE_NUMBERS[format_]
     inside = values[(values >= low) & (values <= high)]
     if len(inside) * 2 <= len(values):
         return False
     whole = inside[inside == np.floor(inside)].astype(np.int64)
     numbers, counts = np.unique(whole, return_counts=True)
     texts = pd.Series(numbers).astype(str)
-    are_dates = pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna()
+    are_dates = pd.to_datetime(texts, format=format_, errors="coerce").notna()
     return int(counts[are_dates.to_numpy()].sum()) * 2 > len(values)
 
 

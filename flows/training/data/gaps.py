@@ -24,7 +24,13 @@ GAPS = (
     "null",
 )
 # Between numbers, these words are gaps too, as is all that has neither a letter nor a digit.
-NUMBER_GAPS = ("none", "missing", "unknown", "na", "n.a.", "nil", "nul")
+NUMBER_GAPS = (
+    *("none", "missing", "unknown", "undefined", "empty", "blank", "not available"),
+    *("na", "n.a.", "n/d", "n.d.", "k.a.", "nil", "nul", "null", "nan"),
+    *("\\n", "(null)", "[null]", "<null>", "<none>", "(blank)"),
+    # What Excel and Windows write for a number that could not be computed.
+    *("#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", "1.#qnan", "1.#ind"),
+)
 
 
 def list_gaps(stated: tuple[str, ...] | None) -> tuple[str, ...]:

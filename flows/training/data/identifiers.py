@@ -17,6 +17,9 @@ N_FIRST = 1000
 # Row numbers have gaps where rows were dropped. If a feature drew n numbers from 2n at random, the
 # chance that no two were alike would be about exp(-n / 4).
 MIN_DENSITY = 0.5
+# Tables that were joined repeat some row numbers. A feature that draws n numbers from 2n repeats a
+# fifth of them.
+MIN_DIFFERENT = 0.95
 # Such as id, customer_id, "Order ID", index, row_number, row names and "Unnamed: 0".
 IDENTIFIER_NAME = re.compile(
     r"(.*[_\W])?(id|idx|index|key|uid|uuid|guid|row([_\W]?(id|no|nr|names?|numbers?))?)"
@@ -42,11 +45,14 @@ def find_row_names(name: str, values: NDArray[Any]) -> str:
     str
         The reason with its evidence; empty if the column does not name the rows.
     """
-    if not _are_different(values):
+    n_different = _count_different(values)
+    if n_different < MIN_DIFFERENT * len(values) or not n_different:
         return ""
     low, high = int(values.min()), int(values.max())
-    if len(values) >= MIN_DENSITY * (high - low + 1):
-        return f"it numbers the rows: {len(values)} different whole numbers from {low} to {high}"
+    if n_different >= MIN_DENSITY * (high - low + 1):
+        return f"it numbers the rows: {n_different} different whole numbers from {low} to {high}"
+    if n_different < len(values):
+        return ""
     if IDENTIFIER_NAME.fullmatch(name) or CAMEL_CASE_NAME.fullmatch(name):
         return (
             "it is an identifier: its name says so, and its "
@@ -56,21 +62,34 @@ def find_row_names(name: str, values: NDArray[Any]) -> str:
 
 
 def note_row_names(name: str, values: NDArray[Any]) -> str:
-    """Return a remark on a feature whose whole numbers are all different; empty for another."""
-    if not _are_different(values):
+    """Return a remark on a feature that may name the rows: by its numbers, or by their order."""
+    if len(values) >= MIN_ROWS and _count_different(values) == len(values):
+        what = f"has another whole number in each of {len(values)} rows"
+    elif _counts_up(values):
+        what = (
+            "counts up from row to row, and begins anew, as in tables that were joined,"
+        )
+    else:
         return ""
     return (
-        f"column {name!r} has another whole number in each of {len(values)} rows and is used as a "
-        'number; if it names the rows, set kind = "drop" in the file of --config schema'
+        f"column {name!r} {what} and is used as a number; if it names the rows, set kind = "
+        '"drop" in the file of --config schema'
     )
 
 
-def _are_different(values: NDArray[Any]) -> bool:
-    """Tell whether there are many numbers, all whole and all different."""
+def _counts_up(values: NDArray[Any]) -> bool:
+    """Tell whether nearly all numbers are by 1 larger than the one before."""
+    if len(values) < MIN_ROWS:
+        return False
+    return int((values[1:] - values[:-1] == 1).sum()) >= MIN_DIFFERENT * len(values)
+
+
+def _count_different(values: NDArray[Any]) -> int:
+    """Count the different numbers of a long column of whole ones; 0 for another column."""
     if len(values) < MIN_ROWS or not np.isfinite(values).all():
-        return False
+        return 0
     head = values[:N_FIRST]
-    if len(np.unique(head)) < len(head):
-        return False
+    if len(np.unique(head)) < MIN_DIFFERENT * len(head):
+        return 0
     is_whole = values.dtype.kind in "iu" or bool((values == np.floor(values)).all())
-    return is_whole and len(np.unique(values)) == len(values)
+    return len(np.unique(values)) if is_whole else 0

@@ -215,8 +215,10 @@ def _guess(
     column: "pd.Series[Any]", present: "pd.Series[Any]"
 ) -> tuple[Kind | None, str]:
     dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
+    if isinstance(dtype, pd.CategoricalDtype) and not present.is_unique:
         return Kind.CATEGORICAL, ""
+    if isinstance(dtype, pd.CategoricalDtype):
+        return None, "it is an identifier: no two rows have the same category"
     if pd.api.types.is_bool_dtype(present.infer_objects()):
         return Kind.BOOLEAN, ""
     if pd.api.types.is_numeric_dtype(dtype):

@@ -14,20 +14,42 @@ MOST = 0.5
 NEARLY_ALL = 0.9
 # A column with more different texts than this has no categories that a person would list.
 MAX_LISTED = 100
+# A column of so many different numbers and so few other texts holds numbers, with many gaps.
+MIN_DIFFERENT = 20
+MAX_OTHERS = 3
 
-_CURRENCY = r"[$€£¥₹₽₩]|(?:USD|EUR|GBP|CHF|JPY|US\$|C\$|A\$)(?![^\W\d_])"
-_UNIT = rf"%|‰|{_CURRENCY}|°\s?[CF]?|[^\W\d_]{{1,12}}[²³]?(?:/[^\W\d_]{{1,6}}[²³]?)?"
+_CURRENCY = (
+    r"[$€£¥₹₽₩₺₴₦₱฿₫₪]|(?:US|C|CA|A|AU|NZ|HK|S|R)\$|Rs\.?(?![^\W\d_])"
+    r"|(?:USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|SGD|HKD|KRW)"
+    r"(?![^\W\d_])"
+)
+_WORD = r"(?:(?:[cdkmµ]?m|ft|in)\^?[23]|[^\W\d_]{1,12}[²³]?)"
+_UNIT = (
+    rf"%|‰|{_CURRENCY}|°\s?[CF]?|sq\.?\s?(?:k?m|ft|feet|mi|miles)\.?|mm\s?Hg"
+    rf"|{_WORD}\.?(?:\s?/\s?(?:100\s?)?{_WORD})?"
+)
+# Thousands, millions and billions of money.
+_SCALE = re.compile(r"[kKmMbBtT]|mn|Mio\.?|bn|Mrd\.?")
+_FORTRAN = re.compile(r"\d[dD][-+]")
+# What programs and people put around a number: Excel's ="1.5", a second pair of quotes, a list of
+# one number, and "about".
+_WRAPPING = re.compile(r"""=?"([^"]*)"|'([^']*)'|\[([^\]]*)\]|[~≈]\s?(.*)""")
 _DRESSED = re.compile(
     # Each space can be matched in one way only, so that a text of thousands of them takes no time.
     rf"(?P<open>\()?\s*(?:(?P<sign>[-+−])\s*)?(?:(?P<before>{_CURRENCY})\s*)?(?P<sign2>[-+−])?"
-    rf"(?P<digits>[.,]?\d(?:[\d.,'’]|[ \u00a0\u202f](?=\d{{3}}))*)(?P<exponent>[eE][-+]?\d+)?"
+    rf"(?P<digits>[.,]?\d(?:[\d.,'’]|[ \u00a0\u202f](?=\d{{3}}))*)"
+    # Fortran writes 1.5D+03, and SAP a minus behind the digits.
+    rf"(?P<exponent>[eE][-+]?\d+|[dD][-+]\d+)?(?P<sign3>[-−])?"
     rf"\s*(?:(?P<after>{_UNIT})\s*)?(?P<close>\))?"
 )
+# Nobody separates the thousands of a number that begins with 0. In India, hundreds of thousands are
+# separated too.
 _POINT = re.compile(
-    r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:['’ \u00a0\u202f]\d{3})+|\d+)?(?:\.\d*)?"
+    r"(?:[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3}"
+    r"|[1-9]\d{0,2}(?:['’ \u00a0\u202f]\d{3})+|\d+)?(?:\.\d*)?"
 )
 _COMMA = re.compile(
-    r"(?:\d{1,3}(?:\.\d{3})+|\d{1,3}(?:['’ \u00a0\u202f]\d{3})+|\d+)?(?:,\d*)?"
+    r"(?:[1-9]\d{0,2}(?:\.\d{3})+|[1-9]\d{0,2}(?:['’ \u00a0\u202f]\d{3})+|\d+)?(?:,\d*)?"
 )
 _FORMS = {".": _POINT, ",": _COMMA}
 
@@ -71,6 +93,13 @@ class Numbers:
     def share(self) -> float:
         """The share of cells that are numbers, in [0, 1]."""
         return self.n_numbers / self.n_cells if self.n_cells else 0.0
+
+    @property
+    def are_most(self) -> bool:
+        """Whether the column holds numbers, though most of its cells may be gaps."""
+        is_gap = all(map(is_number_gap, self.others)) and len(self.values) > 1
+        are_many = len(self.values) >= MIN_DIFFERENT and len(self.others) <= MAX_OTHERS
+        return self.share > MOST or is_gap or are_many
 
     @property
     def are_categories(self) -> bool:
@@ -148,19 +177,28 @@ def read_forms(counts: Mapping[str, int], decimal: str = "") -> Numbers:
 
 
 def _take_apart(text: str) -> _Piece | None:
-    match = _DRESSED.fullmatch(text)
+    match = _DRESSED.fullmatch(unwrap(text))
     if match is None or bool(match["open"]) != bool(match["close"]):
         return None
-    signs = "".join(match[name] or "" for name in ("sign", "sign2"))
+    signs = "".join(match[name] or "" for name in ("sign", "sign2", "sign3"))
+    before, after = match["before"] or "", match["after"] or ""
+    is_scaled = bool(_SCALE.fullmatch(after))
     if (
         len(signs) > 1
         or (match["open"] and signs)
-        or (match["before"] and match["after"])
+        or (before and after and not is_scaled)
     ):
         return None
     sign = "-" if match["open"] or signs in ("-", "−") and signs else ""
-    unit = match["before"] or match["after"] or ""
-    return _Piece(sign, match["digits"], match["exponent"] or "", unit)
+    exponent = (match["exponent"] or "").replace("D", "e").replace("d", "e")
+    return _Piece(sign, match["digits"], exponent, before + after)
+
+
+def unwrap(text: str) -> str:
+    """Return a text without what may be around a number."""
+    match = _WRAPPING.fullmatch(text)
+    inner = match[match.lastindex or 0].strip() if match else text
+    return inner if inner[:1].isalnum() or inner[:1] in "+-." else text
 
 
 def _read_all(pieces: Mapping[str, _Piece], decimal: str) -> dict[str, float]:
@@ -181,6 +219,12 @@ def _describe(pieces: Mapping[str, _Piece], decimal: str) -> tuple[str, str]:
             parts.setdefault(f"the unit {piece.unit!r}", text)
         if text.startswith("("):
             parts.setdefault("parentheses for negative numbers", text)
+        if unwrap(text) != text:
+            parts.setdefault("marks around them", text)
+        if text.endswith(("-", "−")):
+            parts.setdefault("a minus behind them", text)
+        if _FORTRAN.search(text):
+            parts.setdefault("exponents of Fortran", text)
     return shorten_list(list(parts)), next(iter(parts.values()), "")
 
 

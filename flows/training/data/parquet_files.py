@@ -1,5 +1,6 @@
 """Parquet files, one or a folder of them: parts of one table."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +11,9 @@ import pandas as pd
 
 from training.data.disk import FileMarks
 from training.data.header import check_header
+from training.data.packed_file import PACKINGS
 from training.data.stored_table import StoredTable
+from training.data.text_file import find_other_kind
 from training.errors import DataError
 from training.text import first_line
 
@@ -126,7 +129,28 @@ def _open(path: Path) -> Iterator["parquet.ParquetFile"]:
         with parquet.ParquetFile(path) as file:
             yield file
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a Parquet table: {first_line(error)}") from None
+        fault = _find_fault(path) or first_line(error)
+        raise DataError(f"{path} is not a Parquet table: {fault}") from None
+
+
+def _find_fault(path: Path) -> str:
+    """Say what a file is instead of Parquet; empty if its first bytes do not tell."""
+    if not path.is_file():
+        return "it is no file"
+    with path.open("rb") as file:
+        head = file.read(1000)
+    if any(head.startswith(packing.mark) for packing in PACKINGS.values()):
+        return "it is compressed as a whole; unpack it"
+    if head.startswith(b"PAR1"):
+        return "" if _has_end(path) else "its end is missing; copy it again"
+    other = find_other_kind(head)
+    return f"it is {other}" if other else ""
+
+
+def _has_end(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-4, os.SEEK_END)
+        return file.read() == b"PAR1"
 
 
 def _read_head(path: Path) -> tuple["pyarrow.Table", int]:
@@ -271,6 +295,11 @@ def _to_periods(cells: "pyarrow.ChunkedArray", dtype: str) -> "pd.Series[Any]":
     return pd.Series(periods).mask(ordinals.isna())
 
 
+def is_parquet(path: Path) -> bool:
+    """Return whether the name of a file says that it is Parquet."""
+    return path.suffix.lower() == ".parquet"
+
+
 def find_parquet_files(folder: Path) -> list[Path]:
     """Return the .parquet files below a folder, sorted by path.
 
@@ -281,7 +310,9 @@ def find_parquet_files(folder: Path) -> list[Path]:
     DataError
         If there are none, or a folder's name holds the value of a column, as in "year=2024".
     """
-    names = [file.relative_to(folder) for file in folder.rglob("*.parquet")]
+    # Spark calls the folder of a table so too.
+    files = [file for file in folder.rglob("*") if not file.is_dir()]
+    names = [file.relative_to(folder) for file in files if is_parquet(file)]
     names = [name for name in names if not any(part[0] in "._" for part in name.parts)]
     if not names:
         raise DataError(f"{folder} is a folder without .parquet files")

@@ -23,11 +23,16 @@ from training.data.parquet_files import (
     read_parquet_files,
 )
 from training.data.stored_table import Table
+from training.data.text_file import find_other_kind, read_head
 from training.errors import DataError
 from training.text import first_line, quote_list
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+
+# A model has a few numbers for each column, and a file that lists them.
+MAX_SPARSE_COLUMNS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ def read_source(source: str, target: str, scratch: Scratch | None = None) -> Raw
     if source == EMBEDDED:
         return _read_embedded()
     path = Path(source)
+    _refuse_no_file(source, path)
     if path.is_dir():
         return _read_parquet_folder(path, target, scratch)
     reader = _find_reader(path)
@@ -92,6 +98,24 @@ def read_source(source: str, target: str, scratch: Scratch | None = None) -> Raw
     if path.stat().st_size == 0:
         raise DataError(f"{source} is empty")
     return reader(path, target, scratch)
+
+
+def _refuse_no_file(source: str, path: Path) -> None:
+    """Refuse what is neither a path of a file or a folder nor one that might be."""
+    if not source.strip():
+        raise DataError(
+            f"--data is empty; it takes a path or the embedded data set {EMBEDDED}"
+        )
+    try:
+        is_other = path.exists() and not path.is_file() and not path.is_dir()
+    except OSError as error:
+        raise DataError(
+            f"--data {source[:100]!r} is no path: {error.strerror}"
+        ) from None
+    if is_other:
+        raise DataError(
+            f"{source} is a pipe or a device, which can be read only once; save the table as a file"
+        )
 
 
 def _read_embedded() -> RawTable:
@@ -143,11 +167,26 @@ def _read_svmlight(path: Path, target: str, _: Scratch | None) -> RawTable:
     try:
         with open_bytes(path) as file:
             X, y = load_svmlight_file(file)
-    except (ValueError, OverflowError, OSError) as error:
+    except OverflowError:
         raise DataError(
-            f"{path} is not an svmlight file: {first_line(error)}"
+            f"{path.name} has an index beyond 2,147,483,647; the limit is {MAX_SPARSE_COLUMNS:,} "
+            "columns. Hash to fewer, or number the columns that occur without holes"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"{path} is not an svmlight file: {_find_fault(path, error)}"
         ) from None
     return RawTable(path.name, X, pd.Series(y), hash_file(path))
+
+
+def _find_fault(path: Path, error: Exception) -> str:
+    """Say what is wrong with an svmlight file: what it is instead, or what the reader says."""
+    try:
+        other = find_other_kind(read_head(path))
+    except (ValueError, OSError):
+        # The first error says the same.
+        other = ""
+    return f"it is {other}" if other else first_line(error)
 
 
 def _split_off_labels(

@@ -22,12 +22,13 @@ from training.data.column_notes import (
     note_gap,
     note_number_gaps,
     note_numbers,
+    note_points,
     note_spaces,
     quote_toml,
 )
 from training.data.dates import are_dates
 from training.data.gaps import clear_gaps, clear_numbers, list_gaps, trim
-from training.data.number_forms import MOST, Numbers, list_texts, read_forms
+from training.data.number_forms import Numbers, list_texts, read_forms, unwrap
 from training.data.read_column import ReadColumn, is_text
 from training.data.schema import Kind
 from training.data.schema_file import Override
@@ -66,6 +67,8 @@ def read_label(
     cells = _read_plain(present)
     notes = note_spaces(column, trimmed, present) if cells is None else []
     notes += [note_gap(column, text, count) for text, count in found.items()]
+    if cells is None and gaps is None:
+        notes += note_doubtful(present)
     return ReadColumn(present if cells is None else cells, tuple(notes))
 
 
@@ -97,10 +100,10 @@ def read_feature(
         return ReadColumn(clear_numbers(column, override.gaps or ()))
     trimmed = trim(column)
     present, gaps = clear_gaps(trimmed, list_gaps(override.gaps))
-    are_thousands = decimal == "," and _are_grouped(present)
+    are_thousands = (override.decimal or decimal) == "," and _are_grouped(present)
     cells = None if are_thousands else _read_plain(present)
     if cells is not None:
-        notes = note_number_gaps(column, gaps)
+        notes = (*note_number_gaps(column, gaps), *_note_points(present, cells))
         return ReadColumn(cells, notes, _find_point(present, cells))
     if override.kind in ("", Kind.NUMERIC):
         read = _read_dressed(present, override, decimal)
@@ -141,6 +144,17 @@ def _are_grouped(present: "pd.Series[Any]") -> bool:
     """Return whether points may separate thousands in all cells, and do in one."""
     fits = present.str.fullmatch(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})*|0").fillna(True)
     return bool(fits.all()) and bool(present.str.contains(".", regex=False).any())
+
+
+def _note_points(present: "pd.Series[Any]", cells: "pd.Series[Any]") -> list[str]:
+    """Say that points may separate thousands, as in 1.234 beside 950, where they may."""
+    if not pd.api.types.is_float_dtype(cells) or not _are_grouped(present):
+        return []
+    has_point = present.str.contains(".", regex=False).fillna(False)
+    if not (~has_point & present.str.fullmatch(r"[1-9]\d\d").fillna(False)).any():
+        # Measured to three decimals, all numbers have a point.
+        return []
+    return [note_points(present, str(present[has_point].iloc[0]))]
 
 
 def _find_point(present: "pd.Series[Any]", cells: "pd.Series[Any]") -> str:
@@ -189,10 +203,12 @@ def _read_dressed(
 ) -> ReadColumn | None:
     """Return numbers that are not plain ones; None if the column holds something else."""
     counts = {str(text): int(n) for text, n in present.value_counts().items()}
-    if not counts or any(map(LEADING_ZERO.fullmatch, counts)) or are_dates(present):
+    if not counts:
+        return None
+    if any(map(LEADING_ZERO.fullmatch, map(unwrap, counts))) or are_dates(present):
         return None
     numbers = read_forms(counts, override.decimal or decimal)
-    is_doubtful = numbers.share <= MOST or numbers.are_categories
+    is_doubtful = not numbers.are_most or numbers.are_categories
     if is_doubtful and override.kind != Kind.NUMERIC:
         return None
     _check_units(present, numbers)

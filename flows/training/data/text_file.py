@@ -1,6 +1,7 @@
 """Text files as they are found: compressed or not, in one of several encodings."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,9 +38,30 @@ _OTHER_KINDS = (
     (b"<!doctype html", "an HTML page", "download the table itself"),
     (b"<html", "an HTML page", "download the table itself"),
     (b"<?xml", "an XML document", _EXPORT),
+    (b"{\\rtf", "an RTF document", _EXPORT),
     (b"{", "JSON", _EXPORT),
-    (b"[{", "JSON", _EXPORT),
+    (b"ARROW1", "an Arrow file", "write it as Parquet, or as CSV in UTF-8"),
+    (b"Obj\x01", "an Avro file", "write it as Parquet, or as CSV in UTF-8"),
+    (b"\x89HDF", "an HDF5 file", _EXPORT),
+    (b"\x93NUMPY", "an array of NumPy", _EXPORT),
+    (b"RDX3\n", "a file of R", _EXPORT),
+    (b"RDA3\n", "a file of R", _EXPORT),
+    (b"<stata_dta>", "a file of Stata", _EXPORT),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack the table"),
+    (b"Rar!", "a RAR archive", "unpack the table"),
+    (b"\x04\x22\x4d\x18", "an lz4 file", "unpack it, or compress it with gzip"),
+    (b"outs:\n", "a pointer of DVC, not the table", "fetch the table with dvc pull"),
+    (
+        b"/annex/objects/",
+        "a pointer of git-annex, not the table",
+        "fetch the table with git annex get",
+    ),
 )
+_JSON_LIST = re.compile(rb"\[\s*[{\[]")
+# Files of market data have such names in their header: <TICKER>,<DATE>,<CLOSE>.
+_MARKUP = re.compile(rb"<(?:!--|[a-z][a-z0-9]*(?:\s[^>]*)?>(?![,;\t|\r\n]|$))")
+# Where a tar archive says that it is one.
+_TAR = slice(257, 262)
 
 
 def read_head(path: Path) -> bytes:
@@ -58,10 +80,22 @@ def refuse_other_kinds(path: Path, head: bytes) -> None:
     head : bytes
         Its first bytes, unpacked.
     """
-    start = head[:100].removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    found = find_other_kind(head)
+    if found:
+        raise DataError(f"{path} is not a CSV table: it is {found}")
+
+
+def find_other_kind(head: bytes) -> str:
+    """Return what a file is that begins so, and what to do; empty if it may be text with cells."""
+    start = head[:1000].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for mark, kind, cure in _OTHER_KINDS:
         if head.startswith(mark) or start.startswith(mark.lower()):
-            raise DataError(f"{path} is not a CSV table: it is {kind}; {cure}")
+            return f"{kind}; {cure}"
+    if head[_TAR] == b"ustar":
+        return "a tar archive; unpack the table"
+    if _JSON_LIST.match(start):
+        return f"JSON; {_EXPORT}"
+    return "an HTML page; download the table itself" if _MARKUP.match(start) else ""
 
 
 def find_encoding(path: Path, head: bytes) -> str:
@@ -90,6 +124,8 @@ def find_encoding(path: Path, head: bytes) -> str:
     wide = [name for name, half in halves.items() if half and not any(half)]
     for encoding in marked[:1] or wide or ("utf-8", "cp1252"):
         if _decodes(path, encoding):
+            if encoding == "cp1252":
+                _refuse_stray_line(path)
             return encoding
     raise DataError(
         f"{path} is not a CSV table: its text is neither UTF-8 nor UTF-16 nor cp1252; save "
@@ -106,6 +142,26 @@ def _decodes(path: Path, encoding: str) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+def _refuse_stray_line(path: Path) -> None:
+    """Refuse a file most of whose letters beyond ASCII are in lines of UTF-8, but not all."""
+    n_good, broken = 0, []
+    with open_bytes(path) as file:
+        lines = iter(lambda: file.readline(CHUNK_BYTES), b"")
+        for number, line in enumerate(lines, 1):
+            if line.isascii():
+                continue
+            try:
+                line.decode()
+                n_good += 1
+            except UnicodeDecodeError:
+                broken.append(number)
+    if n_good > len(broken):
+        raise DataError(
+            f"{path} is not a CSV table: it is in UTF-8, but {len(broken)} of its lines are not, "
+            f"first line {broken[0]}; save those in UTF-8"
+        )
 
 
 def read_end(path: Path, encoding: str) -> str:
