@@ -437,6 +437,14 @@ def test_a_hostile_text_is_read_in_linear_time(unit: bytes) -> None:
     assert time.monotonic() - start < 5.0
 
 
+def test_a_name_that_occurs_twice_is_found_among_many() -> None:
+    """Each name was compared with each other, which takes ten minutes here."""
+    body = b"{" + b",".join(b'"%d":0' % n for n in range(200_000)) + b',"199999":0}'
+
+    with pytest.raises(Refusal, match="'199999' occurs twice"):
+        read_json(body, 400_000)
+
+
 def test_a_number_beyond_doubles_is_refused() -> None:
     body = json.dumps({"inputs": GOOD_INPUTS}).replace("1.0", "1e400").encode()
 
