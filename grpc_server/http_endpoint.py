@@ -49,6 +49,8 @@ _SINGLE_HEADERS = (
 )
 # How often a stopping server looks for connections that have come up meanwhile.
 _LOOK_SECONDS = 0.01
+# Time at a stop for requests that have begun: the calls that they wait for are over by then.
+_FINISH_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -204,7 +206,7 @@ class HttpEndpoint:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering, and free the port."""
+        """Finish the requests that have begun, for a short time, and free the port."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()
@@ -224,8 +226,17 @@ class HttpEndpoint:
         # Not closed yet: a closed server fails on connections that it has accepted meanwhile, and
         # leaves them open.
         self._loop.remove_reader(self._socket)
+        await self._finish_requests()
         await self._cut_off_clients()
         server.close()
+
+    async def _finish_requests(self) -> None:
+        """Wait until no request that has come is without its reply, or for a short time."""
+        end = self._loop.time() + _FINISH_SECONDS
+        is_busy = True  # at first, for a request that is on its way into this process
+        while is_busy and self._loop.time() < end:
+            await asyncio.sleep(_LOOK_SECONDS)
+            is_busy = len(self._clients) > len(self._silent)
 
     async def _cut_off_clients(self) -> None:
         """Close all connections, and those that asyncio has accepted but not handed over yet."""

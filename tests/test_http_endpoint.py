@@ -269,6 +269,24 @@ def test_it_stops_while_clients_are_there(endpoint: HttpEndpoint) -> None:
         assert not stopping.is_alive()
 
 
+def test_a_stop_waits_for_requests_that_have_begun() -> None:
+    page = SlowPage()
+    page.may_go_on.set()
+    with slow_endpoint(page) as endpoint, ThreadPoolExecutor(2) as pool:
+        page.may_go_on.clear()
+        page.is_asked.clear()
+        scrape = pool.submit(read_page, f"http://127.0.0.1:{endpoint.port}/metrics")
+        assert page.is_asked.wait(20)
+
+        stop = pool.submit(endpoint.stop)
+        with suppress(TimeoutError):
+            stop.result(0.1)
+        page.may_go_on.set()
+
+        assert scrape.result(20) == ""
+        stop.result(20)
+
+
 def test_a_stop_leaves_no_connection_open() -> None:
     """Connections come in while the endpoint stops, at each moment of it."""
     left_open: list[object] = []

@@ -45,6 +45,7 @@ from grpc_server.ports import reserve
 from grpc_server.processes.control import (
     BEAT,
     BEAT_UNCOUNTED,
+    LEAVING,
     LOADED,
     READY,
     listen,
@@ -318,6 +319,7 @@ class Supervisor:
             slot.hear()
             if line in (BEAT, BEAT_UNCOUNTED):
                 slot.has_all_metrics = line == BEAT
+            slot.is_leaving |= line == LEAVING
         if line == LOADED:
             self._note_loaded(slot)
         if read_abort(line) is not None:
