@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CONNECTION_KEY = "prediction.connection"
 CLIENT_SECONDS = 5.0
 MAX_CONNECTIONS = 512
+# Memory for replies that clients have not taken yet.
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
 # Connections may use one quarter of the files that the process may open.
 _SHARE_OF_FILES = 4
 # Pages that grow with the number of series.
@@ -149,6 +151,9 @@ class HttpEndpoint:
     max_connections : int
         Most connections, fewer if the process may open few files. Beyond them, the oldest
         connection without a request is closed.
+    max_unsent_bytes : int
+        Most bytes of the replies that are being sent, unless a single one has more. Beyond them,
+        the client that takes its reply for the longest time is cut off.
     tls : callable or None
         Returns the TLS context of the next connection; None serves plain text.
     desks : sequence of HttpDesk
@@ -170,6 +175,7 @@ class HttpEndpoint:
         *,
         client_seconds: float = CLIENT_SECONDS,
         max_connections: int = MAX_CONNECTIONS,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
         tls: Callable[[], ssl.SSLContext] | None = None,
         desks: Sequence[HttpDesk] = (),
         listener: socket.socket | None = None,
@@ -189,9 +195,11 @@ class HttpEndpoint:
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
         self._max_connections = _fit_to_files(max_connections)
-        # Both are ordered, the oldest first.
+        self._max_unsent_bytes = max_unsent_bytes
+        # All are ordered, the oldest first.
         self._clients: dict[asyncio.Task[None], None] = {}
         self._silent: dict[asyncio.Task[None], None] = {}
+        self._n_unsent_bytes: dict[asyncio.Task[None], int] = {}
         self._slow_pages = ThreadPoolExecutor(1, "pages")
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
@@ -266,6 +274,7 @@ class HttpEndpoint:
                 head = await _read_head(reader)
                 self._silent.pop(task, None)
                 reply = await self._answer(head, reader, writer, limit)
+                self._make_room_for(task, reply)
                 writer.write(reply)
                 await writer.drain()
                 if may_be_sending(head, reply):
@@ -277,6 +286,16 @@ class HttpEndpoint:
         finally:
             self._silent.pop(task, None)
             self._clients.pop(task, None)
+            self._n_unsent_bytes.pop(task, None)
+
+    def _make_room_for(self, task: "asyncio.Task[None]", reply: bytes) -> None:
+        """Cut off the slowest takers, so that all replies fit into their memory."""
+        unsent = self._n_unsent_bytes
+        unsent[task] = len(reply)
+        while len(unsent) > 1 and sum(unsent.values()) > self._max_unsent_bytes:
+            slowest = next(iter(unsent))
+            slowest.cancel()
+            del unsent[slowest]
 
     def _make_room(self) -> None:
         victim = next(iter(self._silent or self._clients))

@@ -11,7 +11,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -285,6 +285,49 @@ def test_a_stop_waits_for_requests_that_have_begun() -> None:
 
         assert scrape.result(20) == ""
         stop.result(20)
+
+
+class LargeReplies:
+    """Answers each request with more than a socket takes at once."""
+
+    seconds = 30.0
+    reply = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + bytes(16 * 1024 * 1024)
+
+    def takes(self, path: str) -> bool:
+        return True
+
+    async def answer(self, *request: object) -> bytes:
+        return self.reply
+
+
+def test_clients_that_take_no_reply_give_way() -> None:
+    """Each reply that nobody took stayed in memory for half a minute."""
+    app = make_app(CollectorRegistry(), lambda: None, lambda: None)
+    size = len(LargeReplies.reply)
+    desks = (LargeReplies(),)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app, desks=desks, max_unsent_bytes=2 * size)
+    endpoint.start()
+    received = []
+    with ExitStack() as stack:
+        stack.callback(endpoint.stop)
+        clients = [stack.enter_context(dial(endpoint)) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert client.recv(1)
+        for client in clients:
+            received.append(1 + count_bytes(client))
+
+    assert received[0] < size
+    assert received[1:] == [size, size]
+
+
+def count_bytes(client: socket.socket) -> int:
+    """Return how many bytes come until the other end closes or resets the connection."""
+    count = 0
+    with suppress(ConnectionError):
+        while part := client.recv(1024 * 1024):
+            count += len(part)
+    return count
 
 
 def test_a_stop_leaves_no_connection_open() -> None:
