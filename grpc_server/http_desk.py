@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Connection:
     Parameters
     ----------
     peer : str
-        Address and port.
+        Kind of address, address and port, as gRPC writes them.
     names : tuple of (str, str)
         Kinds and names of the client's verified certificate, such as ("DNS", "localhost").
     """
@@ -26,7 +26,16 @@ class Connection:
         """Return the connection that `writer` writes to."""
         certificate = writer.get_extra_info("peercert") or {}
         names = tuple(certificate.get("subjectAltName", ()))
-        return cls(str(writer.get_extra_info("peername")), names)
+        return cls(_name_peer(writer.get_extra_info("peername")), names)
+
+
+def _name_peer(address: Any) -> str:
+    match address:
+        case (str(host), int(port)):
+            return f"ipv4:{host}:{port}"
+        case (str(host), int(port), *_):
+            return f"ipv6:[{host}]:{port}"
+    return f"unix:{address}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,28 @@ def test_the_name_of_a_certificate_is_the_caller_s(
             client.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("traceparent", "x" * 12_000, 200),
+        ("traceparent", "\xe9", 200),
+        ("tracestate", "a=1,\tb=2", 200),
+        ("tracestate", "x" * 12_000, 200),
+        ("authorization", "Bearer " + "x" * 6_000, 200),
+        ("authorization", "Bearer " + "x" * 8_000, 400),
+        ("authorization", "Bearer \xe9", 400),
+    ],
+)
+def test_no_header_is_refused_by_chance(
+    server: PredictionServer, name: str, value: str, status: int
+) -> None:
+    """From 8 KiB on, gRPC refused some calls as overload, in words about its own headers."""
+    replies = [post(server, PREDICT, CENTER, {name: value}) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == {status}
+    assert status == 200 or name in replies[0].json["message"]
+
+
 def list_own_sockets() -> list[str]:
     """Return the names of this process's abstract sockets of gRPC; the machine has others."""
     own = {os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}

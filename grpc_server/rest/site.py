@@ -50,8 +50,6 @@ _VALUES_OF_INPUT = 100
 _VALUES_OF_CELL = 2
 # JSON up to this size is read in a few milliseconds.
 _SMALL_BYTES = 64 * 1024
-# grpc-core says so of a reply.
-_TOO_LARGE = "larger than max"
 # Of errors that are found before the call.
 _STATUSES: Mapping[type[CallError], HTTPStatus] = {
     InvalidInstance: HTTPStatus.BAD_REQUEST,
@@ -199,14 +197,7 @@ def _refuse(status: HTTPStatus, message: str, *headers: tuple[str, str]) -> Http
 
 
 def _show_refusal(error: CallRefused) -> HttpReply:
-    status, message = error.http_status, error.status.message
-    is_of_core = not error.status.details
-    if status == HTTPStatus.SERVICE_UNAVAILABLE and is_of_core:
-        message = "the server stops; try again"  # gRPC's own words name its socket
-    if status == HTTPStatus.TOO_MANY_REQUESTS and is_of_core and _TOO_LARGE in message:
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE  # another try would end the same
-        message = "the answer is larger than --max-message-bytes; send fewer rows"
     headers = [(REQUEST_ID, error.request_id)]
-    if status == HTTPStatus.UNAUTHORIZED:
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", "Bearer"))  # RFC 9110, 11.6.1
-    return _refuse(status, message, *headers)
+    return _refuse(error.http_status, error.status.message, *headers)
