@@ -63,6 +63,14 @@ class Head:
     connection: Connection
 
 
+class Body(Protocol):
+    """What a client sends after the head."""
+
+    async def read(self, n_bytes: int, /) -> bytes:
+        """Return up to `n_bytes` bytes, none at the end."""
+        ...
+
+
 class HttpDesk(Protocol):
     """Answers requests that the pages of the HTTP port do not, and reads their bodies itself."""
 
@@ -76,7 +84,7 @@ class HttpDesk(Protocol):
         ...
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the reply as bytes of HTTP/1; it never raises for what a client sends."""
         ...

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from grpc_server.errors import StartupError
 from grpc_server.http_desk import Connection, Head, HttpDesk
-from grpc_server.http_ending import hear_out, may_be_sending
+from grpc_server.http_ending import CountedReader, hear_out, may_be_sending
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -273,11 +273,12 @@ class HttpEndpoint:
                     await writer.start_tls(self._tls())
                 head = await _read_head(reader)
                 self._silent.pop(task, None)
-                reply = await self._answer(head, reader, writer, limit)
+                body = CountedReader(reader)
+                reply = await self._answer(head, body, writer, limit)
                 self._make_room_for(task, reply)
                 writer.write(reply)
                 await writer.drain()
-                if may_be_sending(head, reply):
+                if may_be_sending(head, reply, body.n_bytes):
                     await hear_out(reader, writer)
                 writer.close()
                 await writer.wait_closed()
@@ -307,7 +308,7 @@ class HttpEndpoint:
     async def _answer(
         self,
         raw: bytes | HTTPStatus,
-        reader: asyncio.StreamReader,
+        body: CountedReader,
         writer: asyncio.StreamWriter,
         limit: asyncio.Timeout,
     ) -> bytes:
@@ -321,7 +322,7 @@ class HttpEndpoint:
             for desk in self._desks:
                 if desk.takes(head.path):
                     limit.reschedule(self._loop.time() + desk.seconds)
-                    return await desk.answer(head, reader, writer)
+                    return await desk.answer(head, body, writer)
             return await self._show_page(head)
         except Exception:
             _log.exception("page failed", extra={"fields": {"path": head.path[:100]}})

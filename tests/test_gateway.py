@@ -116,6 +116,8 @@ def test_a_body_that_is_no_request_is_a_bad_request(
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ({"Content-Type": ""}, 415),
         ({"Content-Type": "application/xml"}, 415),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Length": "0" * 30 + str(len(json.dumps(CENTER)))}, 200),
         ({"Content-Type": "application/json; charset=utf-8"}, 200),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),

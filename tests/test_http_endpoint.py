@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from grpc_server.errors import StartupError
+from grpc_server.http_ending import may_be_sending
 from grpc_server.http_endpoint import (
     CLIENT_SECONDS,
     MAX_CONNECTIONS,
@@ -267,6 +268,24 @@ def test_it_stops_while_clients_are_there(endpoint: HttpEndpoint) -> None:
         stopping.join(20)
 
         assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("head", "n_read", "is_sending"),
+    [
+        (b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", 5, False),
+        (b"POST / HTTP/1.1\r\ncontent-length:5 \r\n\r\n", 4, True),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 5, True),
+        (b"POST / HTTP/1.1\r\nX-Content-Length: 5\r\n\r\n", 5, True),
+        (b"GET / HTTP/1.1\r\n\r\n", 0, False),
+    ],
+)
+def test_only_a_client_that_may_be_sending_is_heard_out(
+    head: bytes, n_read: int, is_sending: bool
+) -> None:
+    """With TLS, each refusal of a body that had been read took two seconds."""
+    assert may_be_sending(head, b"HTTP/1.1 400 Bad", n_read) is is_sending
+    assert not may_be_sending(head, b"HTTP/1.1 200 OK", n_read)
 
 
 def test_a_stop_waits_for_requests_that_have_begun() -> None:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from grpc_server.gateway.exchange import HttpRequest, refuse
 from grpc_server.gateway.names import Paths
-from grpc_server.http_desk import Head
+from grpc_server.http_desk import Body, Head
 
 # As long as the proxy for JSON waits.
 BODY_SECONDS = 15.0
@@ -92,7 +92,7 @@ class BodyReader:
     seconds: float = BODY_SECONDS
 
     async def read(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, source: Body, writer: asyncio.StreamWriter
     ) -> HttpRequest:
         """Return the request with its body; `release` gives its room back.
 
@@ -110,7 +110,7 @@ class BodyReader:
                 while len(body) < n_bytes:
                     # The room for what has come, not for what is announced: a client that sends
                     # slowly takes no more than it has sent.
-                    chunk = await reader.read(min(_CHUNK_BYTES, n_bytes - len(body)))
+                    chunk = await source.read(min(_CHUNK_BYTES, n_bytes - len(body)))
                     if not chunk:
                         raise BodyRefused(
                             HTTPStatus.BAD_REQUEST,
@@ -132,6 +132,10 @@ class BodyReader:
         self.room.release(len(request.body))
 
     def _find_length(self, head: Head) -> int:
+        encoding = head.headers.get("content-encoding", "identity")
+        if encoding.lower() not in ("", "identity"):
+            message = f"Content-Encoding is {encoding[:50]!r}; send the body as it is"
+            raise BodyRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
         if "transfer-encoding" in head.headers:
             message = "send the body with a Content-Length, not in chunks"
             raise BodyRefused(HTTPStatus.LENGTH_REQUIRED, message)
@@ -144,7 +148,7 @@ class BodyReader:
             message = f"Content-Length is {text[:20]!r}; send a whole number of bytes"
             raise BodyRefused(HTTPStatus.BAD_REQUEST, message)
         # The digits alone tell a length that is too large to be read as a number.
-        n_bytes = int(text[:20] or 0)
+        n_bytes = int(text.lstrip("0")[:20] or 0)
         max_bytes = self.limits.get(
             Paths(self.limits).find(head.path) or "", self.max_bytes
         )

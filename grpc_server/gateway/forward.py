@@ -18,7 +18,7 @@ from grpc_server.gateway.desk import REQUEST_SECONDS, GatewayDesk
 from grpc_server.gateway.exchange import HttpReply, HttpRequest, refuse
 from grpc_server.gateway.names import Paths
 from grpc_server.gateway.origin import check_origin
-from grpc_server.http_desk import Connection, Head
+from grpc_server.http_desk import Body, Connection, Head
 
 _CLIENT = "x-gateway-client"
 # pid, uid and gid of the peer: struct ucred.
@@ -69,14 +69,14 @@ class ForwardDesk:
         return self._paths.find(path) is not None
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the process's reply."""
         refusal = check_origin(head)
         if refusal is not None:
             return refusal.encode(head.method)
         try:
-            request = await self._bodies.read(head, reader, writer)
+            request = await self._bodies.read(head, body, writer)
         except BodyRefused as error:
             return error.reply.encode(head.method)
         try:
@@ -127,7 +127,7 @@ class InnerDesk:
         return True
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the reply to the supervisor's client."""
         peer = writer.get_extra_info("socket").getsockopt(
@@ -137,7 +137,7 @@ class InnerDesk:
         if _PEER.unpack(peer)[0] != self._supervisor_pid:
             message = "this socket answers the supervisor only"
             return refuse(HTTPStatus.FORBIDDEN, message).encode(head.method)
-        return await self._desk.answer(_unwrap(head), reader, writer)
+        return await self._desk.answer(_unwrap(head), body, writer)
 
 
 def _try_again(message: str) -> HttpReply:

@@ -101,11 +101,21 @@ class RestSite:
         if place.deed == "infer":
             return self._infer(place, request)
         if place.deed == "ready":
-            self.identity.get(place.model, place.version)
-            return _reply(write_json({"name": place.model, "ready": True}))
+            return self._tell_ready(place)
         request_for = pb.ModelMetadataRequest(name=place.model, version=place.version)
         answer = self.bridge.call(_METADATA, request_for, request.head)
         return _reply(write_metadata(answer.message), answer)
+
+    def _tell_ready(self, place: Place) -> HttpReply:
+        """Answer anybody, so without the name and version that the server has."""
+        try:
+            self.identity.get(place.model, place.version)
+        except UnknownModel:
+            version = f" version {quote(place.version)}" if place.version else ""
+            asked = f"{quote(place.model)}{version}"
+            message = f"Request for unknown model: {asked} is not found"
+            return _refuse(HTTPStatus.NOT_FOUND, message)
+        return _reply(write_json({"name": place.model, "ready": True}))
 
     def _infer(self, place: Place, request: HttpRequest) -> HttpReply:
         head, start = request.head, monotonic()
@@ -152,18 +162,12 @@ class RestSite:
 
 
 def _check_kind(head: Head) -> None:
-    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = find_kind(head)
     # Triton's client names no type.
     if kind not in ("", JSON, *((_BINARY,) if HEADER in head.headers else ())):
         raise Refusal(
             f"Content-Type is {quote(kind)}; send {JSON}, or {_BINARY} and {HEADER}",
-            status,
-        )
-    encoding = head.headers.get("content-encoding", "identity")
-    if encoding.lower() not in ("", "identity"):
-        raise Refusal(
-            f"Content-Encoding is {quote(encoding)}; send the body as it is", status
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
 
 
