@@ -27,7 +27,6 @@ from grpc_server.oip.tensors import (
     BYTES,
     FLOATS,
     INTEGERS,
-    MAX_INTEGER,
     Tensor,
     as_array,
     refuse,
@@ -83,9 +82,7 @@ def wrong_datatype(tensor: Tensor, allowed: Sequence[str]) -> InvalidInstance:
 def unfit(path: str, feature: Feature, value: float | str | None) -> Violation:
     """Return the violation of one value; None is a missing one."""
     shown = "a missing value" if value is None else show(value)
-    allowed = feature.allowed
-    if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        allowed = f"integers of {-MAX_INTEGER} to {MAX_INTEGER}, which a double holds"
+    allowed = feature.allowed_for(value)
     return Violation(
         path,
         f"{shown} is not allowed for {quote(feature.name)}, which takes {allowed}",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.model.arrays import Mask, Vector
-from grpc_server.model.kinds import quote, shorten
+from grpc_server.model.kinds import MAX_INTEGER, quote, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,6 @@ _DTYPES: Mapping[str, str] = {
 }
 _WIDTHS: Mapping[str, int] = {name: int(dtype[-1]) for name, dtype in _DTYPES.items()}
 MAX_RANK = 8
-# A double holds every integer up to this magnitude.
-MAX_INTEGER = 2**53
 _LENGTH = struct.Struct("<I")
 
 
