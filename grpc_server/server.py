@@ -145,7 +145,7 @@ class PredictionServer:
         )
         access = open_access(settings, metrics.access.count_callers_failure)
         sites = make_sites(lambda: self._grpc.get_model(), access, settings)
-        self._gateway = open_gateway(settings, point, sites)
+        self._gateway = open_gateway(settings, point, sites, access)
         self._http = HttpEndpoint(
             settings.host,
             settings.http_port,

@@ -269,6 +269,26 @@ def test_no_header_is_refused_by_chance(
     assert status == 200 or name in replies[0].json["message"]
 
 
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("wrong", 401), (DESCRIBER, 403), (SECRET, 400)]
+)
+def test_a_large_body_is_read_from_callers_alone(
+    model_dir: Path, tmp_path: Path, token: str | None, status: int
+) -> None:
+    """Two strangers could take the memory of all bodies, and keep others from sending theirs."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(ALL_LINES)
+    head = f"POST {PREDICT} HTTP/1.1\r\nContent-Type: application/json\r\n"
+    head += "Content-Length: 500000\r\n"
+    head += f"Authorization: Bearer {token}\r\n" if token else ""
+    with running_server(model_dir, tokens_file=tokens) as server:
+        reply = exchange(server, f"{head}\r\n".encode(), b"{").decode()
+
+    assert reply.startswith(f"HTTP/1.1 {status} ")
+    assert ("the body ended after 1 of 500000 bytes" in reply) is (status == 400)
+    assert ("WWW-Authenticate: Bearer" in reply) is (status == 401)
+
+
 def list_own_sockets() -> list[str]:
     """Return the names of this process's abstract sockets of gRPC; the machine has others."""
     own = {os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}

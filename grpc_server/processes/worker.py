@@ -95,7 +95,7 @@ class Worker:
         self._inlet = inlet
         access = open_access(settings, metrics.access.count_callers_failure)
         sites = make_sites(lambda: self._grpc.get_model(), access, settings)
-        self._gateway = open_gateway(settings, point, sites)
+        self._gateway = open_gateway(settings, point, sites, access)
         self._grpc = GrpcEndpoint(
             settings,
             metrics,
