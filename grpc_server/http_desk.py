@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Connection:
     Parameters
     ----------
     peer : str
-        Address and port.
+        Kind of address, address and port, as gRPC writes them.
     names : tuple of (str, str)
         Kinds and names of the client's verified certificate, such as ("DNS", "localhost").
     """
@@ -26,7 +26,16 @@ class Connection:
         """Return the connection that `writer` writes to."""
         certificate = writer.get_extra_info("peercert") or {}
         names = tuple(certificate.get("subjectAltName", ()))
-        return cls(str(writer.get_extra_info("peername")), names)
+        return cls(_name_peer(writer.get_extra_info("peername")), names)
+
+
+def _name_peer(address: Any) -> str:
+    match address:
+        case (str(host), int(port)):
+            return f"ipv4:{host}:{port}"
+        case (str(host), int(port), *_):
+            return f"ipv6:[{host}]:{port}"
+    return f"unix:{address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,14 @@ class Head:
     connection: Connection
 
 
+class Body(Protocol):
+    """What a client sends after the head."""
+
+    async def read(self, n_bytes: int, /) -> bytes:
+        """Return up to `n_bytes` bytes, none at the end."""
+        ...
+
+
 class HttpDesk(Protocol):
     """Answers requests that the pages of the HTTP port do not, and reads their bodies itself."""
 
@@ -67,7 +84,7 @@ class HttpDesk(Protocol):
         ...
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the reply as bytes of HTTP/1; it never raises for what a client sends."""
         ...

@@ -1,15 +1,39 @@
 """Ends a connection of the HTTP port so that the reply arrives."""
 
 import asyncio
+import re
 from contextlib import suppress
 
 # For a client that goes on sending a body that was refused.
 _SECONDS = 2.0
 _CHUNK_BYTES = 64 * 1024
 _WITHOUT_BODY = (b"GET ", b"HEAD ")
+_LENGTH = re.compile(
+    rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE
+)
 
 
-def may_be_sending(head: object, reply: bytes) -> bool:
+class CountedReader:
+    """Reads a body, and counts its bytes.
+
+    Parameters
+    ----------
+    reader : asyncio.StreamReader
+        What the client sends after the head.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self.n_bytes = 0
+
+    async def read(self, n_bytes: int) -> bytes:
+        """Return up to `n_bytes` bytes, none at the end."""
+        chunk = await self._reader.read(n_bytes)
+        self.n_bytes += len(chunk)
+        return chunk
+
+
+def may_be_sending(head: object, reply: bytes, n_read: int) -> bool:
     """Tell whether a client may still send, because its body was refused.
 
     Parameters
@@ -18,8 +42,13 @@ def may_be_sending(head: object, reply: bytes) -> bool:
         Head of the request as bytes, or something else if there was none.
     reply : bytes
         Reply in HTTP/1.
+    n_read : int
+        Bytes of the body that were read.
     """
     if not isinstance(head, bytes) or head.startswith(_WITHOUT_BODY):
+        return False
+    announced = _LENGTH.search(head)
+    if announced is not None and int(announced[1]) <= n_read:
         return False
     return reply[9:10] in (b"4", b"5")
 

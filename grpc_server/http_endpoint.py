@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from grpc_server.errors import StartupError
 from grpc_server.http_desk import Connection, Head, HttpDesk
-from grpc_server.http_ending import hear_out, may_be_sending
+from grpc_server.http_ending import CountedReader, hear_out, may_be_sending
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CONNECTION_KEY = "prediction.connection"
 CLIENT_SECONDS = 5.0
 MAX_CONNECTIONS = 512
+# Memory for replies that clients have not taken yet.
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
 # Connections may use one quarter of the files that the process may open.
 _SHARE_OF_FILES = 4
 # Pages that grow with the number of series.
@@ -49,6 +51,8 @@ _SINGLE_HEADERS = (
 )
 # How often a stopping server looks for connections that have come up meanwhile.
 _LOOK_SECONDS = 0.01
+# Time at a stop for requests that have begun: the calls that they wait for are over by then.
+_FINISH_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -147,6 +151,9 @@ class HttpEndpoint:
     max_connections : int
         Most connections, fewer if the process may open few files. Beyond them, the oldest
         connection without a request is closed.
+    max_unsent_bytes : int
+        Most bytes of the replies that are being sent, unless a single one has more. Beyond them,
+        the client that takes its reply for the longest time is cut off.
     tls : callable or None
         Returns the TLS context of the next connection; None serves plain text.
     desks : sequence of HttpDesk
@@ -168,6 +175,7 @@ class HttpEndpoint:
         *,
         client_seconds: float = CLIENT_SECONDS,
         max_connections: int = MAX_CONNECTIONS,
+        max_unsent_bytes: int = MAX_UNSENT_BYTES,
         tls: Callable[[], ssl.SSLContext] | None = None,
         desks: Sequence[HttpDesk] = (),
         listener: socket.socket | None = None,
@@ -187,9 +195,11 @@ class HttpEndpoint:
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()
         self._max_connections = _fit_to_files(max_connections)
-        # Both are ordered, the oldest first.
+        self._max_unsent_bytes = max_unsent_bytes
+        # All are ordered, the oldest first.
         self._clients: dict[asyncio.Task[None], None] = {}
         self._silent: dict[asyncio.Task[None], None] = {}
+        self._n_unsent_bytes: dict[asyncio.Task[None], int] = {}
         self._slow_pages = ThreadPoolExecutor(1, "pages")
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
@@ -204,7 +214,7 @@ class HttpEndpoint:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering, and free the port."""
+        """Finish the requests that have begun, for a short time, and free the port."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._is_over.set)
             self._thread.join()
@@ -224,8 +234,17 @@ class HttpEndpoint:
         # Not closed yet: a closed server fails on connections that it has accepted meanwhile, and
         # leaves them open.
         self._loop.remove_reader(self._socket)
+        await self._finish_requests()
         await self._cut_off_clients()
         server.close()
+
+    async def _finish_requests(self) -> None:
+        """Wait until no request that has come is without its reply, or for a short time."""
+        end = self._loop.time() + _FINISH_SECONDS
+        is_busy = True  # at first, for a request that is on its way into this process
+        while is_busy and self._loop.time() < end:
+            await asyncio.sleep(_LOOK_SECONDS)
+            is_busy = len(self._clients) > len(self._silent)
 
     async def _cut_off_clients(self) -> None:
         """Close all connections, and those that asyncio has accepted but not handed over yet."""
@@ -254,10 +273,12 @@ class HttpEndpoint:
                     await writer.start_tls(self._tls())
                 head = await _read_head(reader)
                 self._silent.pop(task, None)
-                reply = await self._answer(head, reader, writer, limit)
+                body = CountedReader(reader)
+                reply = await self._answer(head, body, writer, limit)
+                self._make_room_for(task, reply)
                 writer.write(reply)
                 await writer.drain()
-                if may_be_sending(head, reply):
+                if may_be_sending(head, reply, body.n_bytes):
                     await hear_out(reader, writer)
                 writer.close()
                 await writer.wait_closed()
@@ -266,6 +287,16 @@ class HttpEndpoint:
         finally:
             self._silent.pop(task, None)
             self._clients.pop(task, None)
+            self._n_unsent_bytes.pop(task, None)
+
+    def _make_room_for(self, task: "asyncio.Task[None]", reply: bytes) -> None:
+        """Cut off the slowest takers, so that all replies fit into their memory."""
+        unsent = self._n_unsent_bytes
+        unsent[task] = len(reply)
+        while len(unsent) > 1 and sum(unsent.values()) > self._max_unsent_bytes:
+            slowest = next(iter(unsent))
+            slowest.cancel()
+            del unsent[slowest]
 
     def _make_room(self) -> None:
         victim = next(iter(self._silent or self._clients))
@@ -277,7 +308,7 @@ class HttpEndpoint:
     async def _answer(
         self,
         raw: bytes | HTTPStatus,
-        reader: asyncio.StreamReader,
+        body: CountedReader,
         writer: asyncio.StreamWriter,
         limit: asyncio.Timeout,
     ) -> bytes:
@@ -291,7 +322,7 @@ class HttpEndpoint:
             for desk in self._desks:
                 if desk.takes(head.path):
                     limit.reschedule(self._loop.time() + desk.seconds)
-                    return await desk.answer(head, reader, writer)
+                    return await desk.answer(head, body, writer)
             return await self._show_page(head)
         except Exception:
             _log.exception("page failed", extra={"fields": {"path": head.path[:100]}})

@@ -145,7 +145,7 @@ class PredictionServer:
         )
         access = open_access(settings, metrics.access.count_callers_failure)
         sites = make_sites(lambda: self._grpc.get_model(), access, settings)
-        self._gateway = open_gateway(settings, point, sites)
+        self._gateway = open_gateway(settings, point, sites, access)
         self._http = HttpEndpoint(
             settings.host,
             settings.http_port,
@@ -286,7 +286,9 @@ class GrpcEndpoint:
         self._slot = ModelSlot()
         shadow = open_shadow(settings, metrics.registry, self._slot)
         self._observers = open_observers(settings, metrics.registry, shadow)
-        self._tracing = open_tracing(settings, metrics.registry)
+        self._tracing = open_tracing(
+            settings, metrics.registry, point.gateway_key.find_peer
+        )
         if canary is not None:
             canary.introduce_to(self._announce_canary)
         access = access or open_access(settings, metrics.access.count_callers_failure)
@@ -306,7 +308,11 @@ class GrpcEndpoint:
         self._open_inference = self._make_open_inference()
         self._server = self._build_server(shares_port)
         share = settings.access_log_share
-        self._call_log = None if share is None else CallLog(share, metrics.registry)
+        self._call_log = (
+            None
+            if share is None
+            else CallLog(share, metrics.registry, point.gateway_key.find_peer)
+        )
         self._dispatcher = Dispatcher(self._server, make_patience(settings))
         self._give_desks()
         show_build(metrics.registry, grpc.__version__, settings.revision)

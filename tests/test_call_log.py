@@ -17,6 +17,7 @@ from prediction import PredictionClient
 from prediction._errors import InvalidInstanceError
 from prediction.v1 import prediction_service_pb2 as pb
 
+from gateway_support import post
 from support import connect, running_server, settings_of
 
 GOOD = pb.PredictRequest(features=[1, 2])
@@ -105,6 +106,22 @@ def test_an_odd_identifier_is_replaced(
 
     (line,) = lines(caplog)
     assert len(line["request_id"]) == 32
+
+
+@pytest.mark.parametrize("request_id", ["order-7", "a b", "x" * 129, "\xe9"])
+def test_a_line_names_the_client_of_the_http_port(
+    model_dir: Path, caplog: pytest.LogCaptureFixture, request_id: str
+) -> None:
+    """The line has the identifier that the client was told, and not the gateway's own socket."""
+    caplog.set_level(logging.INFO)
+    with running_server(model_dir, access_log_share=1.0) as server:
+        body, headers = {"features": [1.0, 2.0]}, {REQUEST_ID: request_id}
+        reply = post(server, "/v1/predict", body, headers)
+
+    (line,) = lines(caplog)
+    assert line["request_id"] == reply.headers[REQUEST_ID]
+    assert (line["request_id"] == request_id) is (request_id == "order-7")
+    assert line["peer"].startswith("ipv4:127.0.0.1:")
 
 
 def test_a_flood_is_cut_and_counted(

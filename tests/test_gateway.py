@@ -116,6 +116,8 @@ def test_a_body_that_is_no_request_is_a_bad_request(
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ({"Content-Type": ""}, 415),
         ({"Content-Type": "application/xml"}, 415),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"Content-Length": "0" * 30 + str(len(json.dumps(CENTER)))}, 200),
         ({"Content-Type": "application/json; charset=utf-8"}, 200),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
@@ -243,6 +245,48 @@ def test_the_name_of_a_certificate_is_the_caller_s(
             client.request("POST", PREDICT, body, kind)
             assert client.getresponse().status == status
             client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("traceparent", "x" * 12_000, 200),
+        ("traceparent", "\xe9", 200),
+        ("tracestate", "a=1,\tb=2", 200),
+        ("tracestate", "x" * 12_000, 200),
+        ("authorization", "Bearer " + "x" * 6_000, 200),
+        ("authorization", "Bearer " + "x" * 8_000, 400),
+        ("authorization", "Bearer \xe9", 400),
+    ],
+)
+def test_no_header_is_refused_by_chance(
+    server: PredictionServer, name: str, value: str, status: int
+) -> None:
+    """From 8 KiB on, gRPC refused some calls as overload, in words about its own headers."""
+    replies = [post(server, PREDICT, CENTER, {name: value}) for _ in range(20)]
+
+    assert {reply.status for reply in replies} == {status}
+    assert status == 200 or name in replies[0].json["message"]
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("wrong", 401), (DESCRIBER, 403), (SECRET, 400)]
+)
+def test_a_large_body_is_read_from_callers_alone(
+    model_dir: Path, tmp_path: Path, token: str | None, status: int
+) -> None:
+    """Two strangers could take the memory of all bodies, and keep others from sending theirs."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(ALL_LINES)
+    head = f"POST {PREDICT} HTTP/1.1\r\nContent-Type: application/json\r\n"
+    head += "Content-Length: 500000\r\n"
+    head += f"Authorization: Bearer {token}\r\n" if token else ""
+    with running_server(model_dir, tokens_file=tokens) as server:
+        reply = exchange(server, f"{head}\r\n".encode(), b"{").decode()
+
+    assert reply.startswith(f"HTTP/1.1 {status} ")
+    assert ("the body ended after 1 of 500000 bytes" in reply) is (status == 400)
+    assert ("WWW-Authenticate: Bearer" in reply) is (status == 401)
 
 
 def list_own_sockets() -> list[str]:

@@ -11,7 +11,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from grpc_server.errors import StartupError
+from grpc_server.http_ending import may_be_sending
 from grpc_server.http_endpoint import (
     CLIENT_SECONDS,
     MAX_CONNECTIONS,
@@ -267,6 +268,85 @@ def test_it_stops_while_clients_are_there(endpoint: HttpEndpoint) -> None:
         stopping.join(20)
 
         assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("head", "n_read", "is_sending"),
+    [
+        (b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n", 5, False),
+        (b"POST / HTTP/1.1\r\ncontent-length:5 \r\n\r\n", 4, True),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 5, True),
+        (b"POST / HTTP/1.1\r\nX-Content-Length: 5\r\n\r\n", 5, True),
+        (b"GET / HTTP/1.1\r\n\r\n", 0, False),
+    ],
+)
+def test_only_a_client_that_may_be_sending_is_heard_out(
+    head: bytes, n_read: int, is_sending: bool
+) -> None:
+    """With TLS, each refusal of a body that had been read took two seconds."""
+    assert may_be_sending(head, b"HTTP/1.1 400 Bad", n_read) is is_sending
+    assert not may_be_sending(head, b"HTTP/1.1 200 OK", n_read)
+
+
+def test_a_stop_waits_for_requests_that_have_begun() -> None:
+    page = SlowPage()
+    page.may_go_on.set()
+    with slow_endpoint(page) as endpoint, ThreadPoolExecutor(2) as pool:
+        page.may_go_on.clear()
+        page.is_asked.clear()
+        scrape = pool.submit(read_page, f"http://127.0.0.1:{endpoint.port}/metrics")
+        assert page.is_asked.wait(20)
+
+        stop = pool.submit(endpoint.stop)
+        with suppress(TimeoutError):
+            stop.result(0.1)
+        page.may_go_on.set()
+
+        assert scrape.result(20) == ""
+        stop.result(20)
+
+
+class LargeReplies:
+    """Answers each request with more than a socket takes at once."""
+
+    seconds = 30.0
+    reply = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + bytes(16 * 1024 * 1024)
+
+    def takes(self, path: str) -> bool:
+        return True
+
+    async def answer(self, *request: object) -> bytes:
+        return self.reply
+
+
+def test_clients_that_take_no_reply_give_way() -> None:
+    """Each reply that nobody took stayed in memory for half a minute."""
+    app = make_app(CollectorRegistry(), lambda: None, lambda: None)
+    size = len(LargeReplies.reply)
+    desks = (LargeReplies(),)
+    endpoint = HttpEndpoint("127.0.0.1", 0, app, desks=desks, max_unsent_bytes=2 * size)
+    endpoint.start()
+    received = []
+    with ExitStack() as stack:
+        stack.callback(endpoint.stop)
+        clients = [stack.enter_context(dial(endpoint)) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert client.recv(1)
+        for client in clients:
+            received.append(1 + count_bytes(client))
+
+    assert received[0] < size
+    assert received[1:] == [size, size]
+
+
+def count_bytes(client: socket.socket) -> int:
+    """Return how many bytes come until the other end closes or resets the connection."""
+    count = 0
+    with suppress(ConnectionError):
+        while part := client.recv(1024 * 1024):
+            count += len(part)
+    return count
 
 
 def test_a_stop_leaves_no_connection_open() -> None:

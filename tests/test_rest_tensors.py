@@ -223,13 +223,13 @@ def test_a_boolean_with_gaps_may_be_a_float(datatype: str) -> None:
         ({"age": ("FP64", [{}, 1])}, ["an object", "a number or null"]),
         ({"age": ("INT8", [1, 200])}, ['inputs["age"]', "200", "[-128, 127]"]),
         ({"age": ("INT8", [None, 200])}, ['inputs["age"]', "200", "[-128, 127]"]),
-        ({"age": ("INT64", [1, 2**53 + 1])}, ['inputs["age"][1]', "900719925474099"]),
+        ({"age": ("INT64", [1, 2**53 + 1])}, ['inputs["age"][1]', "9007199254740993 is"]),
         ({"age": ("UINT64", [1, 10**400])}, ["0000000", "… is no UINT64"]),
         ({"age": ("UINT64", [1, -1])}, ["-1 is no UINT64"]),
         ({"age": ("INT64", [2**63, -1])}, ["9223372036854775808 is no INT64"]),
         (
             {"age": ("UINT64", [2**64 - 1, 1])},
-            ['inputs["age"][0]', "1.8446744073709552e+19"],
+            ['inputs["age"][0]', "18446744073709551615"],
         ),
         ({"age": ("FP64", [1, 10**400])}, ['inputs["age"].data[1]', "double"]),
         ({"age": ("FP16", [1, 1e9])}, ['inputs["age"][1]', "inf"]),
@@ -435,6 +435,14 @@ def test_a_hostile_text_is_read_in_linear_time(unit: bytes) -> None:
     refusal(body)
 
     assert time.monotonic() - start < 5.0
+
+
+def test_a_name_that_occurs_twice_is_found_among_many() -> None:
+    """Each name was compared with each other, which takes ten minutes here."""
+    body = b"{" + b",".join(b'"%d":0' % n for n in range(200_000)) + b',"199999":0}'
+
+    with pytest.raises(Refusal, match="'199999' occurs twice"):
+        read_json(body, 400_000)
 
 
 def test_a_number_beyond_doubles_is_refused() -> None:

@@ -82,6 +82,19 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]
         yield server
 
 
+@pytest.mark.parametrize("path", ["models/x/ready", "models/iris/versions/6/ready"])
+def test_readiness_tells_strangers_no_name_and_no_version(
+    rest: PredictionServer, path: str
+) -> None:
+    status, content, _ = ask(rest, f"/v2/{path}")
+
+    assert status == 404
+    assert "is not found" in content["error"]
+    assert "7" not in content["error"] and (
+        "iris" in path or "iris" not in str(content)
+    )
+
+
 def test_health_and_metadata_are_there(rest: PredictionServer) -> None:
     assert ask(rest, "/v2")[1]["name"] == "prediction-server"
     assert ask(rest, "/v2/health/live")[:2] == (200, {"live": True})
@@ -160,7 +173,7 @@ def test_the_prediction_is_the_label_where_labels_are_numbers(
         (INFER, b"{}", {}, 400, "inputs must be a list"),
         (INFER, b"", {}, 400, "not JSON"),
         (INFER, BODY, {"Content-Type": "text/csv"}, 415, '"text/csv"'),
-        (INFER, BODY, {"Content-Encoding": "gzip"}, 415, '"gzip"'),
+        (INFER, BODY, {"Content-Encoding": "gzip"}, 415, "'gzip'"),
         (INFER, BODY, {"Inference-Header-Content-Length": "999"}, 400, '"999"'),
         (INFER, BODY, {"Content-Type": "application/octet-stream"}, 415, "send app"),
         (INFER, BODY.replace(b"1.0", b"1e400"), {}, 400, 'inputs["input"][0,0]: inf'),

@@ -419,6 +419,19 @@ def test_an_output_that_would_harm_is_refused(model: Path, tmp_path: Path) -> No
     score(model, folder, folder / "again")
 
 
+def test_an_integer_beyond_doubles_is_named_as_it_came(
+    model: Path, tmp_path: Path
+) -> None:
+    table = make_numbers(1).set_column(1, "f0", pa.array([2**53 + 1]))
+    pq.write_table(table, tmp_path / "large.parquet")
+
+    words = (
+        "9007199254740993 is not allowed; it takes integers of -9007199254740992 to "
+    )
+    with pytest.raises(TableError, match=words):
+        score(model, tmp_path / "large.parquet", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("column", "expected"),
     [

@@ -379,14 +379,14 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("grpc_server.tracing.start.find_spec", lambda name: None)
     settings = settings_of("fast", otlp_endpoint="http://localhost:4318/v1/traces")
     with pytest.raises(SettingsError, match=r"\[tracing\]"):
-        open_tracing(settings, CollectorRegistry())
+        open_tracing(settings, CollectorRegistry(), str)
 
 
 def test_headers_need_a_collector(tmp_path: Path) -> None:
-    assert open_tracing(settings_of("fast"), CollectorRegistry()) is None
+    assert open_tracing(settings_of("fast"), CollectorRegistry(), str) is None
     settings = settings_of("fast", otlp_headers=tmp_path)
     with pytest.raises(SettingsError, match="--otlp-endpoint"):
-        open_tracing(settings, CollectorRegistry())
+        open_tracing(settings, CollectorRegistry(), str)
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,22 @@ from grpc_status import rpc_status
 
 from grpc_server.gateway.desk import CALL_SECONDS
 from grpc_server.http_desk import Head
-from grpc_server.request_id import REQUEST_ID, make_request_id
+from grpc_server.request_id import REQUEST_ID, find_request_id
 from grpc_server.rpc.forwarded import Client, GatewayKey
 from grpc_server.rpc.health import SERVICE_NAME
 from grpc_server.settings import Settings
 from prediction.v1 import prediction_service_pb2 as pb
 
 # Headers that are metadata of the call.
-_FORWARDED = ("authorization", "traceparent", "tracestate")
+_TOKEN, _TRACE = "authorization", ("traceparent", "tracestate")
+# A longer one is of no use to a trace.
+_MAX_TRACE_CHARACTERS = 512
+# From 8 KiB on, gRPC refuses calls by chance, as RESOURCE_EXHAUSTED; it adds some of its own.
+_MAX_METADATA_BYTES = 7 * 1024
+# grpc-core says so of a reply.
+_TOO_LARGE = "larger than max"
+# What gRPC counts for each besides its name and value, and base64 for bytes.
+_ENTRY_BYTES = 32
 _KINDS = {"DNS": "dns:", "URI": "uri:"}
 # What a refused call is in HTTP, as proxies for JSON have it.
 _HTTP_STATUSES = {
@@ -144,9 +152,8 @@ class Bridge:
         CallRefused
             If the call has no reply.
         """
-        request_id = head.headers.get(REQUEST_ID, "")
-        if not _is_plain(request_id) or not 1 <= len(request_id) <= 128:
-            request_id = make_request_id()
+        stated = head.headers.get(REQUEST_ID, "")
+        request_id = find_request_id([(REQUEST_ID, stated)])
         metadata = self._make_metadata(head, request_id)
         try:
             message = self._open(method)(
@@ -166,19 +173,25 @@ class Bridge:
         self, head: Head, request_id: str
     ) -> tuple[tuple[str, str | bytes], ...]:
         metadata: list[tuple[str, str | bytes]] = [(REQUEST_ID, request_id)]
-        for name in _FORWARDED:
-            value = head.headers.get(name, "")
-            if value and not _is_plain(value):
-                status = Status(
-                    code=grpc.StatusCode.INVALID_ARGUMENT.value[0],
-                    message=f"the header {name} has other than printable ASCII characters",
+        if token := head.headers.get(_TOKEN, ""):
+            if not _is_plain(token):
+                message = (
+                    f"the header {_TOKEN} has other than printable ASCII characters"
                 )
-                raise CallRefused(status, grpc.StatusCode.INVALID_ARGUMENT, request_id)
-            if value:
-                metadata.append((name, value))
+                raise _bad_head(message, request_id)
+            metadata.append((_TOKEN, token))
+        metadata += _list_trace(head)
         names = head.connection.names
         proofs = tuple(_KINDS[kind] + name for kind, name in names if kind in _KINDS)
-        return (*metadata, *self._key.label(Client(head.connection.peer, proofs)))
+        metadata += self._key.label(Client(head.connection.peer, proofs))
+        n_bytes = sum(map(_count_bytes, metadata))
+        if n_bytes > _MAX_METADATA_BYTES:
+            message = (
+                f"the header {_TOKEN} and the names of the certificate take {n_bytes} bytes as "
+                f"metadata; {_MAX_METADATA_BYTES} are allowed"
+            )
+            raise _bad_head(message, request_id)
+        return tuple(metadata)
 
     def _open(self, method: RpcMethod) -> Any:
         """Return what calls a method; the first one connects."""
@@ -202,12 +215,49 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
+def _list_trace(head: Head) -> list[tuple[str, str | bytes]]:
+    """Return the headers of a trace; a call without a trace is better than none."""
+    # A tab may stand for a space there, which metadata do not know.
+    values = [(name, head.headers.get(name, "").replace("\t", " ")) for name in _TRACE]
+    return [
+        (name, value)
+        for name, value in values
+        if value and _is_plain(value) and len(value) <= _MAX_TRACE_CHARACTERS
+    ]
+
+
+def _count_bytes(entry: tuple[str, str | bytes]) -> int:
+    name, value = entry
+    n_bytes = len(value) if isinstance(value, str) else -(-len(value) // 3) * 4
+    return len(name) + n_bytes + _ENTRY_BYTES
+
+
+def _bad_head(message: str, request_id: str) -> CallRefused:
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    return CallRefused(Status(code=code.value[0], message=message), code, request_id)
+
+
 def _refused(error: Any, request_id: str) -> CallRefused:
     status = rpc_status.from_call(error)
-    if status is None:  # grpc-core's own, without details
-        code = error.code()
-        status = Status(code=code.value[0], message=error.details() or code.name)
-    return CallRefused(status, error.code(), request_id)
+    if status is not None:
+        return CallRefused(status, error.code(), request_id)
+    return _refused_by_core(error.code(), error.details() or "", request_id)
+
+
+def _refused_by_core(
+    code: grpc.StatusCode, message: str, request_id: str
+) -> CallRefused:
+    """Return the refusal of a call that gRPC itself has ended, without details."""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = "the server stops; try again"  # gRPC's own words name its socket
+    is_too_large = _TOO_LARGE in message
+    if is_too_large:
+        message = "the answer is larger than --max-message-bytes; send fewer rows"
+    status = Status(code=code.value[0], message=message or code.name)
+    refused = CallRefused(status, code, request_id)
+    if is_too_large:  # another try would end the same
+        refused.http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return refused
 
 
 def _serialize(message: Message) -> bytes:

@@ -11,7 +11,7 @@ from grpc_server.gateway.bodies import BODY_SECONDS, BodyReader, BodyRefused
 from grpc_server.gateway.exchange import Handler, HttpReply, HttpRequest, refuse
 from grpc_server.gateway.names import Paths
 from grpc_server.gateway.origin import check_origin
-from grpc_server.http_desk import Head
+from grpc_server.http_desk import Body, Head
 
 # Of one call of the gRPC server: as long as the proxy for JSON waits.
 CALL_SECONDS = 10.0
@@ -50,14 +50,14 @@ class GatewayDesk:
         return self._paths.find(path) is not None
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the reply as bytes of HTTP/1."""
         refusal = check_origin(head)
         if refusal is not None:
             return refusal.encode(head.method)
         try:
-            request = await self._bodies.read(head, reader, writer)
+            request = await self._bodies.read(head, body, writer)
         except BodyRefused as error:
             return error.reply.encode(head.method)
         if not self._room.acquire(blocking=False):

@@ -7,6 +7,7 @@ It believes what the supervisor says of a client, and nobody else.
 import asyncio
 import json
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -14,15 +15,16 @@ from http import HTTPStatus
 
 from grpc_server.gateway.bodies import BodyReader, BodyRefused
 from grpc_server.gateway.desk import REQUEST_SECONDS, GatewayDesk
-from grpc_server.gateway.exchange import HttpRequest, refuse
+from grpc_server.gateway.exchange import HttpReply, HttpRequest, refuse
 from grpc_server.gateway.names import Paths
 from grpc_server.gateway.origin import check_origin
-from grpc_server.http_desk import Connection, Head
+from grpc_server.http_desk import Body, Connection, Head
 
 _CLIENT = "x-gateway-client"
 # pid, uid and gid of the peer: struct ucred.
 _PEER = struct.Struct("3i")
 _BACKLOG = 128
+_LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]+)", re.IGNORECASE)
 
 
 class Inlet:
@@ -67,30 +69,28 @@ class ForwardDesk:
         return self._paths.find(path) is not None
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the process's reply."""
         refusal = check_origin(head)
         if refusal is not None:
             return refusal.encode(head.method)
         try:
-            request = await self._bodies.read(head, reader, writer)
+            request = await self._bodies.read(head, body, writer)
         except BodyRefused as error:
             return error.reply.encode(head.method)
         try:
             return await self._forward(request)
         except OSError:
             message = "the process that had the request has ended; try again"
-            reply = refuse(HTTPStatus.SERVICE_UNAVAILABLE, message)
-            return reply.encode(head.method)
+            return _try_again(message).encode(head.method)
         finally:
             self._bodies.release(request)
 
     async def _forward(self, request: HttpRequest) -> bytes:
         addresses = self._list_ready()
         if not addresses:
-            reply = refuse(HTTPStatus.SERVICE_UNAVAILABLE, "no process is ready")
-            return reply.encode(request.head.method)
+            return _try_again("no process is ready").encode(request.head.method)
         self._n_requests += 1
         address = addresses[self._n_requests % len(addresses)]
         reader, writer = await asyncio.open_unix_connection(os.fsdecode(address))
@@ -100,7 +100,7 @@ class ForwardDesk:
             reply_bytes = await reader.read()
         finally:
             writer.transport.abort()
-        if not reply_bytes:
+        if not _is_whole(reply_bytes, request.head.method):
             raise ConnectionResetError
         return reply_bytes
 
@@ -127,7 +127,7 @@ class InnerDesk:
         return True
 
     async def answer(
-        self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, head: Head, body: Body, writer: asyncio.StreamWriter
     ) -> bytes:
         """Return the reply to the supervisor's client."""
         peer = writer.get_extra_info("socket").getsockopt(
@@ -137,7 +137,21 @@ class InnerDesk:
         if _PEER.unpack(peer)[0] != self._supervisor_pid:
             message = "this socket answers the supervisor only"
             return refuse(HTTPStatus.FORBIDDEN, message).encode(head.method)
-        return await self._desk.answer(_unwrap(head), reader, writer)
+        return await self._desk.answer(_unwrap(head), body, writer)
+
+
+def _try_again(message: str) -> HttpReply:
+    headers = (("Retry-After", "1"),)
+    return refuse(HTTPStatus.SERVICE_UNAVAILABLE, message, headers)
+
+
+def _is_whole(reply: bytes, method: str) -> bool:
+    """Tell whether a reply came to its end: a process may have ended while it sent it."""
+    head, end, body = reply.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    if not end or length is None:
+        return False
+    return method == "HEAD" or len(body) == int(length[1])
 
 
 def _write_head(request: HttpRequest) -> bytes:

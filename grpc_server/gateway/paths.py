@@ -1,6 +1,8 @@
 """Which paths the gateway answers; the supervisor passes the same ones on."""
 
+from grpc_server.access import Access
 from grpc_server.gateway.bodies import BodyReader, BodyRoom
+from grpc_server.gateway.senders import SenderCheck
 from grpc_server.settings import Settings
 
 JSON_API = "/v1"
@@ -18,8 +20,9 @@ def list_paths(settings: Settings) -> tuple[str, ...]:
     return (*of_page, REST_MODELS) if settings.open_inference else of_page
 
 
-def make_bodies(settings: Settings) -> BodyReader:
+def make_bodies(settings: Settings, access: Access) -> BodyReader:
     """Return what reads the bodies of requests."""
     max_bytes = settings.max_message_bytes
     limits = {JSON_API: min(MAX_JSON_BYTES, max_bytes)}
-    return BodyReader(max_bytes, BodyRoom(_N_BODIES * max_bytes), limits)
+    room = BodyRoom(_N_BODIES * max_bytes)
+    return BodyReader(max_bytes, room, limits, SenderCheck(access))

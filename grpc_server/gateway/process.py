@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from grpc_server.access import Access
 from grpc_server.gateway.bridge import Bridge
 from grpc_server.gateway.desk import GatewayDesk
 from grpc_server.gateway.exchange import Handler
@@ -33,6 +34,8 @@ class Gateway:
         Where the process's own gRPC server listens.
     more : mapping of str to callable
         What makes the sites of other packages, by path.
+    access : Access
+        Who may call.
     """
 
     def __init__(
@@ -40,10 +43,11 @@ class Gateway:
         settings: Settings,
         point: PulsePoint,
         more: Mapping[str, Callable[[Bridge], Handler]],
+        access: Access,
     ) -> None:
         self._bridge = Bridge(point.address, point.gateway_key, settings)
         sites = self._make_sites(settings, more)
-        self._desk = GatewayDesk(sites, make_bodies(settings))
+        self._desk = GatewayDesk(sites, make_bodies(settings, access))
         self._inner: HttpEndpoint | None = None
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from grpc_server.access import Access
 from grpc_server.gateway.paths import list_paths
 from grpc_server.rpc.pulse import PulsePoint
 from grpc_server.settings import Settings
@@ -17,6 +18,7 @@ def open_gateway(
     settings: Settings,
     point: PulsePoint,
     more: "Mapping[str, Callable[[Bridge], Handler]]",
+    access: Access,
 ) -> "Gateway | None":
     """Return the gateway of a process, None if the settings ask for none; see `Gateway`."""
     if not list_paths(settings):
@@ -24,4 +26,4 @@ def open_gateway(
     # Here, so that a server without it starts without protobuf's JSON.
     from grpc_server.gateway.process import Gateway
 
-    return Gateway(settings, point, more)
+    return Gateway(settings, point, more, access)

@@ -12,7 +12,7 @@ from grpc_server.errors import ArtifactCorrupt
 from prediction.artifact.v1 import model_artifact_pb2
 
 # A double holds every integer up to this magnitude.
-_MAX_INTEGER = 2**53
+MAX_INTEGER = 2**53
 MAX_SHOWN_CHARACTERS = 80
 
 PART_NUMBERS: Mapping[str, int] = {
@@ -234,7 +234,7 @@ def read_kind(message: model_artifact_pb2.Feature) -> Kind:
             )
         case "categorical", "integers":
             integers = categorical.integers.values
-            if any(abs(value) > _MAX_INTEGER for value in integers):
+            if any(abs(value) > MAX_INTEGER for value in integers):
                 raise ArtifactCorrupt(
                     f"feature {name} has a category outside of [-2^53, 2^53]"
                 )

@@ -15,6 +15,7 @@ from grpc_server.errors import (
 )
 from grpc_server.model.arrays import Mask, Vector
 from grpc_server.model.kinds import (
+    MAX_INTEGER,
     Boolean,
     Date,
     IntegerCategories,
@@ -67,6 +68,14 @@ class Feature:
     def allowed(self) -> str:
         """The allowed values, in words."""
         return f"{self.kind.allowed} or null" if self.nullable else self.kind.allowed
+
+    def allowed_for(self, value: object) -> str:
+        """The allowed values, in words that tell why `value` is none of them."""
+        if isinstance(value, int) and isinstance(self.kind, Numeric):
+            if abs(value) > MAX_INTEGER:
+                most = f"{-MAX_INTEGER} to {MAX_INTEGER}"
+                return f"integers of {most}, which a double holds"
+        return self.allowed
 
     @property
     def allowed_number(self) -> str:

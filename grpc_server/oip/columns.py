@@ -14,6 +14,7 @@ from grpc_server.oip.refusals import (
     add_each,
     check_rows,
     datatypes,
+    read_value,
     show_shape,
     unfit,
     unknown,
@@ -147,7 +148,7 @@ def _encode(
     else:
         encoded, misfit = feature.encode_column(numbers.tolist())
         wrong = wrong | misfit
-    return encoded, wrong, lambda row: float(numbers[row])
+    return encoded, wrong, lambda row: read_value(tensor, row)
 
 
 def _read_missing(tensor: Tensor, n_rows: int) -> list[int]:

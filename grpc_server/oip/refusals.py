@@ -22,7 +22,15 @@ from grpc_server.model.kinds import (
     show,
 )
 from grpc_server.model.schema import Feature, InputSchema
-from grpc_server.oip.tensors import BOOL, BYTES, FLOATS, INTEGERS, Tensor, refuse
+from grpc_server.oip.tensors import (
+    BOOL,
+    BYTES,
+    FLOATS,
+    INTEGERS,
+    Tensor,
+    as_array,
+    refuse,
+)
 
 
 def datatypes(kind: Kind, nullable: bool) -> tuple[str, ...]:
@@ -74,10 +82,17 @@ def wrong_datatype(tensor: Tensor, allowed: Sequence[str]) -> InvalidInstance:
 def unfit(path: str, feature: Feature, value: float | str | None) -> Violation:
     """Return the violation of one value; None is a missing one."""
     shown = "a missing value" if value is None else show(value)
+    allowed = feature.allowed_for(value)
     return Violation(
         path,
-        f"{shown} is not allowed for {quote(feature.name)}, which takes {feature.allowed}",
+        f"{shown} is not allowed for {quote(feature.name)}, which takes {allowed}",
     )
+
+
+def read_value(tensor: Tensor, position: int) -> float:
+    """Return one number of a tensor as it came, and not as the double that is nearest."""
+    value: float = as_array(tensor)[position].item()
+    return value
 
 
 def unknown(tensor: Tensor, schema: InputSchema) -> Violation:

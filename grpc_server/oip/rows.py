@@ -25,6 +25,7 @@ from grpc_server.oip.refusals import (
     add_each,
     check_rows,
     datatypes,
+    read_value,
     show_shape,
     unfit,
     wrong_datatype,
@@ -163,9 +164,8 @@ def _check_matrix(schema: InputSchema, tensor: Tensor, X: Matrix, wrong: Mask) -
 
     def describe(position: int) -> Violation:
         row, column = divmod(position, len(features))
-        return unfit(
-            f"{tensor.path}[{row},{column}]", features[column], X.flat[position]
-        )
+        path, value = f"{tensor.path}[{row},{column}]", read_value(tensor, position)
+        return unfit(path, features[column], value)
 
     add_each(violations, wrong.ravel(), describe)
     violations.check()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpc_server.errors import InvalidInstance, Violation
 from grpc_server.model.arrays import Mask, Vector
-from grpc_server.model.kinds import quote, shorten
+from grpc_server.model.kinds import MAX_INTEGER, quote, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,6 @@ _DTYPES: Mapping[str, str] = {
 }
 _WIDTHS: Mapping[str, int] = {name: int(dtype[-1]) for name, dtype in _DTYPES.items()}
 MAX_RANK = 8
-# A double holds every integer up to this magnitude.
-_MAX_INTEGER = 2**53
 _LENGTH = struct.Struct("<I")
 
 
@@ -162,9 +160,9 @@ def read_numbers(tensor: Tensor) -> tuple[Vector, Mask]:
     values = as_array(tensor)
     wrong = np.zeros(len(values), np.bool_)
     if tensor.datatype in ("INT64", "UINT64"):
-        wrong = values > _MAX_INTEGER
+        wrong = values > MAX_INTEGER
         if tensor.datatype == "INT64":
-            wrong |= values < -_MAX_INTEGER
+            wrong |= values < -MAX_INTEGER
     elif tensor.datatype == BOOL:
         wrong = values > 1
     with np.errstate(invalid="ignore"):  # a signalling NaN of FP32 is a NaN

@@ -8,6 +8,7 @@
        │ ── beat, every second ──────> │    its own server has just answered it
        │ ── abort CANARY ────────────> │    a canary left its bounds
        │ <──────────── abort CANARY ── │    as another process has found
+       │ ── leaving ─────────────────> │    the process takes no more requests
        │ ── error MESSAGE ───────────> │    the process ends for this reason
        │ ── end of stream ───────────> │    the process has ended
        │ <─────────── end of stream ── │    end now, without a drain
@@ -27,6 +28,8 @@ BEAT = "beat"
 BEAT_UNCOUNTED = "beat, metrics incomplete"
 # From a process: it has a model.
 LOADED = "loaded"
+# From a process: it stops, so it must get no more requests of the HTTP port.
+LEAVING = "leaving"
 # To a process: all processes have a model, so it may report ready.
 READY = "ready"
 _ERROR = "error "

@@ -43,7 +43,7 @@ class Slot:
         self.n_quick_ends = 0
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
-        self.is_loaded = False
+        self.is_loaded = self.is_leaving = False
         self.has_all_metrics = True
         self._is_killed = False
         self._has_spoken = False
@@ -56,9 +56,10 @@ class Slot:
 
     @property
     def is_ready(self) -> bool:
-        """Whether a process is there, has a model and answers."""
+        """Whether a process is there, has a model, answers and does not stop."""
         is_heard = self.silence_seconds <= _QUIET_SECONDS
-        return self.is_loaded and is_heard and not self._is_killed
+        is_going = self.is_leaving or self._is_killed
+        return self.is_loaded and is_heard and not is_going
 
     @property
     def is_hanging(self) -> bool:
@@ -78,7 +79,8 @@ class Slot:
         if self.control is not None:
             self.control.close()
         self.process = self.control = None
-        self.is_loaded, self.has_all_metrics = False, True
+        self.is_loaded = self.is_leaving = False
+        self.has_all_metrics = True
 
     def hear(self) -> None:
         """Record a sign of life of the process."""

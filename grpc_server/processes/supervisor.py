@@ -33,6 +33,7 @@ from typing import Self
 
 from prometheus_client import CollectorRegistry, PlatformCollector
 
+from grpc_server.access import Access
 from grpc_server.drift.collector import DriftCollector
 from grpc_server.drift.store import read_all
 from grpc_server.errors import RegistryError, StartupError
@@ -45,6 +46,7 @@ from grpc_server.ports import reserve
 from grpc_server.processes.control import (
     BEAT,
     BEAT_UNCOUNTED,
+    LEAVING,
     LOADED,
     READY,
     listen,
@@ -142,7 +144,7 @@ class Supervisor:
                     make_pages(settings, self._why_not_ready, lambda: None),
                 ),
                 tls=None if store is None else store.context,
-                desks=self._make_desks(),
+                desks=self._make_desks(access),
             )
             stack.callback(self._http.stop)
             reservation = stack.enter_context(reserve(settings.host, settings.port))
@@ -216,11 +218,11 @@ class Supervisor:
         registry.register(DriftCollector(partial(read_all, self._folder)))
         return registry
 
-    def _make_desks(self) -> tuple[HttpDesk, ...]:
+    def _make_desks(self, access: Access) -> tuple[HttpDesk, ...]:
         paths = list_paths(self._settings)
         if not paths:
             return ()
-        bodies = make_bodies(self._settings)
+        bodies = make_bodies(self._settings, access)
         return (ForwardDesk(paths, bodies, self._list_inlets),)
 
     def _list_inlets(self) -> list[bytes]:
@@ -318,6 +320,7 @@ class Supervisor:
             slot.hear()
             if line in (BEAT, BEAT_UNCOUNTED):
                 slot.has_all_metrics = line == BEAT
+            slot.is_leaving |= line == LEAVING
         if line == LOADED:
             self._note_loaded(slot)
         if read_abort(line) is not None:

@@ -29,6 +29,7 @@ from grpc_server.model.watch import ModelWatcher
 from grpc_server.processes.control import (
     BEAT,
     BEAT_UNCOUNTED,
+    LEAVING,
     LOADED,
     READY,
     listen,
@@ -94,7 +95,7 @@ class Worker:
         self._inlet = inlet
         access = open_access(settings, metrics.access.count_callers_failure)
         sites = make_sites(lambda: self._grpc.get_model(), access, settings)
-        self._gateway = open_gateway(settings, point, sites)
+        self._gateway = open_gateway(settings, point, sites, access)
         self._grpc = GrpcEndpoint(
             settings,
             metrics,
@@ -133,13 +134,23 @@ class Worker:
                 self._gateway.listen(self._inlet)
 
         serve_until_stopped(
-            self._grpc,
+            self,
             watcher,
             begin,
             self._signals,
             settings.drain_seconds,
             make_watcher(settings, self._canary, self._grpc.follow_steps()),
         )
+
+    def drain(self, wake: threading.Event) -> None:
+        """Report not ready and keep answering, for the drain time or until `wake` is set."""
+        self._grpc.drain(wake)
+
+    def stop(self) -> None:
+        """Take no new calls and requests, and finish those in flight."""
+        # First: the socket of the inlet stays open in the supervisor, and nobody would answer.
+        send_line(self._control, LEAVING)
+        self._grpc.stop()
         if self._gateway is not None:
             self._gateway.stop()
 

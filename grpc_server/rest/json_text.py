@@ -6,6 +6,7 @@ it is read.
 
 import json
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 from grpc_server.rest.refusals import Refusal
@@ -84,8 +85,9 @@ def _count(body: bytes) -> int:
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        # Not by `list.count`: a body of 400 KB took 22 s, in which no call was answered.
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise Refusal(f"the name {twice[:_MAX_SHOWN_CHARACTERS]!r} occurs twice")
     return members
 

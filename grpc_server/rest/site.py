@@ -50,8 +50,6 @@ _VALUES_OF_INPUT = 100
 _VALUES_OF_CELL = 2
 # JSON up to this size is read in a few milliseconds.
 _SMALL_BYTES = 64 * 1024
-# grpc-core says so of a reply.
-_TOO_LARGE = "larger than max"
 # Of errors that are found before the call.
 _STATUSES: Mapping[type[CallError], HTTPStatus] = {
     InvalidInstance: HTTPStatus.BAD_REQUEST,
@@ -103,11 +101,21 @@ class RestSite:
         if place.deed == "infer":
             return self._infer(place, request)
         if place.deed == "ready":
-            self.identity.get(place.model, place.version)
-            return _reply(write_json({"name": place.model, "ready": True}))
+            return self._tell_ready(place)
         request_for = pb.ModelMetadataRequest(name=place.model, version=place.version)
         answer = self.bridge.call(_METADATA, request_for, request.head)
         return _reply(write_metadata(answer.message), answer)
+
+    def _tell_ready(self, place: Place) -> HttpReply:
+        """Answer anybody, so without the name and version that the server has."""
+        try:
+            self.identity.get(place.model, place.version)
+        except UnknownModel:
+            version = f" version {quote(place.version)}" if place.version else ""
+            asked = f"{quote(place.model)}{version}"
+            message = f"Request for unknown model: {asked} is not found"
+            return _refuse(HTTPStatus.NOT_FOUND, message)
+        return _reply(write_json({"name": place.model, "ready": True}))
 
     def _infer(self, place: Place, request: HttpRequest) -> HttpReply:
         head, start = request.head, monotonic()
@@ -154,18 +162,12 @@ class RestSite:
 
 
 def _check_kind(head: Head) -> None:
-    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     kind = find_kind(head)
     # Triton's client names no type.
     if kind not in ("", JSON, *((_BINARY,) if HEADER in head.headers else ())):
         raise Refusal(
             f"Content-Type is {quote(kind)}; send {JSON}, or {_BINARY} and {HEADER}",
-            status,
-        )
-    encoding = head.headers.get("content-encoding", "identity")
-    if encoding.lower() not in ("", "identity"):
-        raise Refusal(
-            f"Content-Encoding is {quote(encoding)}; send the body as it is", status
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
 
 
@@ -199,14 +201,7 @@ def _refuse(status: HTTPStatus, message: str, *headers: tuple[str, str]) -> Http
 
 
 def _show_refusal(error: CallRefused) -> HttpReply:
-    status, message = error.http_status, error.status.message
-    is_of_core = not error.status.details
-    if status == HTTPStatus.SERVICE_UNAVAILABLE and is_of_core:
-        message = "the server stops; try again"  # gRPC's own words name its socket
-    if status == HTTPStatus.TOO_MANY_REQUESTS and is_of_core and _TOO_LARGE in message:
-        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE  # another try would end the same
-        message = "the answer is larger than --max-message-bytes; send fewer rows"
     headers = [(REQUEST_ID, error.request_id)]
-    if status == HTTPStatus.UNAUTHORIZED:
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers.append(("WWW-Authenticate", "Bearer"))  # RFC 9110, 11.6.1
-    return _refuse(status, message, *headers)
+    return _refuse(error.http_status, error.status.message, *headers)

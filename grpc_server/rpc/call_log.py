@@ -14,6 +14,7 @@ A line holds no message and no error text, because both may quote what the calle
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from time import monotonic
 
@@ -76,9 +77,17 @@ class CallLog:
         Share of the calls with code OK that are written, [0, 1], chosen by their request id.
     registry : CollectorRegistry
         Registers the count of lines that were dropped.
+    find_peer : callable
+        Returns the address and port of a call's client.
     """
 
-    def __init__(self, share: float, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        share: float,
+        registry: CollectorRegistry,
+        find_peer: Callable[[Call], str],
+    ) -> None:
+        self._find_peer = find_peer
         self._bound = round(share * N_POSITIONS)
         self._dropped = Counter(
             "prediction_call_log_dropped",
@@ -113,7 +122,8 @@ class CallLog:
             self._n_dropped += 1
             return
         self._n_left -= 1
-        self._waiting.append(_describe(method, code, call))
+        peer = self._find_peer(call)
+        self._waiting.append(_describe(method, code, call, peer))
 
     def _run(self) -> None:
         while not self._stop.wait(_WRITE_SECONDS):
@@ -161,14 +171,14 @@ class LoggedDesk:
         self._log.put(self._method, call)
 
 
-def _describe(method: str, code: str, call: Call) -> CallFacts:
+def _describe(method: str, code: str, call: Call, peer: str) -> CallFacts:
     return CallFacts(
         method,
         code,
         int(code == "OK") if method == "Predict" else call.n_rows,
         round((monotonic() - call.arrival) * 1e3, 3),
         round(call.seconds * 1e3, 3),
-        call.connection().decode("utf-8", "replace"),
+        peer,
         "" if call.caller is None else call.caller.name,
         call.request_id(),
         call.trace_id(),

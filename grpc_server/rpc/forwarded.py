@@ -72,3 +72,10 @@ class GatewayKey:
             return None
         peer, proofs = json.loads(found[_CLIENT])
         return _Credentials(call, Client(peer, tuple(proofs)))
+
+    def find_peer(self, call: Call) -> str:
+        """Return the address and port of a call's client, also of one of the HTTP port."""
+        peer = call.connection()
+        forwarded = self.read(call) if peer.startswith(b"unix") else None
+        found = peer if forwarded is None else forwarded.connection()
+        return found.decode("utf-8", "replace")

@@ -45,8 +45,8 @@ class CallRecord:
         Name of the status code that the caller saw.
     facts : dict of str to str, int, float or bool
         Attributes of this project.
-    peer : bytes
-        The caller's address and port, as gRPC writes it.
+    peer : str
+        The client's address and port, as gRPC writes it.
     begin, end : float
         Times of the call, in seconds of the clock of `perf_counter`.
     steps : list of (str, float, float)
@@ -59,7 +59,7 @@ class CallRecord:
     path: str
     code: str
     facts: dict[str, Attribute]
-    peer: bytes
+    peer: str
     begin: float
     end: float
     steps: list[tuple[str, float, float]]
@@ -72,7 +72,7 @@ class CallRecord:
             "rpc.system.name": "grpc",
             "rpc.method": name,
             "rpc.response.status_code": self.code,
-            **_describe_peer(self.peer.decode("utf-8", "replace")),
+            **_describe_peer(self.peer),
             **self.facts,
         }
         if self.code != "OK":
@@ -144,7 +144,7 @@ class _TracedCall(Call):
             path,
             self.seen_code(),
             self._describe(),
-            self.connection(),
+            self._twin.find_peer(self),
             self.arrival,
             end,
             self._steps,
@@ -230,6 +230,7 @@ class _Twin:
     def __init__(self, path: str, method: Method, tracing: Tracing) -> None:
         self._path = path
         self._put = tracing.exporter.put
+        self.find_peer = tracing.find_peer
         self._exemplify = method.counter.exemplify
         self._method = twin = copy(method)
         twin.kind = _TRACED[method.kind]

@@ -24,6 +24,8 @@ _BLOCK_VALUES = 1_000_000
 # Bad rows that a part lists. It counts the others.
 MAX_LISTED = 100
 _CONTRIBUTION = pa.struct([("feature", pa.string()), ("value", pa.float64())])
+# A moment of nanoseconds, or of a year that Python does not know.
+_UNREADABLE = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,13 +323,20 @@ def _explanation_columns(explanations: Sequence[Any]) -> Iterator[pa.Array]:
 
 
 def _tell_cell(feature: Feature, cell: pa.Scalar, row: int) -> BadCell:
-    return BadCell(row, feature.name, _show(cell), f"it takes {feature.allowed}")
+    value = _read(cell)
+    allowed = feature.allowed_for(value)
+    return BadCell(row, feature.name, _show(value), f"it takes {allowed}")
 
 
-def _show(cell: pa.Scalar) -> str:
+def _read(cell: pa.Scalar) -> object:
     try:
-        value = cell.as_py()
+        return cell.as_py()
     except (ValueError, OverflowError):
+        return _UNREADABLE
+
+
+def _show(value: object) -> str:
+    if value is _UNREADABLE:
         return "a value that cannot be shown"
     if value is None:
         return "a missing value"

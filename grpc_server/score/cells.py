@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from date_columns.forms import LAST_SECONDS
 from grpc_server.model.arrays import Mask, Vector
 from grpc_server.model.kinds import (
+    MAX_INTEGER,
     Boolean,
     Date,
     IntegerCategories,
@@ -24,8 +25,8 @@ from grpc_server.model.kinds import (
 )
 from grpc_server.model.schema import Feature
 
-# A double holds every integer up to this magnitude, and every decimal of so many digits.
-_MAX_INTEGER, _MAX_DIGITS = 2**53, 15
+# A double holds every decimal of so many digits.
+_MAX_DIGITS = 15
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _TRUTH = {"true": True, "True": True, "TRUE": True} | {
     "false": False,
@@ -197,9 +198,9 @@ def _to_doubles(column: pa.Array) -> Vector:
 
 def _lose_digits(integers: Any) -> Mask:
     """Return which integers a double cannot hold."""
-    wrong = integers > _MAX_INTEGER
+    wrong = integers > MAX_INTEGER
     if integers.dtype.kind == "i":
-        wrong |= integers < -_MAX_INTEGER
+        wrong |= integers < -MAX_INTEGER
     for position in wrong.nonzero()[0].tolist():
         value = int(integers[position])
         wrong[position] = int(float(value)) != value

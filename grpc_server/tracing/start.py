@@ -1,8 +1,9 @@
 """Makes what tracing needs, if it is on; nothing of OpenTelemetry is imported before."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -25,13 +26,18 @@ class Tracing:
         Chooses the calls.
     exporter : TraceExporter
         Takes the records.
+    find_peer : callable
+        Returns the address and port of a call's client.
     """
 
     sampler: Sampler
     exporter: "TraceExporter"
+    find_peer: Callable[[Any], str]
 
 
-def open_tracing(settings: Settings, registry: CollectorRegistry) -> Tracing | None:
+def open_tracing(
+    settings: Settings, registry: CollectorRegistry, find_peer: Callable[[Any], str]
+) -> Tracing | None:
     """Return what tracing needs, None without a collector.
 
     Parameters
@@ -40,6 +46,8 @@ def open_tracing(settings: Settings, registry: CollectorRegistry) -> Tracing | N
         Settings of the server.
     registry : CollectorRegistry
         Registers the counts.
+    find_peer : callable
+        Returns the address and port of a call's client.
 
     Raises
     ------
@@ -67,4 +75,5 @@ def open_tracing(settings: Settings, registry: CollectorRegistry) -> Tracing | N
         describe_process(settings.trace_service),
         TraceMetrics(registry),
     )
-    return Tracing(Sampler(settings.trace_share, exporter.has_room), exporter)
+    sampler = Sampler(settings.trace_share, exporter.has_room)
+    return Tracing(sampler, exporter, find_peer)
