@@ -406,8 +406,8 @@ def write_test(case: Case, series: Series, *, fires: bool) -> object:
     return write_tests(f"{case.step_minutes}m", series, check)
 
 
-def write_tests(step: str, series: Series, check: object) -> object:
-    """Return a file of promtool's tests of `rules.yaml`, with one check."""
+def write_tests(step: str, series: Series, *checks: object) -> object:
+    """Return a file of promtool's tests of `rules.yaml`."""
     return {
         "rule_files": ["rules.yaml"],
         "evaluation_interval": step,
@@ -418,7 +418,7 @@ def write_tests(step: str, series: Series, check: object) -> object:
                     {"series": name, "values": values}
                     for name, values in series.items()
                 ],
-                "promql_expr_test": [check],
+                "promql_expr_test": list(checks),
             }
         ],
     }
@@ -488,6 +488,40 @@ def test_the_expected_roc_auc_is_that_of_all_rows_of_a_fleet(
         "exp_samples": [sample] if is_shown else [],
     }
     run_promtool(tmp_path, [write_tests("1m", series, check)])
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_precision_and_recall_need_all_cells_of_the_table(
+    is_whole: bool, tmp_path: Path
+) -> None:
+    """With more than 20 classes a server counts the diagonal alone, of which both would be 1."""
+    cells = {("a", "a"): 6, ("a", "b"): 2, ("b", "a"): 1, ("b", "b"): 3}
+    labels = f'{POD},model_version="3"'
+    series = {
+        f"prediction_drift_rows_total{{{labels}}}": "0+12x400",
+        f'prediction_expected_valid{{{labels},reason=""}}': "1x400",
+    } | {
+        f'prediction_expected_outcomes_total{{{labels},predicted="{p}",actual="{a}"}}': f"0+{n}x400"
+        for (p, a), n in cells.items()
+        if is_whole or p == a
+    }
+    (tmp_path / "rules.yaml").write_text(write_rules(drift.list_groups()))
+    of_class = f'{{class="a",{VERSION}}}'
+    expected = {drift.PRECISION: 6 / 8, drift.RECALL: 6 / 7, drift.F1: 12 / 15}
+    checks = [
+        {
+            "expr": f'abs({name}{{class="a"}} - {value}) < bool 1e-6',
+            "eval_time": "390m",
+            "exp_samples": [{"labels": of_class, "value": 1}] if is_whole else [],
+        }
+        for name, value in expected.items()
+    ]
+    accuracy = {
+        "expr": f"abs({drift.ACCURACY} - 9 / 12) < bool 1e-6",
+        "eval_time": "390m",
+        "exp_samples": [{"labels": f"{{{VERSION}}}", "value": 1}],
+    }
+    run_promtool(tmp_path, [write_tests("1m", series, *checks, accuracy)])
 
 
 def test_no_alert_is_left_out() -> None:

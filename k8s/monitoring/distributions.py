@@ -1,6 +1,15 @@
 """The rows of the dashboard of drift: rows, scores and the performance that they promise."""
 
-from monitoring.drift import ACCURACY, NEEDS, ROC_AUC, index_of, share_of
+from monitoring.drift import (
+    ACCURACY,
+    F1,
+    NEEDS,
+    PRECISION,
+    RECALL,
+    ROC_AUC,
+    index_of,
+    share_of,
+)
 from monitoring.selectors import IN, by, rate
 from monitoring.values import Panel, Row, draw
 
@@ -97,6 +106,7 @@ def _show_performance() -> Row:
                 "version {{model_version}}",
                 NEEDS,
             ),
+            *_show_classes(),
             draw(
                 "Expected ROC AUC",
                 "ROC AUC over 6 hours that the probabilities promise, without labels: 1 ranks all "
@@ -125,4 +135,20 @@ def _show_performance() -> Row:
                 NEEDS,
             ),
         ),
+    )
+
+
+def _show_classes() -> tuple[Panel, ...]:
+    return tuple(
+        draw(
+            f"Expected {name}",
+            f"{name[0].upper()}{name[1:]} of each class over 6 hours that the probabilities "
+            "promise, without labels. It is hidden where the expected accuracy is, and for more "
+            "than 20 classes.",
+            "percentunit",
+            f"{series}{{{IN}}}",
+            "{{class}}, version {{model_version}}",
+            NEEDS,
+        )
+        for name, series in (("precision", PRECISION), ("recall", RECALL), ("F1", F1))
     )

@@ -58,6 +58,9 @@ def index_of(subject: str) -> str:
 
 
 ACCURACY = f"prediction:expected_accuracy:{WINDOW}"
+PRECISION = f"prediction:expected_precision:{WINDOW}"
+RECALL = f"prediction:expected_recall:{WINDOW}"
+F1 = f"prediction:expected_f1:{WINDOW}"
 ROC_AUC = f"prediction:expected_roc_auc:{WINDOW}"
 _ROWS = f"sum by ({_MODEL}) (increase(prediction_drift_rows_total[{WINDOW}]))"
 # Hides what is no estimate.
@@ -65,18 +68,37 @@ _VALID = f"on ({_MODEL}) min by ({_MODEL}) (prediction_expected_valid) == 1"
 
 
 def _list_performance() -> tuple[Recording, ...]:
-    outcomes = "prediction_expected_outcomes_total"
+    """Return the rules of accuracy, and of precision, recall and F1 of each class."""
+    total, same = (f"prediction:expected_{n}:{WINDOW}" for n in ("outcomes", "same"))
+    outcomes = (
+        f"sum by ({_MODEL}, predicted, actual) "
+        f"(increase(prediction_expected_outcomes_total[{WINDOW}]))"
+    )
     # PromQL cannot compare two labels of a series: pairs of equal ones are made from one label.
-    same = (
-        f"label_replace(count by ({_MODEL}, predicted) ({outcomes}), "
-        '"actual", "$1", "predicted", "(.*)")'
+    pairs = _rename(f"sum by ({_MODEL}, predicted) ({total})", "predicted", "actual")
+    diagonal = f"{total} and on ({_MODEL}, predicted, actual) {pairs}"
+    # With more than 20 classes the server counts the diagonal alone.
+    whole = f"count by ({_MODEL}) ({total}) > count by ({_MODEL}) ({same})"
+    formulas = {
+        total: f"{outcomes}\nand on ({_MODEL}) {_ROWS} >= {MIN_ROWS}\nand {_VALID}",
+        same: f"sum by ({_MODEL}, class) ({_rename(diagonal, 'predicted', 'class')})",
+        ACCURACY: f"sum by ({_MODEL}) ({same}) / {_ROWS}",
+        PRECISION: f"{same} / {_sum_class(total, 'predicted')}\nand on ({_MODEL}) {whole}",
+        RECALL: f"{same} / {_sum_class(total, 'actual')}\nand on ({_MODEL}) {whole}",
+        F1: f"2 * {PRECISION} * {RECALL} / ({PRECISION} + {RECALL})",
+    }
+    return tuple(
+        Recording(name, formula, needs=NEEDS) for name, formula in formulas.items()
     )
-    right = (
-        f"sum by ({_MODEL}) (increase({outcomes}[{WINDOW}])\n"
-        f"and on ({_MODEL}, predicted, actual) {same})"
-    )
-    formula = f"{right}\n/ ({_ROWS} >= {MIN_ROWS})\nand {_VALID}"
-    return (Recording(ACCURACY, formula, needs=NEEDS),)
+
+
+def _rename(formula: str, label: str, other: str) -> str:
+    """Copy a label; a name of a class may hold any character."""
+    return f'label_replace({formula}, "{other}", "$1", "{label}", "(?s:(.*))")'
+
+
+def _sum_class(total: str, label: str) -> str:
+    return f"sum by ({_MODEL}, class) ({_rename(total, label, 'class')})"
 
 
 def _list_ranking() -> tuple[Recording, ...]:
