@@ -1,16 +1,18 @@
 """Finds the tables of a file or a folder."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from grpc_server.errors import TableError
-from grpc_server.score.csv_layout import CsvRules
 from grpc_server.score.csv_table import CsvTable
 from grpc_server.score.parquet_table import ParquetTable
 from grpc_server.score.tables import Table
+from table_files.csv_form import CSV_SUFFIXES, is_csv_name
+from table_files.csv_layout import Known
+from table_files.packed_file import PACKINGS
 
 _PARQUET = (".parquet", ".pq")
-_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def list_files(source: Path) -> list[Path]:
@@ -48,7 +50,7 @@ def list_files(source: Path) -> list[Path]:
 
 def open_tables(
     files: Collection[Path],
-    rules: CsvRules,
+    known: Known,
     features: Collection[str],
     keep: Collection[str],
     *,
@@ -61,8 +63,8 @@ def open_tables(
     ----------
     files : collection of Path
         Files of Parquet or CSV.
-    rules : CsvRules
-        What is known of CSV files.
+    known : Known
+        What is known of CSV files, but for the names of their columns.
     features, keep : collection of str
         Columns of the model, and further columns that each table should have.
     skips_unread : bool
@@ -82,6 +84,7 @@ def open_tables(
     """
     if groups is not None and (len(files) > 1 or not _is_parquet(next(iter(files)))):
         raise TableError("--row-groups needs a single Parquet file")
+    known = replace(known, names=frozenset({*features, *keep}))
     tables: list[Table] = []
     for path in files:
         if _is_parquet(path):
@@ -89,9 +92,7 @@ def open_tables(
                 ParquetTable(path, path.name, groups, set(features) - set(keep))
             )
         else:
-            tables.append(
-                CsvTable(path, path.name, rules, {*features, *keep}, skips_unread)
-            )
+            tables.append(CsvTable(path, path.name, known, skips_unread))
     return tables
 
 
@@ -100,7 +101,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _check_suffix(path: Path) -> Path:
-    if not path.name.lower().endswith((*_PARQUET, *_CSV)):
+    if not _is_parquet(path) and not is_csv_name(path.name):
         raise TableError(f"{path} is of another kind; {_list_suffixes()} can be scored")
     if not path.exists():
         raise TableError(f"{path} does not exist")
@@ -110,4 +111,5 @@ def _check_suffix(path: Path) -> Path:
 
 
 def _list_suffixes() -> str:
-    return ", ".join((*_PARQUET, *_CSV))
+    texts, packed = ", ".join(CSV_SUFFIXES), ", ".join(PACKINGS)
+    return f"{', '.join(_PARQUET)}, {texts} (text may end with {packed})"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpc_server.score.answers import AnswerOptions
-from grpc_server.score.csv_layout import CsvRules
+from table_files.csv_layout import Known
 
 ON_BAD_ROW = ("fail", "skip", "null")
 PART_ROWS = 250_000
@@ -44,8 +44,10 @@ class ScoreOptions:
         Folder of the output.
     answers : AnswerOptions
         What the output has.
-    csv : CsvRules
+    csv : Known
         What is known of CSV files.
+    gaps : frozenset of str
+        Words for missing values in them.
     groups : tuple of (int, int) or None
         Row groups to score; None for all.
     part_rows : int
@@ -60,7 +62,8 @@ class ScoreOptions:
     source: Path
     output: Path
     answers: AnswerOptions
-    csv: CsvRules
+    csv: Known
+    gaps: frozenset[str]
     groups: tuple[int, int] | None
     part_rows: int
     n_workers: int
@@ -81,7 +84,8 @@ def parse_options(arguments: Sequence[str]) -> ScoreOptions:
             given.on_bad_row,
             given.explain_top_k,
         ),
-        csv=CsvRules(given.separator or "", given.encoding, frozenset(given.gaps)),
+        csv=Known(given.encoding, given.separator or ""),
+        gaps=frozenset(given.gaps),
         groups=given.row_groups,
         part_rows=given.part_rows,
         n_workers=given.workers,

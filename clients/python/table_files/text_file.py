@@ -4,8 +4,8 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.packed_file import ZIP, open_bytes
-from training.errors import DataError
+from table_files.errors import TableFileError
+from table_files.packed_file import ZIP, open_bytes
 
 CHUNK_BYTES = 2**20
 # Enough for the header and the first row of very wide tables.
@@ -14,6 +14,7 @@ HEAD_BYTES = 2**24
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
@@ -48,20 +49,21 @@ def read_head(path: Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def refuse_other_kinds(path: Path, head: bytes) -> None:
-    """Raise DataError if a file is of another kind than text with cells.
+def refuse_other_kinds(head: bytes) -> None:
+    """Raise TableFileError if a file is of another kind than text with cells.
 
     Parameters
     ----------
-    path : Path
-        The file, for the message.
     head : bytes
-        Its first bytes, unpacked.
+        Its first bytes, unpacked: up to `HEAD_BYTES`.
     """
     start = head[:100].removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for mark, kind, cure in _OTHER_KINDS:
         if head.startswith(mark) or start.startswith(mark.lower()):
-            raise DataError(f"{path} is not a CSV table: it is {kind}; {cure}")
+            raise TableFileError(f"it is {kind}; {cure}")
+    # What unpacks to a hundred times its size is not read to its end.
+    if len(head) == HEAD_BYTES and b"\n" not in head and b"\r" not in head:
+        raise TableFileError("its first line has over 16 MiB; it should name columns")
 
 
 def find_encoding(path: Path, head: bytes) -> str:
@@ -81,19 +83,18 @@ def find_encoding(path: Path, head: bytes) -> str:
 
     Raises
     ------
-    DataError
+    TableFileError
         If it is none of them.
     """
     marked = [name for mark, name in _MARKS if head.startswith(mark)]
-    # Every second byte of Western text in UTF-16 is 0.
+    # Of text in UTF-16, most characters of which are Western, every second byte is mostly 0.
     halves = {"utf-16-be": head[:1000:2], "utf-16-le": head[1:1000:2]}
-    wide = [name for name, half in halves.items() if half and not any(half)]
+    wide = [name for name, half in halves.items() if 2 * half.count(0) > len(half)]
     for encoding in marked[:1] or wide or ("utf-8", "cp1252"):
         if _decodes(path, encoding):
             return encoding
-    raise DataError(
-        f"{path} is not a CSV table: its text is neither UTF-8 nor UTF-16 nor cp1252; save "
-        "it as UTF-8"
+    raise TableFileError(
+        "its text is neither UTF-8 nor UTF-16 nor cp1252; save it as UTF-8"
     )
 
 
@@ -131,15 +132,31 @@ def decode_head(head: bytes, encoding: str) -> str:
     head : bytes
         Up to `HEAD_BYTES`.
     encoding : str
-        Return value of `find_encoding`.
+        Return value of `find_encoding`, or another name of a codec.
 
     Returns
     -------
     str
         Whole lines, or all if the file is not longer.
+
+    Raises
+    ------
+    TableFileError
+        If the bytes are none of this encoding, or it is none of text.
     """
-    text = codecs.getincrementaldecoder(encoding)().decode(head)
+    try:
+        text: object = codecs.getincrementaldecoder(encoding)().decode(head)
+    except (ValueError, LookupError, TypeError) as error:
+        raise TableFileError(_refuse_encoding(encoding, str(error)[:120])) from None
+    if not isinstance(text, str):
+        raise TableFileError(_refuse_encoding(encoding, "it is none of text"))
     if len(head) < HEAD_BYTES:
         return text
     end = max(text.rfind("\n"), text.rfind("\r"))
     return text[: end + 1]
+
+
+def _refuse_encoding(encoding: str, reason: str) -> str:
+    return (
+        f"it is not read in {encoding} ({reason}); state its encoding, such as cp1252"
+    )
