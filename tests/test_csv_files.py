@@ -209,12 +209,23 @@ def test_escaped_quotes_are_found(tmp_path: Path) -> None:
     assert "escape" in table.notes[0]
 
 
-def test_a_plain_file_needs_no_sniffer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+def test_quotes_are_found_although_a_row_is_too_long(tmp_path: Path) -> None:
+    rows = "'a; b';1\n'it''s';2\n" * 5
 
-    assert len(read(tmp_path, PLAIN.replace(",", ";")).cells) == 3
+    with pytest.raises(DataError, match="rows have 2 cells, but one has 3: '3;4;5'"):
+        read(tmp_path, f"name;n\n{rows}3;4;5\n")
+    assert read(tmp_path, f"name;n\n{rows}").cells["name"].tolist()[:2] == [
+        "a; b",
+        "it's",
+    ]
+
+
+def test_a_short_row_is_not_taken_for_the_header_of_write_table(tmp_path: Path) -> None:
+    """The rows have a cell more than the header, for their names."""
+    rows = "".join(f'"{number}" 1.5 "x"\n' for number in range(2000))
+
+    with pytest.raises(DataError, match="rows have 3 cells, but one has 2"):
+        read(tmp_path, f'"a" "b"\n{rows}"y" 2.5\n')
 
 
 cells = st.text(

@@ -393,14 +393,12 @@ FORMS |= {name: (TRICKY, content) for name, content in SAME_TRICKY.items()}
 
 @pytest.mark.parametrize(("plain", "content"), FORMS.values(), ids=FORMS)
 def test_a_file_that_training_reads_is_scored_with_the_same_cells(
-    plain: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plain: str, content: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "plain.csv").write_text(plain)
     (tmp_path / "rows.txt").write_bytes(content)
     cells = read_csv_file(tmp_path / "rows.txt").cells
     model = make_city_model(tmp_path / "model", sorted({*cells["city"]}))
-    # Where models are served, it is not installed.
-    monkeypatch.setitem(sys.modules, "duckdb", None)
 
     score(model, tmp_path / "plain.csv", tmp_path / "a", "--keep", "city")
     score(model, tmp_path / "rows.txt", tmp_path / "b", "--keep", "city")

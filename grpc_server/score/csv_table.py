@@ -20,8 +20,7 @@ from grpc_server.score.tables import (
     identify,
     share_bytes,
 )
-from table_files.csv_form import CsvForm, find_csv_form
-from table_files.csv_layout import Known
+from table_files.csv_form import CsvForm, Known, find_csv_form
 from table_files.errors import TableFileError
 from table_files.packed_file import open_bytes
 from table_files.text_file import HEAD_BYTES, read_head
@@ -44,7 +43,9 @@ class CsvTable:
     label : str
         Name of the table.
     known : Known
-        What is known of the file, the names of columns among it.
+        What is known of the file.
+    wanted : collection of str
+        Names of columns to read. Others are taken without the spaces at their ends.
     skips_unread : bool
         Whether rows with more or fewer cells than the header are left out; else they are an error.
 
@@ -62,16 +63,15 @@ class CsvTable:
         path: Path,
         label: str,
         known: Known,
+        wanted: Collection[str],
         skips_unread: bool,
     ) -> None:
         self.path = path
         self.label = label
         self.identity = identify(path)
         self.form, self._lines = _find_form(path, known)
-        # Names may have spaces at their ends, in training and here; others are without them.
         self.names = tuple(
-            name if name in known.names else name.strip()
-            for name in self.form.layout.names
+            name if name in wanted else name.strip() for name in self.form.layout.names
         )
         self._skips_unread = skips_unread
         self._n_bytes = max(1, self.identity.n_bytes)

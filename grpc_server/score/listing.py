@@ -1,15 +1,13 @@
 """Finds the tables of a file or a folder."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 from grpc_server.errors import TableError
 from grpc_server.score.csv_table import CsvTable
 from grpc_server.score.parquet_table import ParquetTable
 from grpc_server.score.tables import Table
-from table_files.csv_form import CSV_SUFFIXES, is_csv_name
-from table_files.csv_layout import Known
+from table_files.csv_form import CSV_SUFFIXES, Known, is_csv_name
 from table_files.packed_file import PACKINGS
 
 _PARQUET = (".parquet", ".pq")
@@ -64,7 +62,7 @@ def open_tables(
     files : collection of Path
         Files of Parquet or CSV.
     known : Known
-        What is known of CSV files, but for the names of their columns.
+        What is known of CSV files.
     features, keep : collection of str
         Columns of the model, and further columns that each table should have.
     skips_unread : bool
@@ -84,7 +82,6 @@ def open_tables(
     """
     if groups is not None and (len(files) > 1 or not _is_parquet(next(iter(files)))):
         raise TableError("--row-groups needs a single Parquet file")
-    known = replace(known, names=frozenset({*features, *keep}))
     tables: list[Table] = []
     for path in files:
         if _is_parquet(path):
@@ -92,7 +89,9 @@ def open_tables(
                 ParquetTable(path, path.name, groups, set(features) - set(keep))
             )
         else:
-            tables.append(CsvTable(path, path.name, known, skips_unread))
+            tables.append(
+                CsvTable(path, path.name, known, {*features, *keep}, skips_unread)
+            )
     return tables
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpc_server.score.answers import AnswerOptions
-from table_files.csv_layout import Known
+from table_files.csv_form import Known
 
 ON_BAD_ROW = ("fail", "skip", "null")
 PART_ROWS = 250_000

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from table_files.csv_layout import NOTHING_KNOWN, Format, Known, Layout, find_layout
+from table_files.csv_layout import Format, Layout, find_layout
 from table_files.errors import TableFileError
 from table_files.packed_file import strip_packing
 from table_files.text_file import (
@@ -15,6 +15,25 @@ from table_files.text_file import (
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 _SEPARATOR_NAMES = {"\t": "tab", " ": "space"}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a file before it is read.
+
+    Parameters
+    ----------
+    encoding : str
+        Name of a codec; empty to find it.
+    separator : str
+        One character; empty to find it.
+    """
+
+    encoding: str = ""
+    separator: str = ""
+
+
+NOTHING_KNOWN = Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +125,7 @@ def find_csv_form(path: Path, head: bytes, known: Known = NOTHING_KNOWN) -> CsvF
     """
     refuse_other_kinds(head)
     encoding = known.encoding or find_encoding(path, head)
-    layout = find_layout(decode_head(head, encoding), known)
+    layout = find_layout(decode_head(head, encoding), known.separator)
     if layout.is_empty and len(head) == HEAD_BYTES:
         raise TableFileError(
             "the header and the first row have over 16 MiB, as after a quote that nothing closes; "

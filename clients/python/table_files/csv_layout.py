@@ -2,13 +2,12 @@
 
 import csv
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice, pairwise
-from pathlib import Path
 from typing import Any
 
 from table_files.errors import TableFileError
@@ -17,7 +16,6 @@ SNIFFED_ROWS = 1000
 SNIFFED_CHARACTERS = 2**18
 # In files with decimal commas, commas may cut each line evenly too; so they come last.
 _SEPARATORS = "\t;|,"
-_ALL_SEPARATORS = _SEPARATORS + " "
 # As files have them: other characters that end lines, such as U+2028, may be in cells.
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
@@ -41,29 +39,6 @@ class Format:
     separator: str = ","
     quote: str = '"'
     escape: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a file before it is read.
-
-    Parameters
-    ----------
-    encoding : str
-        Name of a codec; empty to find it.
-    separator : str
-        One character; empty to find it.
-    names : frozenset of str
-        Names of columns that the header should have: they tell how it is cut.
-    """
-
-    encoding: str = ""
-    separator: str = ""
-    names: frozenset[str] = frozenset()
-
-    def count(self, header: Iterable[str]) -> int:
-        """Return how many cells of a header are known, with or without spaces at their ends."""
-        return sum(not self.names.isdisjoint((cell, cell.strip())) for cell in header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +66,15 @@ class Layout:
     is_empty: bool
 
 
-NOTHING_KNOWN = Known()
-
-
-def find_layout(text: str, known: Known = NOTHING_KNOWN) -> Layout:
+def find_layout(text: str, separator: str = "") -> Layout:
     """Find the layout of a file by its first lines.
 
     Parameters
     ----------
     text : str
         Its first lines, the header among them.
-    known : Known
-        What is known of it. With names, no more is needed than those; without them, DuckDB is asked
-        about lines that are not plain.
+    separator : str
+        One character; empty to find it.
 
     Returns
     -------
@@ -116,14 +87,12 @@ def find_layout(text: str, known: Known = NOTHING_KNOWN) -> Layout:
         If the first line is a title rather than a header.
     """
     n_above, body, stated = _skip_remarks(text)
-    form = _find_format(body, known.separator or stated, known)
+    form = _find_format(body, separator or stated or _SEPARATORS)
     rows = _cut(body, form)
-    header = tuple(rows[0]) if rows else ()
-    is_known = known.count(header) > 0
-    if not is_known and len(rows) <= 1 and len(header) <= 1:
+    if not rows or len(rows) == len(rows[0]) == 1:
         raise TableFileError("it has no lines below a line with names")
-    if not is_known:
-        _refuse_title(header, rows[1:], n_above)
+    header = tuple(rows[0])
+    _refuse_title(header, rows[1:], n_above)
     n_skipped = n_above + _count_lines(body, form)
     is_empty = next(islice(_split_lines(text), n_skipped, None), None) is None
     return Layout(form, n_above, n_skipped, _fit_names(header, rows[1:]), is_empty)
@@ -154,34 +123,36 @@ def _is_remark(line: str, following: str) -> bool:
     return True
 
 
-def _find_format(text: str, separator: str, known: Known) -> Format:
-    if known.names:
-        return _find_by_names(text, separator, known)
-    if separator:
-        return Format(separator)
-    for each in _SEPARATORS:
-        if _fits(text, Format(each)):
-            return Format(each)
-    if _is_of_write_table(text):
+def _find_format(text: str, separators: str) -> Format:
+    for separator in separators:
+        if _fits(text, Format(separator)):
+            return Format(separator)
+    if separators == _SEPARATORS and _is_of_write_table(text):
         return Format(" ")
-    sniffed = _sniff(text)
-    is_useful = any(len(row) > 1 for row in _cut(text, sniffed))
-    return sniffed if is_useful else _widest(text)
+    return _find_most_even(text, separators)
 
 
-def _find_by_names(text: str, separator: str, known: Known) -> Format:
-    """Return the format that finds the most of the known names in the header."""
-
-    def count(form: Format) -> int:
-        return known.count(next(iter(_cut(text, form, 1)), []))
-
-    separators = separator or _ALL_SEPARATORS
-    # The first of equals. Only the lines below tell whether quotes are doubled or escaped.
-    found = max((Format(s, q) for q in "\"'" for s in separators), key=count)
-    if not count(found):
-        return Format(separator) if separator else _widest(text)
+def _find_most_even(text: str, separators: str) -> Format:
+    """Return the format that cuts the most lines alike: quotes and escapes are not plain."""
+    forms = (Format(s, quote) for s in separators for quote in _list_quotes(text, s))
+    found = max(forms, key=partial(_count_alike, text))
+    if not _count_alike(text, found):
+        return Format(separators[-1])
     has_escapes = f"\\{found.quote}" in text and not _is_strict(text, found)
     return replace(found, escape="\\") if has_escapes else found
+
+
+def _list_quotes(text: str, separator: str) -> str:
+    """Return the quotes that cells may have: single ones only if more cells begin with them."""
+    begin = f"(?:^|{re.escape(separator)})([\"'])"
+    found = re.findall(begin, text[:SNIFFED_CHARACTERS], re.MULTILINE)
+    return "'\"" if 2 * found.count("'") > len(found) else '"'
+
+
+def _count_alike(text: str, form: Format) -> int:
+    """Return how many lines have equally many cells, two or more."""
+    widths = Counter(len(row) for row in _cut(text, form) if len(row) > 1)
+    return max(widths.values(), default=0)
 
 
 def _is_strict(text: str, form: Format) -> bool:
@@ -213,48 +184,11 @@ def _is_of_write_table(text: str) -> bool:
     return is_even and len(header) > 1 and not has_others
 
 
-def _widest(text: str) -> Format:
-    """Return the format whose separator is most frequent in the first line; by default a comma."""
-    first = next(_split_lines(text), "")
-    return Format(max(reversed(_SEPARATORS), key=first.count))
-
-
-def _sniff(text: str) -> Format:
-    """Ask DuckDB, which tries all formats on the lines and takes the one with the fewest faults."""
-    # The import takes a quarter of a second and 35 MB, which plain tables do not need.
-    try:
-        import duckdb
-    except ImportError:
-        raise TableFileError(
-            "its lines have different numbers of cells, or other quotes than CSV; install duckdb, "
-            "which finds out how they are cut"
-        ) from None
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "head.csv"
-        path.write_text(text[:SNIFFED_CHARACTERS], encoding="utf-8", newline="")
-        query = (
-            "SELECT Delimiter, Quote, Escape FROM sniff_csv(?, all_varchar = true, "
-            f"sample_size = {SNIFFED_ROWS})"
-        )
-        try:
-            with duckdb.connect(config={"threads": 1}) as connection:
-                found = connection.execute(query, [str(path)]).fetchone()
-        except duckdb.Error:
-            # No format fits; the reader names the line that does not.
-            return _widest(text)
-    assert found is not None
-    separator, quote, escape = ("" if x in (None, "(empty)") else x for x in found)
-    return Format(separator or ",", quote or '"', "" if escape == quote else escape)
-
-
-def _cut(
-    text: str, form: Format, n_rows: int = SNIFFED_ROWS, *, is_strict: bool = False
-) -> list[list[str]]:
+def _cut(text: str, form: Format, *, is_strict: bool = False) -> list[list[str]]:
     """Return the cells of the first lines that are not empty."""
     with _long_cells(text):
         reader = _read(text, form, is_strict)
-        return list(islice((row for row in reader if row), n_rows))
+        return list(islice((row for row in reader if row), SNIFFED_ROWS))
 
 
 def _count_lines(text: str, form: Format) -> int:
