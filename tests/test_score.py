@@ -26,13 +26,12 @@ from grpc_server.model.schema import Feature
 from grpc_server.registry.durable_files import lock_file
 from grpc_server.score.answers import Answerer, AnswerOptions
 from grpc_server.score.cells import TextRules, encode_typed
-from grpc_server.score.options import GAPS, parse_options
+from grpc_server.score.options import parse_options
 from grpc_server.score.program import make_job
 from grpc_server.score.running import run_job
 from grpc_server.score.tables import Chunk
 from prediction import PredictionClient
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training.data import gaps
 from training.data.csv_file import read_csv_file
 
 from csv_forms import PACKERS, PLAIN, SAME, SAME_TRICKY, TRICKY, archive
@@ -716,8 +715,3 @@ def test_a_file_that_grows_meanwhile_is_not_half_scored(
     assert not (tmp_path / "out" / "_manifest.json").exists()
     with pytest.raises(TableError, match="changed: input"):
         score(model, source, tmp_path / "out", "--part-rows", "50")
-
-
-def test_words_for_gaps_are_those_of_training() -> None:
-    # An empty cell is a gap in any case.
-    assert set(GAPS) == set(gaps.GAPS) - {""}

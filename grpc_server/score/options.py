@@ -9,25 +9,10 @@ from pathlib import Path
 
 from grpc_server.score.answers import AnswerOptions
 from table_files.csv_form import Known
+from table_files.gap_words import GAP_WORDS
 
 ON_BAD_ROW = ("fail", "skip", "null")
 PART_ROWS = 250_000
-# What R, SQL and pandas write for a missing value, as in training.
-GAPS = (
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "#NA",
-    "<NA>",
-    "NaN",
-    "nan",
-    "-NaN",
-    "-nan",
-    "NaT",
-    "NULL",
-    "null",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +149,19 @@ def _add_input_flags(add: Callable[..., object]) -> None:
         metavar="N",
         help="threads that score (default: the processors)",
     )
-    add("--separator", type=_separator, help="separator of CSV files")
-    add("--encoding", default="", help="encoding of CSV files, such as cp1252")
+    add("--separator", type=_separator, help="separator of CSV files (default: found)")
+    add(
+        "--encoding",
+        default="",
+        help="encoding of CSV files, such as cp1252 (default: found)",
+    )
     add(
         "--gaps",
         type=_names,
-        default=list(GAPS),
+        default=list(GAP_WORDS),
         metavar="WORDS",
         help="cells of CSV files that are missing values, besides empty ones "
-        f"(default: {','.join(GAPS)})",
+        f"(default: {','.join(GAP_WORDS)})",
     )
     add(
         "--trusted-keys",
