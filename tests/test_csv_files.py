@@ -2,10 +2,8 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import random
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,21 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from table_files.csv_layout import Format, find_layout
 from training.data.csv_file import CsvTable, read_csv_file
-from training.data.csv_layout import Format, find_layout
 from training.data.dataset import load_dataset
 from training.errors import DataError
 
-PLAIN = "age,city,target\n1.5,Köln,yes\n2.5,Oslo,no\n3.5,Köln,yes\n"
-
-
-def archive(**members: str | bytes) -> bytes:
-    """Return a zip archive of members by name."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, member in members.items():
-            file.writestr(name, member)
-    return content.getvalue()
+from csv_forms import PLAIN, SAME, archive
 
 
 def show(table: CsvTable) -> list[list[str]]:
@@ -44,60 +33,6 @@ def read(folder: Path, content: str | bytes, name: str = "table.csv") -> CsvTabl
     data = content if isinstance(content, bytes) else content.encode()
     (folder / name).write_bytes(data)
     return read_csv_file(folder / name)
-
-
-SAME = {
-    "as it is": PLAIN.encode(),
-    "no last line end": PLAIN.rstrip().encode(),
-    "Windows line ends": PLAIN.replace("\n", "\r\n").encode(),
-    "old Mac line ends": PLAIN.replace("\n", "\r").encode(),
-    "blank lines at the end": PLAIN.encode() + b"\n\n",
-    "byte order mark": PLAIN.encode("utf-8-sig"),
-    "UTF-16": PLAIN.encode("utf-16"),
-    "UTF-16 without a mark": PLAIN.encode("utf-16-le"),
-    "UTF-32": PLAIN.encode("utf-32"),
-    "cp1252": PLAIN.encode("cp1252"),
-    "gzip": gzip.compress(PLAIN.encode()),
-    "bzip2": bz2.compress(PLAIN.encode()),
-    "xz": lzma.compress(PLAIN.encode()),
-    "zip": archive(table=PLAIN),
-    "zip of a Mac": archive(**{"a/": "", "a/table": PLAIN, "__MACOSX/a": "x"}),
-    "write.table": (
-        '"age" "city" "target"\n"a" 1.5 "Köln" "yes"\n"b" 2.5 "Oslo" "no"\n"c" 3.5 "Köln" "yes"\n'
-    ).encode(),
-    "write.table without row names": PLAIN.replace(",", " ").encode(),
-    "semicolons": PLAIN.replace(",", ";").encode(),
-    "tabs": PLAIN.replace(",", "\t").encode(),
-    "bars": PLAIN.replace(",", "|").encode(),
-    "stated separator": b"sep=;\n" + PLAIN.replace(",", ";").encode(),
-    "remarks": b"# made by hand\n#\n" + PLAIN.encode(),
-    "remark with commas": b"# by A, B, C\n" + PLAIN.encode(),
-    "separators at all ends": PLAIN.replace("\n", ",\n").encode(),
-    "separators at the ends of rows": PLAIN.replace("\n", ",\n")
-    .replace("target,", "target")
-    .encode(),
-    "separator at the end of the header": PLAIN.replace(
-        "target\n", "target,\n"
-    ).encode(),
-    "index of to_csv": "".join(
-        f"{number}{line}\n"
-        for number, line in zip(
-            ("", 0, 1, 2), ("," + x for x in PLAIN.split("\n")), strict=False
-        )
-    ).encode(),
-    "index after a shuffle": (
-        ",age,city,target\n7,1.5,Köln,yes\n3,2.5,Oslo,no\n12,3.5,Köln,yes\n"
-    ).encode(),
-    "row names of write.table": (
-        "age,city,target\na,1.5,Köln,yes\nb,2.5,Oslo,no\nc,3.5,Köln,yes\n"
-    ).encode(),
-    "single quotes": (
-        "'age';'city';'target'\n1.5;'Köln';'yes'\n2.5;'Oslo';'no'\n3.5;'Köln';'yes'\n"
-    ).encode(),
-    "all in quotes": (
-        '"age","city","target"\n"1.5","Köln","yes"\n"2.5","Oslo","no"\n"3.5","Köln","yes"\n'
-    ).encode(),
-}
 
 
 @pytest.mark.parametrize("content", SAME.values(), ids=SAME)
@@ -301,12 +236,23 @@ def test_escaped_quotes_are_found(tmp_path: Path) -> None:
     assert "escape" in table.notes[0]
 
 
-def test_a_plain_file_needs_no_sniffer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
+def test_quotes_are_found_although_a_row_is_too_long(tmp_path: Path) -> None:
+    rows = "'a; b';1\n'it''s';2\n" * 5
 
-    assert len(read(tmp_path, PLAIN.replace(",", ";")).cells) == 3
+    with pytest.raises(DataError, match="rows have 2 cells, but one has 3: '3;4;5'"):
+        read(tmp_path, f"name;n\n{rows}3;4;5\n")
+    assert read(tmp_path, f"name;n\n{rows}").cells["name"].tolist()[:2] == [
+        "a; b",
+        "it's",
+    ]
+
+
+def test_a_short_row_is_not_taken_for_the_header_of_write_table(tmp_path: Path) -> None:
+    """The rows have a cell more than the header, for their names."""
+    rows = "".join(f'"{number}" 1.5 "x"\n' for number in range(2000))
+
+    with pytest.raises(DataError, match="rows have 3 cells, but one has 2"):
+        read(tmp_path, f'"a" "b"\n{rows}"y" 2.5\n')
 
 
 cells = st.text(
@@ -381,9 +327,9 @@ def test_a_small_change_does_not_change_what_columns_are(
     assert n_gaps == sum(f.nullable for f in after.schema.features) <= 1
 
 
-def test_the_layout_of_a_plain_table_is_the_default(tmp_path: Path) -> None:
-    layout = find_layout(tmp_path / "x.csv", PLAIN)
+def test_the_layout_of_a_plain_table_is_the_default() -> None:
+    layout = find_layout(PLAIN)
 
     assert layout.format == Format()
-    assert layout.names == layout.header == ("age", "city", "target")
-    assert layout.n_skipped == 0
+    assert layout.names == ("age", "city", "target")
+    assert (layout.n_above, layout.n_skipped, layout.is_empty) == (0, 1, False)

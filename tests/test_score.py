@@ -1,11 +1,14 @@
 """Offline scores equal the server's answers; runs that were cut short are completed."""
 
 import json
+import lzma
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tracemalloc
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +26,15 @@ from grpc_server.model.schema import Feature
 from grpc_server.registry.durable_files import lock_file
 from grpc_server.score.answers import Answerer, AnswerOptions
 from grpc_server.score.cells import TextRules, encode_typed
-from grpc_server.score.options import GAPS, parse_options
+from grpc_server.score.options import parse_options
 from grpc_server.score.program import make_job
 from grpc_server.score.running import run_job
 from grpc_server.score.tables import Chunk
 from prediction import PredictionClient
 from prediction.artifact.v1.model_artifact_pb2 import ModelArtifact
-from training.data import gaps
+from training.data.csv_file import read_csv_file
 
+from csv_forms import PACKERS, PLAIN, SAME, SAME_TRICKY, TRICKY, archive
 from mixed_support import make_mixed_rows
 from support import (
     ROOT,
@@ -301,19 +305,28 @@ def test_a_part_that_was_altered_is_refused(model: Path, tmp_path: Path) -> None
 def hostile_files() -> Iterator[tuple[str, bytes, str]]:
     """Yield names of files, their content, and words of the error."""
     header = b"f0,f1,f2,f3,f4,f5\n"
-    yield "empty.csv", b"", "has no header"
-    yield "blank.csv", b"\n\n", "has no header"
+    yield "empty.csv", b"", "no lines below a line with names"
+    yield "blank.csv", b"\n\n", "no lines below a line with names"
     yield "empty.parquet", b"", "cannot be read as Parquet"
     yield "cut.parquet", b"PAR1" + bytes(100), "cannot be read as Parquet"
     yield "short.csv", header + b"1,2,3,4,5,6\n1,2\n", "cannot be read as CSV"
-    yield "long.csv", header + b"1,2,3,4,5,6,7\n", "--on-bad-row skip"
-    yield "quote.csv", header + b'1,2,3,4,5,"6\n1,2,3,4,5,6\n', "quote|row 0|CSV"
-    yield "latin.csv", header + b"1,2,3,4,5,K\xf6ln\n", "--encoding cp1252"
+    yield "long.csv", header + b"1,2,3,4,5,6\n1,2,3,4,5,6,7\n", "--on-bad-row skip"
+    yield "quote.csv", header + b'1,2,3,4,5,"6\n1,2,3,4,5,6\n', "nothing closes the quote"
+    yield "latin.csv", header + b"1,2,3,4,5,K\xf6ln\n", 'the text "Köln" is not allowed'
+    yield "none.csv", header + b"1,2,3,4,5,\x81\n", "neither UTF-8 nor UTF-16 nor cp1252"
+    yield "page.csv", b"<html><body>Sign in", "it is an HTML page"
+    yield "title.csv", b"Export\n" + header + b"1,2,3,4,5,6\n", "line 1 is 'Export', which"
     yield "twice.csv", b"f0,f0,f1,f2,f3,f4,f5\n" + b"1," * 6 + b"1\n", "occurs 2 times"
     yield "word.csv", header + b"1,2,3,4,5,one\n", 'the text "one" is not allowed'
     yield "python.csv", header + b"1,2,3,4,5,1_000\n", 'the text "1_000" is not allowed'
     yield "rows.json", b"{}", "of another kind"
-    yield "torn.csv.gz", b"\x1f\x8b\x08\x00abc", "cannot be read"
+    yield "torn.csv.gz", b"\x1f\x8b\x08\x00abc", "gzip data cannot be unpacked"
+    yield "two.csv.zip", archive(
+        a="x", b="y"
+    ), "a zip archive of 2 files; unpack the one"
+    table = header + b"1,2,3,4,5,6\n" * 200_000
+    for name, pack in PACKERS.items():
+        yield f"cut.csv{name}", pack(table)[:-100], "cannot be "
 
 
 @pytest.mark.parametrize(("name", "content", "words"), list(hostile_files()))
@@ -356,6 +369,87 @@ def test_csv_files_are_read_whatever_their_layout(
     assert found["née"].to_pylist() == ["Köln"] * 50
     assert np.array_equal(probabilities_of(found), probabilities_of(expected))
     assert any("separator" in said for said in manifest["said"]) == (separator != ",")
+
+
+def make_city_model(folder: Path, cities: Sequence[str]) -> Path:
+    """Return the folder of a model of an age and a city."""
+    artifact = artifact_without_estimator(2, 2)
+    age, city = artifact.input_schema.features
+    age.name, city.name = "age", "city"
+    city.categorical.strings.values.extend(cities)
+    artifact.logistic_regression.coefficients.append(0.3)
+    artifact.logistic_regression.intercepts.append(0.0)
+    weights = artifact.logistic_regression.category_weights.add()
+    weights.values.extend(range(len(cities)))
+    golden = artifact.golden_examples.add(probabilities=[0.5, 0.5], label="0")
+    golden.record.update({"age": 0.0, "city": cities[0]})
+    return write_artifact(folder, artifact)
+
+
+FORMS = {name: (PLAIN, content) for name, content in SAME.items()}
+FORMS |= {name: (TRICKY, content) for name, content in SAME_TRICKY.items()}
+
+
+@pytest.mark.parametrize(("plain", "content"), FORMS.values(), ids=FORMS)
+def test_a_file_that_training_reads_is_scored_with_the_same_cells(
+    plain: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.csv").write_text(plain)
+    (tmp_path / "rows.txt").write_bytes(content)
+    cells = read_csv_file(tmp_path / "rows.txt").cells
+    model = make_city_model(tmp_path / "model", sorted({*cells["city"]}))
+
+    score(model, tmp_path / "plain.csv", tmp_path / "a", "--keep", "city")
+    score(model, tmp_path / "rows.txt", tmp_path / "b", "--keep", "city")
+
+    expected, found = read_scores(tmp_path / "a"), read_scores(tmp_path / "b")
+    assert found["city"].to_pylist() == cells["city"].tolist()
+    assert found == expected
+    assert len(set(found["probability_1"].to_pylist())) == 3
+
+
+def make_bomb() -> bytes:
+    """Return gzip of a megabyte that unpacks to a small row and one of 256 MiB."""
+    start = b"f0,f1,f2,f3,f4,f5\n1,2,3,4,5,6\n"
+    zeros = zlib.compressobj(1, zlib.DEFLATED, 31)
+    block = bytes(2**20).replace(b"\0", b"0")
+    return zeros.compress(start) + b"".join(
+        [zeros.compress(block) for _ in range(256)] + [zeros.flush()]
+    )
+
+
+def test_a_packed_file_is_never_unpacked_as_a_whole(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.csv.gz").write_bytes(make_bomb())
+    tracemalloc.start()
+    try:
+        with pytest.raises(TableError, match="a row is longer than expected"):
+            score(model, tmp_path / "bomb.csv.gz", tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 160 * 2**20
+
+
+def test_a_packed_file_is_scored_on_from_where_a_run_stopped(
+    model: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "rows.csv.xz"
+    text = make_numbers(100).to_pandas().to_csv(index=False)
+    source.write_bytes(lzma.compress(text.encode()))
+    flags = ("--keep", "id", "--part-rows", "7")
+    score(model, source, tmp_path / "whole", *flags)
+    score(model, source, tmp_path / "out", *flags)
+    for name in ("_manifest.json", "part-00000-0000003.parquet"):
+        (tmp_path / "out" / name).unlink()
+    kept = (tmp_path / "out" / "part-00000-0000004.parquet").stat().st_ino
+
+    score(model, source, tmp_path / "out", *flags)
+
+    assert read_scores(tmp_path / "out") == read_scores(tmp_path / "whole")
+    assert (tmp_path / "out" / "part-00000-0000004.parquet").stat().st_ino == kept
 
 
 def test_a_ragged_line_is_left_out_and_counted(model: Path, tmp_path: Path) -> None:
@@ -634,8 +728,3 @@ def test_a_file_that_grows_meanwhile_is_not_half_scored(
     assert not (tmp_path / "out" / "_manifest.json").exists()
     with pytest.raises(TableError, match="changed: input"):
         score(model, source, tmp_path / "out", "--part-rows", "50")
-
-
-def test_words_for_gaps_are_those_of_training() -> None:
-    # An empty cell is a gap in any case.
-    assert set(GAPS) == set(gaps.GAPS) - {""}

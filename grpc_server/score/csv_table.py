@@ -2,16 +2,17 @@
 
 import codecs
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import chain
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import pyarrow as pa
 from pyarrow import csv
 
 from grpc_server.errors import TableError
-from grpc_server.score.csv_layout import CsvLayout, CsvRules, find_layout, open_bytes
 from grpc_server.score.tables import (
     PART_BYTES,
     Chunk,
@@ -19,15 +20,21 @@ from grpc_server.score.tables import (
     identify,
     share_bytes,
 )
+from table_files.csv_form import CsvForm, Known, find_csv_form
+from table_files.errors import TableFileError
+from table_files.packed_file import open_bytes
+from table_files.text_file import HEAD_BYTES, read_head
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _LINES_PER_BLOCK = 4
+_MEASURED_LINES = 1000
 _SHOWN_CHARACTERS = 80
+_END_BYTES = 400
 _MAX_UNREAD = 1000
 
 
 class CsvTable:
-    """A CSV file, possibly compressed by gzip.
+    """A CSV file, compressed or not.
 
     Parameters
     ----------
@@ -35,17 +42,17 @@ class CsvTable:
         The file.
     label : str
         Name of the table.
-    rules : CsvRules
+    known : Known
         What is known of the file.
     wanted : collection of str
-        Names that its header should have.
+        Names of columns to read. Others are taken without the spaces at their ends.
     skips_unread : bool
         Whether rows with more or fewer cells than the header are left out; else they are an error.
 
     Raises
     ------
     TableError
-        If the file has no header, or its text cannot be read.
+        If the file is no CSV table.
     """
 
     is_text = True
@@ -55,22 +62,20 @@ class CsvTable:
         self,
         path: Path,
         label: str,
-        rules: CsvRules,
+        known: Known,
         wanted: Collection[str],
         skips_unread: bool,
     ) -> None:
         self.path = path
         self.label = label
         self.identity = identify(path)
-        self.layout: CsvLayout = find_layout(path, rules, wanted)
+        self.form, self._lines = _find_form(path, known)
+        self.names = tuple(
+            name if name in wanted else name.strip() for name in self.form.layout.names
+        )
         self._skips_unread = skips_unread
         self._n_bytes = max(1, self.identity.n_bytes)
         self._tell: Callable[[], int] = lambda: 0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all columns; see `Table`."""
-        return self.layout.names
 
     def find_type(self, name: str) -> pa.DataType:
         """Return the type of a column: text; see `Table`."""
@@ -82,7 +87,7 @@ class CsvTable:
 
     def measure_rows(self, columns: Collection[str], most: int) -> int:
         """Return how many rows a part has; see `Table`."""
-        return share_bytes(self.layout.line_bytes, most)
+        return share_bytes(self._lines.mean_bytes, most)
 
     def read(
         self, columns: Collection[str], part_rows: int, done: Mapping[int, int]
@@ -97,7 +102,9 @@ class CsvTable:
                         yield chunk
         except pa.ArrowMemoryError:
             raise
-        except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
+        except TableFileError as error:
+            raise TableError(f"{self.path} is not a CSV table: {error}") from None
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             raise TableError(self._tell_broken(error)) from None
         last = cutter.finish(unread)
         if last is not None and self._is_pending(last, done):
@@ -115,35 +122,50 @@ class CsvTable:
     def _read_pieces(
         self, columns: Collection[str], unread: list[UnreadRow]
     ) -> Iterator[pa.RecordBatch]:
-        # Positions stand for names: names may have spaces at their ends, or occur twice.
+        # Positions stand for names, which may occur twice or be empty in columns that are not read.
         positions = {str(self.names.index(name)): name for name in columns}
+        last = str(len(self.names) - 1)
+        taken = list(dict.fromkeys([*positions, last]))
+        schema = pa.schema([(position, pa.string()) for position in taken])
+        # A first piece without rows, for a file that has none.
+        pieces: Iterable[pa.RecordBatch] = [pa.RecordBatch.from_pylist([], schema)]
         with open_bytes(self.path) as file:
             self._tell = _make_tell(file)
-            reader = csv.open_csv(
-                _TextStream(file, self.layout.encoding),
-                read_options=self._read_options(),
-                parse_options=self._parse_options(unread),
-                convert_options=csv.ConvertOptions(
-                    column_types=dict.fromkeys(positions, pa.string()),
-                    include_columns=list(positions),
-                    strings_can_be_null=True,
-                    null_values=[""],
-                    quoted_strings_can_be_null=True,
-                ),
-            )
-            # A first piece without rows, for a file that has none.
-            empty = pa.RecordBatch.from_pylist([], reader.schema)
-            for piece in chain((empty,), reader):
-                yield piece.rename_columns([positions[n] for n in piece.schema.names])
+            text, end = _TextStream(file, self.form), ""
+            if not self.form.layout.is_empty:
+                pieces = chain(pieces, self._open(text, schema, unread))
+            for piece in pieces:
+                if piece.num_rows:
+                    end = piece[last][-1].as_py() or ""
+                yield piece.select(list(positions)).rename_columns(
+                    [*positions.values()]
+                )
+            self.form.check_end(end, text.end)
+
+    def _open(
+        self, text: "_TextStream", schema: pa.Schema, unread: list[UnreadRow]
+    ) -> Any:
+        return csv.open_csv(
+            text,
+            read_options=self._read_options(),
+            parse_options=self._parse_options(unread),
+            convert_options=csv.ConvertOptions(
+                column_types=schema,
+                include_columns=schema.names,
+                strings_can_be_null=True,
+                null_values=[""],
+                quoted_strings_can_be_null=True,
+            ),
+        )
 
     def _read_options(self) -> Any:
-        layout = self.layout
         return csv.ReadOptions(
             use_threads=False,
-            block_size=max(_BLOCK_BYTES, _LINES_PER_BLOCK * layout.longest),
-            skip_rows=layout.n_skipped,
-            column_names=list(map(str, range(len(layout.names)))),
-            skip_rows_after_names=1,
+            block_size=max(
+                _BLOCK_BYTES, min(_LINES_PER_BLOCK * self._lines.longest, HEAD_BYTES)
+            ),
+            skip_rows=self.form.layout.n_skipped,
+            column_names=list(map(str, range(len(self.names)))),
         )
 
     def _parse_options(self, unread: list[UnreadRow]) -> Any:
@@ -155,8 +177,12 @@ class CsvTable:
             unread.append(UnreadRow(row.number or 0, text[:_SHOWN_CHARACTERS], reason))
             return "skip"
 
+        form = self.form.layout.format
         return csv.ParseOptions(
-            delimiter=self.layout.separator,
+            delimiter=form.separator,
+            quote_char=form.quote,
+            double_quote=not form.escape,
+            escape_char=form.escape or False,
             newlines_in_values=True,
             # In a file of one column, an empty line is a missing value.
             ignore_empty_lines=len(self.names) > 1,
@@ -221,20 +247,31 @@ class _TextStream:
     ----------
     file : binary file
         The file.
-    encoding : str
-        Its encoding.
+    form : CsvForm
+        How it is written.
     """
 
     closed = False
 
-    def __init__(self, file: BinaryIO, encoding: str) -> None:
+    def __init__(self, file: IO[bytes], form: CsvForm) -> None:
         self._file = file
         # Arrow checks UTF-8 itself, and leaves its mark out.
-        is_plain = encoding in ("utf-8", "utf-8-sig")
-        self._decoder = None if is_plain else codecs.getincrementaldecoder(encoding)()
+        make = codecs.getincrementaldecoder(form.encoding)
+        self._decoder = None if form.is_utf8 else make()
+        self._end = b""
+
+    @property
+    def end(self) -> str:
+        """The last characters that were read, without line ends."""
+        return self._end.decode(errors="replace").rstrip("\r\n")
 
     def read(self, n_bytes: int = -1) -> bytes:
         """Return about `n_bytes` bytes, none at the end."""
+        content = self._read(n_bytes)
+        self._end = (self._end + content[-_END_BYTES:])[-_END_BYTES:]
+        return content
+
+    def _read(self, n_bytes: int) -> bytes:
         if self._decoder is None:
             return self._file.read(n_bytes)
         while True:
@@ -247,7 +284,29 @@ class _TextStream:
         """Leave the file open: its owner closes it."""
 
 
-def _make_tell(file: BinaryIO) -> Callable[[], int]:
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Sizes of the first lines in bytes: of all on average, and of the longest."""
+
+    mean_bytes: float
+    longest: int
+
+    @classmethod
+    def of(cls, head: bytes) -> "_Lines":
+        n_lines = max(1, head.count(b"\n"), head.count(b"\r"))
+        first = islice(re.finditer(rb"[^\r\n]+", head), _MEASURED_LINES)
+        return cls(max(1.0, len(head) / n_lines), max(len(line[0]) for line in first))
+
+
+def _find_form(path: Path, known: Known) -> tuple[CsvForm, _Lines]:
+    try:
+        head = read_head(path)
+        return find_csv_form(path, head, known), _Lines.of(head)
+    except (ValueError, OSError) as error:
+        raise TableError(f"{path} is not a CSV table: {error}") from None
+
+
+def _make_tell(file: IO[bytes]) -> Callable[[], int]:
     """Return a function that tells how far the file on disk has been read, from any thread."""
     descriptor = file.fileno()
 

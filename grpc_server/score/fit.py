@@ -41,7 +41,11 @@ def check_fit(table: Table, schema: InputSchema, keep: Collection[str]) -> list[
         suffix = f" (and {more} more)" if more > 0 else ""
         raise TableError(f"{table.path} does not fit the model: {shown}{suffix}")
     known = {*(feature.name for feature in schema.features), *keep}
-    extra = [name for name in table.names if name not in known]
+    extra = [
+        name or f"(column {position}, without a name)"
+        for position, name in enumerate(table.names, 1)
+        if name not in known
+    ]
     if not extra:
         return []
     return [

@@ -4,13 +4,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from grpc_server.errors import TableError
-from grpc_server.score.csv_layout import CsvRules
 from grpc_server.score.csv_table import CsvTable
 from grpc_server.score.parquet_table import ParquetTable
 from grpc_server.score.tables import Table
+from table_files.csv_form import CSV_SUFFIXES, Known, is_csv_name
+from table_files.packed_file import PACKINGS
 
 _PARQUET = (".parquet", ".pq")
-_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 def list_files(source: Path) -> list[Path]:
@@ -48,7 +48,7 @@ def list_files(source: Path) -> list[Path]:
 
 def open_tables(
     files: Collection[Path],
-    rules: CsvRules,
+    known: Known,
     features: Collection[str],
     keep: Collection[str],
     *,
@@ -61,7 +61,7 @@ def open_tables(
     ----------
     files : collection of Path
         Files of Parquet or CSV.
-    rules : CsvRules
+    known : Known
         What is known of CSV files.
     features, keep : collection of str
         Columns of the model, and further columns that each table should have.
@@ -90,7 +90,7 @@ def open_tables(
             )
         else:
             tables.append(
-                CsvTable(path, path.name, rules, {*features, *keep}, skips_unread)
+                CsvTable(path, path.name, known, {*features, *keep}, skips_unread)
             )
     return tables
 
@@ -100,7 +100,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _check_suffix(path: Path) -> Path:
-    if not path.name.lower().endswith((*_PARQUET, *_CSV)):
+    if not _is_parquet(path) and not is_csv_name(path.name):
         raise TableError(f"{path} is of another kind; {_list_suffixes()} can be scored")
     if not path.exists():
         raise TableError(f"{path} does not exist")
@@ -110,4 +110,5 @@ def _check_suffix(path: Path) -> Path:
 
 
 def _list_suffixes() -> str:
-    return ", ".join((*_PARQUET, *_CSV))
+    texts, packed = ", ".join(CSV_SUFFIXES), ", ".join(PACKINGS)
+    return f"{', '.join(_PARQUET)}, {texts} (text may end with {packed})"

@@ -8,26 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpc_server.score.answers import AnswerOptions
-from grpc_server.score.csv_layout import CsvRules
+from table_files.csv_form import Known
+from table_files.gap_words import GAP_WORDS
 
 ON_BAD_ROW = ("fail", "skip", "null")
 PART_ROWS = 250_000
-# What R, SQL and pandas write for a missing value, as in training.
-GAPS = (
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "#NA",
-    "<NA>",
-    "NaN",
-    "nan",
-    "-NaN",
-    "-nan",
-    "NaT",
-    "NULL",
-    "null",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +29,10 @@ class ScoreOptions:
         Folder of the output.
     answers : AnswerOptions
         What the output has.
-    csv : CsvRules
+    csv : Known
         What is known of CSV files.
+    gaps : frozenset of str
+        Words for missing values in them.
     groups : tuple of (int, int) or None
         Row groups to score; None for all.
     part_rows : int
@@ -60,7 +47,8 @@ class ScoreOptions:
     source: Path
     output: Path
     answers: AnswerOptions
-    csv: CsvRules
+    csv: Known
+    gaps: frozenset[str]
     groups: tuple[int, int] | None
     part_rows: int
     n_workers: int
@@ -81,7 +69,8 @@ def parse_options(arguments: Sequence[str]) -> ScoreOptions:
             given.on_bad_row,
             given.explain_top_k,
         ),
-        csv=CsvRules(given.separator or "", given.encoding, frozenset(given.gaps)),
+        csv=Known(given.encoding, given.separator or ""),
+        gaps=frozenset(given.gaps),
         groups=given.row_groups,
         part_rows=given.part_rows,
         n_workers=given.workers,
@@ -160,15 +149,19 @@ def _add_input_flags(add: Callable[..., object]) -> None:
         metavar="N",
         help="threads that score (default: the processors)",
     )
-    add("--separator", type=_separator, help="separator of CSV files")
-    add("--encoding", default="", help="encoding of CSV files, such as cp1252")
+    add("--separator", type=_separator, help="separator of CSV files (default: found)")
+    add(
+        "--encoding",
+        default="",
+        help="encoding of CSV files, such as cp1252 (default: found)",
+    )
     add(
         "--gaps",
         type=_names,
-        default=list(GAPS),
+        default=list(GAP_WORDS),
         metavar="WORDS",
         help="cells of CSV files that are missing values, besides empty ones "
-        f"(default: {','.join(GAPS)})",
+        f"(default: {','.join(GAP_WORDS)})",
     )
     add(
         "--trusted-keys",

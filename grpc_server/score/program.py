@@ -58,20 +58,21 @@ def make_job(options: ScoreOptions, say: Callable[[str, dict[str, Any]], None]) 
         groups=options.groups,
     )
     for table in tables:
-        if isinstance(table, CsvTable) and table.layout.note:
-            say("file", {"note": f"{table.path}: {table.layout.note}"})
+        note = table.form.describe() if isinstance(table, CsvTable) else ""
+        if note:
+            say("file", {"note": f"{table.path}: {note}"})
     return Job(
         model=model,
         tables=tuple(tables),
         output=options.output,
         answers=options.answers,
-        rules=TextRules(options.csv.gaps),
+        rules=TextRules(options.gaps),
         part_rows=options.part_rows,
         n_workers=options.n_workers,
         stated={
             "row_groups": list(options.groups) if options.groups else None,
             "separator": options.csv.separator,
             "encoding": options.csv.encoding,
-            "gaps": sorted(options.csv.gaps),
+            "gaps": sorted(options.gaps),
         },
     )

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from training.data.csv_layout import Format, Layout, find_layout
+from table_files.csv_form import CsvForm, find_csv_form
+from table_files.packed_file import is_packed, open_bytes
+from table_files.text_file import HEAD_BYTES, read_end, read_head
 from training.data.disk import Scratch, told_full_disk
 from training.data.header import check_header
-from training.data.packed_file import is_packed, open_bytes
 from training.data.stored_table import StoredTable, Table
-from training.data.text_file import (
-    HEAD_BYTES,
-    decode_head,
-    find_encoding,
-    read_end,
-    read_head,
-    refuse_other_kinds,
-)
 from training.errors import DataError
 from training.text import first_line
 
@@ -30,7 +23,6 @@ if TYPE_CHECKING:
 
 # How many times as large the text of a compressed file is, at a guess.
 PACKED_RATIO = 5
-_SEPARATOR_NAMES = {"\t": "tab", " ": "space"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,22 +62,21 @@ def read_csv_file(path: Path, scratch: Scratch | None = None) -> CsvTable:
         If the file is not a CSV table.
     """
     try:
-        head = read_head(path)
-        refuse_other_kinds(path, head)
-        encoding = find_encoding(path, head)
-        layout = find_layout(path, decode_head(head, encoding))
+        form = find_csv_form(path, read_head(path))
         folder = _find_folder(path, scratch)
-        frame = _read(path, encoding, layout, folder)
-        _check_last_quote(path, encoding, layout, frame)
+        frame = _read(path, form, folder)
+        _check_last_quote(path, form, frame)
     except (ValueError, OSError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV table: {first_line(error)}") from None
-    _refuse_second_header(path, frame, layout.header)
-    kept, left_out = _leave_out_unnamed(frame, layout.names)
-    names = [layout.names[position] for position in kept]
+    _refuse_second_header(path, frame, form.layout.names)
+    kept, left_out = _leave_out_unnamed(frame, form.layout.names)
+    names = [form.layout.names[position] for position in kept]
     check_header(path, names)
     frame = _name_columns(frame, kept, names)
-    found = _describe(path, encoding, layout, frame)
-    return CsvTable(frame, (*found, *left_out))
+    example = "" if form.is_utf8 else _show_letters(frame)
+    found = form.describe(example)
+    notes = [f"{path.name}: {found}"] if found else []
+    return CsvTable(frame, (*notes, *left_out))
 
 
 def _find_folder(path: Path, scratch: Scratch | None) -> Path | None:
@@ -96,22 +87,21 @@ def _find_folder(path: Path, scratch: Scratch | None) -> Path | None:
     return scratch.folder if n_bytes >= scratch.large_bytes else None
 
 
-def _read(path: Path, encoding: str, layout: Layout, folder: Path | None) -> Table:
+def _read(path: Path, form: CsvForm, folder: Path | None) -> Table:
     import pyarrow
     from pyarrow import csv as arrow_csv
 
-    handler = _RowHandler(layout)
+    handler, layout = _RowHandler(), form.layout
     positions = [str(position) for position in range(len(layout.names))]
-    if layout.is_empty and path.stat().st_size < HEAD_BYTES:
+    if layout.is_empty:
         return pd.DataFrame(columns=positions, dtype="str")
     options = {
         "read_options": arrow_csv.ReadOptions(
-            encoding="utf8" if encoding.startswith("utf-8") else encoding,
+            encoding="utf8" if form.is_utf8 else form.encoding,
             # Names may repeat here; the header is checked later.
             column_names=positions,
             block_size=HEAD_BYTES,
             skip_rows=layout.n_skipped,
-            skip_rows_after_names=0 if layout.is_ragged else 1,
         ),
         "parse_options": arrow_csv.ParseOptions(
             delimiter=layout.format.separator,
@@ -177,12 +167,7 @@ def _to_frame(table: "pyarrow.Table") -> pd.DataFrame:
 
 
 class _RowHandler:
-    """Decides about rows with more or fewer cells than the others; Arrow calls it.
-
-    Parameters
-    ----------
-    layout : Layout
-        The file's layout.
+    """Refuses rows with more or fewer cells than the others; Arrow calls it.
 
     Attributes
     ----------
@@ -190,14 +175,10 @@ class _RowHandler:
         The first such row, in words; empty if there is none.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self) -> None:
         self.fault = ""
 
     def __call__(self, row: Any) -> str:
-        is_header = row.actual_columns == len(self._layout.header)
-        if self._layout.is_ragged and is_header:
-            return "skip"
         # Arrow passes no exception on from here.
         self.fault = self.fault or (
             f"its rows have {row.expected_columns} cells, but one has {row.actual_columns}: "
@@ -206,14 +187,11 @@ class _RowHandler:
         return "error"
 
 
-def _check_last_quote(path: Path, encoding: str, layout: Layout, frame: Table) -> None:
+def _check_last_quote(path: Path, form: CsvForm, frame: Table) -> None:
     """Refuse a file whose last cell begins with a quote that nothing closes; Arrow does not."""
     last = str(frame[frame.columns[-1]].iloc[-1]) if len(frame) else ""
-    is_long = "\n" in last or "\r" in last
-    if is_long and not read_end(path, encoding).endswith(layout.format.quote):
-        raise DataError(
-            f"{path} is not a CSV table: nothing closes the quote before {last[:40]!r}; correct it"
-        )
+    if "\n" in last or "\r" in last:
+        form.check_end(last, read_end(path, form.encoding))
 
 
 def _refuse_second_header(path: Path, frame: Table, header: tuple[str, ...]) -> None:
@@ -263,22 +241,6 @@ def _name_columns(frame: Table, kept: list[int], names: list[str]) -> Table:
 
 def _show_first(column: "pd.Series[str]") -> str:
     return f"begins with {column.iloc[0]!r}, and has " if len(column) else ""
-
-
-def _describe(path: Path, encoding: str, layout: Layout, frame: Table) -> list[str]:
-    """Return a line that says how the file is read, if it is not plain CSV in UTF-8."""
-    found = []
-    form = layout.format
-    if form != Format():
-        name = _SEPARATOR_NAMES.get(form.separator, form.separator)
-        found.append(f"separator {name!r}")
-    if form.quote != '"' or form.escape:
-        found.append(f"quote {form.quote!r}, escape {form.escape!r}")
-    if not encoding.startswith("utf-8"):
-        found.append(f"encoding {encoding}{_show_letters(frame)}")
-    if layout.n_skipped:
-        found.append(f"line {layout.n_skipped + 1} is the header")
-    return [f"{path.name}: {', '.join(found)}"] if found else []
 
 
 def _show_letters(frame: Table) -> str:

@@ -4,25 +4,10 @@ from typing import Any
 
 import pandas as pd
 
+from table_files.gap_words import GAP_WORDS
 from training.data.cells import parse_numbers
 
-# What R, SQL and pandas write. A word such as "None" is a category of its own in many tables.
-GAPS = (
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "#NA",
-    "<NA>",
-    "NaN",
-    "nan",
-    "-NaN",
-    "-nan",
-    "NaT",
-    "NULL",
-    "null",
-)
+GAPS = ("", *GAP_WORDS)
 # Between numbers, these words are gaps too, as is all that has neither a letter nor a digit.
 NUMBER_GAPS = (
     *("none", "missing", "unknown", "undefined", "empty", "blank", "not available"),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from table_files.packed_file import PACKINGS
+from table_files.text_file import find_other_kind
 from training.data.disk import FileMarks
 from training.data.header import check_header
-from training.data.packed_file import PACKINGS
 from training.data.stored_table import StoredTable
-from training.data.text_file import find_other_kind
 from training.errors import DataError
 from training.text import first_line
 

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from table_files.csv_form import CSV_SUFFIXES
+from table_files.packed_file import open_bytes, strip_packing
+from table_files.text_file import find_other_kind, read_head
 from training.data.csv_file import read_csv_file
 from training.data.digests import hash_file
 from training.data.disk import FileMarks, Scratch
 from training.data.embedded import EMBEDDED, load_embedded
-from training.data.packed_file import open_bytes, strip_packing
 from training.data.parquet_files import (
     count_bytes,
     find_parquet_files,
@@ -23,7 +25,6 @@ from training.data.parquet_files import (
     read_parquet_files,
 )
 from training.data.stored_table import Table
-from training.data.text_file import find_other_kind, read_head
 from training.errors import DataError
 from training.text import first_line, quote_list
 
@@ -214,7 +215,7 @@ def _hash(path: Path) -> str:
 
 _Reader = Callable[[Path, str, Scratch | None], RawTable]
 _READERS: dict[tuple[str, ...], _Reader] = {
-    (".csv", ".tsv", ".txt"): _read_csv,
+    CSV_SUFFIXES: _read_csv,
     (".parquet",): _read_parquet,
     (".svmlight", ".svm", ".libsvm"): _read_svmlight,
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeAlias, TypeVar
 
-from training.data.packed_file import open_bytes
+from table_files.packed_file import open_bytes
 from training.errors import TrainingError
 from training.text import first_line, quote_list
 

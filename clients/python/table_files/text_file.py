@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.packed_file import ZIP, open_bytes
-from training.errors import DataError
+from table_files.errors import TableFileError
+from table_files.packed_file import ZIP, open_bytes
 
 CHUNK_BYTES = 2**20
 # Enough for the header and the first row of very wide tables.
@@ -15,18 +15,20 @@ HEAD_BYTES = 2**24
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _EXPORT = "export the table as CSV in UTF-8"
-# How other kinds of files begin, what they are, and what to do.
+# How other kinds of files begin, what they are, and what to do. A name of a column, such as PAR1,
+# is no such beginning.
 _OTHER_KINDS = (
     (ZIP, "a workbook of a spreadsheet", _EXPORT),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook", _EXPORT),
-    (b"PAR1", "a Parquet file", "rename it so that its name ends with .parquet"),
+    (b"PAR1\x15", "a Parquet file", "rename it so that its name ends with .parquet"),
     (b"%PDF", "a PDF document", _EXPORT),
-    (b"SQLite format 3", "an SQLite database", _EXPORT),
-    (b"BZh", "packed twice", "unpack it once"),
+    (b"SQLite format 3\0", "an SQLite database", _EXPORT),
+    (b"BZh91AY&SY", "packed twice", "unpack it once"),
     (b"\xfd7zXZ", "packed twice", "unpack it once"),
     (b"\x1f\x8b", "packed twice", "unpack it once"),
     (b"(\xb5/\xfd", "a zstd file", "unpack it, or compress it with gzip"),
@@ -40,7 +42,7 @@ _OTHER_KINDS = (
     (b"<?xml", "an XML document", _EXPORT),
     (b"{\\rtf", "an RTF document", _EXPORT),
     (b"{", "JSON", _EXPORT),
-    (b"ARROW1", "an Arrow file", "write it as Parquet, or as CSV in UTF-8"),
+    (b"ARROW1\0", "an Arrow file", "write it as Parquet, or as CSV in UTF-8"),
     (b"Obj\x01", "an Avro file", "write it as Parquet, or as CSV in UTF-8"),
     (b"\x89HDF", "an HDF5 file", _EXPORT),
     (b"\x93NUMPY", "an array of NumPy", _EXPORT),
@@ -48,7 +50,7 @@ _OTHER_KINDS = (
     (b"RDA3\n", "a file of R", _EXPORT),
     (b"<stata_dta>", "a file of Stata", _EXPORT),
     (b"7z\xbc\xaf", "a 7z archive", "unpack the table"),
-    (b"Rar!", "a RAR archive", "unpack the table"),
+    (b"Rar!\x1a", "a RAR archive", "unpack the table"),
     (b"\x04\x22\x4d\x18", "an lz4 file", "unpack it, or compress it with gzip"),
     (b"outs:\n", "a pointer of DVC, not the table", "fetch the table with dvc pull"),
     (
@@ -70,19 +72,20 @@ def read_head(path: Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def refuse_other_kinds(path: Path, head: bytes) -> None:
-    """Raise DataError if a file is of another kind than text with cells.
+def refuse_other_kinds(head: bytes) -> None:
+    """Raise TableFileError if a file is of another kind than text with cells.
 
     Parameters
     ----------
-    path : Path
-        The file, for the message.
     head : bytes
-        Its first bytes, unpacked.
+        Its first bytes, unpacked: up to `HEAD_BYTES`.
     """
     found = find_other_kind(head)
     if found:
-        raise DataError(f"{path} is not a CSV table: it is {found}")
+        raise TableFileError(f"it is {found}")
+    # What unpacks to a hundred times its size is not read to its end.
+    if len(head) == HEAD_BYTES and b"\n" not in head and b"\r" not in head:
+        raise TableFileError("its first line has over 16 MiB; it should name columns")
 
 
 def find_other_kind(head: bytes) -> str:
@@ -115,21 +118,20 @@ def find_encoding(path: Path, head: bytes) -> str:
 
     Raises
     ------
-    DataError
+    TableFileError
         If it is none of them.
     """
     marked = [name for mark, name in _MARKS if head.startswith(mark)]
-    # Every second byte of Western text in UTF-16 is 0.
+    # Of text in UTF-16, most characters of which are Western, every second byte is mostly 0.
     halves = {"utf-16-be": head[:1000:2], "utf-16-le": head[1:1000:2]}
-    wide = [name for name, half in halves.items() if half and not any(half)]
+    wide = [name for name, half in halves.items() if 2 * half.count(0) > len(half)]
     for encoding in marked[:1] or wide or ("utf-8", "cp1252"):
         if _decodes(path, encoding):
             if encoding == "cp1252":
                 _refuse_stray_line(path)
             return encoding
-    raise DataError(
-        f"{path} is not a CSV table: its text is neither UTF-8 nor UTF-16 nor cp1252; save "
-        "it as UTF-8"
+    raise TableFileError(
+        "its text is neither UTF-8 nor UTF-16 nor cp1252; save it as UTF-8"
     )
 
 
@@ -158,8 +160,8 @@ def _refuse_stray_line(path: Path) -> None:
             except UnicodeDecodeError:
                 broken.append(number)
     if n_good > len(broken):
-        raise DataError(
-            f"{path} is not a CSV table: it is in UTF-8, but {len(broken)} of its lines are not, "
+        raise TableFileError(
+            f"it is in UTF-8, but {len(broken)} of its lines are not, "
             f"first line {broken[0]}; save those in UTF-8"
         )
 
@@ -187,15 +189,31 @@ def decode_head(head: bytes, encoding: str) -> str:
     head : bytes
         Up to `HEAD_BYTES`.
     encoding : str
-        Return value of `find_encoding`.
+        Return value of `find_encoding`, or another name of a codec.
 
     Returns
     -------
     str
         Whole lines, or all if the file is not longer.
+
+    Raises
+    ------
+    TableFileError
+        If the bytes are none of this encoding, or it is none of text.
     """
-    text = codecs.getincrementaldecoder(encoding)().decode(head)
+    try:
+        text: object = codecs.getincrementaldecoder(encoding)().decode(head)
+    except (ValueError, LookupError, TypeError) as error:
+        raise TableFileError(_refuse_encoding(encoding, str(error)[:120])) from None
+    if not isinstance(text, str):
+        raise TableFileError(_refuse_encoding(encoding, "it is none of text"))
     if len(head) < HEAD_BYTES:
         return text
     end = max(text.rfind("\n"), text.rfind("\r"))
     return text[: end + 1]
+
+
+def _refuse_encoding(encoding: str, reason: str) -> str:
+    return (
+        f"it is not read in {encoding} ({reason}); state its encoding, such as cp1252"
+    )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from table_files.errors import TableFileError
+
 ZIP = b"PK\x03\x04"
 # What begins a workbook of Excel or of OpenDocument, which are zip archives too.
 _IN_WORKBOOKS = ("[Content_Types].xml", "mimetype")
@@ -38,33 +40,34 @@ class Packing:
     mark : bytes
         The first bytes of such a file.
     open : callable
-        Opens it for reading what was compressed.
+        Takes the file, open at its first byte, and opens what was compressed.
     """
 
     name: str
     mark: bytes
-    open: Callable[[Path], IO[bytes]]
+    open: Callable[[IO[bytes]], IO[bytes]]
 
 
-def _open_member(path: Path) -> IO[bytes]:
-    """Open the only file of a zip archive; ValueError if there are several or none."""
-    archive = zipfile.ZipFile(path)
+def _open_member(file: IO[bytes]) -> IO[bytes]:
+    """Open the only file of a zip archive; TableFileError if there are several or none."""
+    archive = zipfile.ZipFile(file)
     names = [
         name
         for name in archive.namelist()
         if not name.endswith("/") and not name.startswith(_OF_MAC_OS)
     ]
     if any(name in names for name in _IN_WORKBOOKS):
-        return path.open("rb")
+        file.seek(0)
+        return file
     if len(names) != 1:
-        raise ValueError(
+        raise TableFileError(
             f"it is a zip archive of {len(names)} files; unpack the one with the table"
         )
     return archive.open(names[0])
 
 
 PACKINGS: Mapping[str, Packing] = {
-    ".gz": Packing("gzip", b"\x1f\x8b", lambda path: cast(IO[bytes], gzip.open(path))),
+    ".gz": Packing("gzip", b"\x1f\x8b", lambda file: cast(IO[bytes], gzip.open(file))),
     ".bz2": Packing("bzip2", b"BZh", bz2.open),
     ".xz": Packing("xz", b"\xfd7zXZ\x00", lzma.open),
     ".zip": Packing("zip", ZIP, _open_member),
@@ -90,19 +93,20 @@ def open_bytes(path: Path) -> IO[bytes]:
     Returns
     -------
     file object
-        Its bytes, unpacked. Reading raises OSError if the file is damaged or has a password.
+        Its bytes, unpacked piece by piece; its descriptor is that of the file on the disk. Reading
+        raises OSError if the file is damaged or has a password.
 
     Raises
     ------
     OSError
         If the file cannot be read.
-    ValueError
+    TableFileError
         If only its name says that it is compressed, or it is an archive of several files.
     """
     packing = _find_packing(path)
     named = PACKINGS.get(path.suffix.lower())
     if named not in (None, packing):
-        raise ValueError(
+        raise TableFileError(
             f"its name ends with {path.suffix}, but it is not compressed with {named.name}; rename "
             "it, or download it again"
         )
@@ -128,10 +132,17 @@ class _Unpacked(io.RawIOBase):
 
     def __init__(self, packing: Packing, path: Path) -> None:
         self._name = packing.name
+        self._packed = path.open("rb")
         try:
-            self._file = packing.open(path)
-        except _DAMAGE as error:
+            self._file = packing.open(self._packed)
+        except BaseException as error:
+            self._packed.close()
+            if not isinstance(error, _DAMAGE):
+                raise
             raise self._explain(error) from None
+
+    def fileno(self) -> int:
+        return self._packed.fileno()
 
     def readable(self) -> bool:
         return True
@@ -147,6 +158,7 @@ class _Unpacked(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             self._file.close()
+            self._packed.close()
         super().close()
 
     def _explain(self, error: Exception) -> OSError:
