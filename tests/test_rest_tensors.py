@@ -223,7 +223,10 @@ def test_a_boolean_with_gaps_may_be_a_float(datatype: str) -> None:
         ({"age": ("FP64", [{}, 1])}, ["an object", "a number or null"]),
         ({"age": ("INT8", [1, 200])}, ['inputs["age"]', "200", "[-128, 127]"]),
         ({"age": ("INT8", [None, 200])}, ['inputs["age"]', "200", "[-128, 127]"]),
-        ({"age": ("INT64", [1, 2**53 + 1])}, ['inputs["age"][1]', "9007199254740993 is"]),
+        (
+            {"age": ("INT64", [1, 2**53 + 1])},
+            ['inputs["age"][1]', "9007199254740993 is"],
+        ),
         ({"age": ("UINT64", [1, 10**400])}, ["0000000", "… is no UINT64"]),
         ({"age": ("UINT64", [1, -1])}, ["-1 is no UINT64"]),
         ({"age": ("INT64", [2**63, -1])}, ["9223372036854775808 is no INT64"]),
