@@ -307,12 +307,7 @@ class GrpcEndpoint:
         self._servicer = self._make_servicer()
         self._open_inference = self._make_open_inference()
         self._server = self._build_server(shares_port)
-        share = settings.access_log_share
-        self._call_log = (
-            None
-            if share is None
-            else CallLog(share, metrics.registry, point.gateway_key.find_peer)
-        )
+        self._call_log = self._open_call_log()
         self._dispatcher = Dispatcher(self._server, make_patience(settings))
         self._give_desks()
         show_build(metrics.registry, grpc.__version__, settings.revision)
@@ -407,6 +402,13 @@ class GrpcEndpoint:
         """Tell the observers of a canary, and again of the champion: they keep the newest few."""
         self._observers.announce(model, is_canary=True)
         self._observers.announce(self._slot.get())
+
+    def _open_call_log(self) -> CallLog | None:
+        share = self._settings.access_log_share
+        if share is None:
+            return None
+        find_peer = self._point.gateway_key.find_peer
+        return CallLog(share, self._metrics.registry, find_peer)
 
     def _build_server(self, shares_port: bool) -> grpc.Server:
         settings = self._settings

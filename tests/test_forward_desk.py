@@ -58,10 +58,12 @@ def test_a_process_that_leaves_gets_no_more_requests() -> None:
     with theirs, subprocess.Popen([sys.executable, "-c", ""]) as process:
         slot.fill(process, ours)
         slot.is_loaded = True
-        assert slot.is_ready
+        was_ready = slot.is_ready
 
         slot.is_leaving = True
 
-        assert not slot.is_ready
+        assert (was_ready, slot.is_ready) == (True, False)
         slot.clear()
-    assert not slot.is_leaving
+    slot.is_loaded = True
+    slot.hear()
+    assert slot.is_ready

@@ -9,8 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from grpc_server.errors import ArtifactMissing, OtherModel
+from grpc_server.errors import ArtifactMissing, ArtifactUntried, OtherModel
 from grpc_server.model import LoadedModel, load_model
+from grpc_server.model.standing import Standing
 from grpc_server.model.watch import ModelWatcher
 from grpc_server.model_uri import ModelUri
 from grpc_server.trial_load import try_to_load
@@ -126,6 +127,42 @@ def test_the_watcher_goes_on_whatever_a_file_does(
 
     wait_for(lambda: log.versions == ["2"])
     watcher.stop()
+
+
+def test_a_trial_that_is_given_up_for_a_newer_model_refuses_nothing(
+    log: Log, logistic_artifact: ModelArtifact, tmp_path: Path
+) -> None:
+    """The newer version was called refused, which had not been tried."""
+    standings: list[Standing] = []
+    folders = [write_version(tmp_path, logistic_artifact, version) for version in "12"]
+    n_trials = 0
+
+    def give_up_at_first(
+        folder: Path, give_up: Callable[[], bool]
+    ) -> Mapping[str, str]:
+        nonlocal n_trials
+        n_trials += 1
+        if n_trials == 1:
+            point(tmp_path / "current", folders[1])
+            raise ArtifactUntried("the process was ended by signal 9")
+        return try_to_load(folder, give_up)
+
+    point(tmp_path / "current", folders[0])
+    watcher = ModelWatcher(
+        tmp_path / "current",
+        None,
+        log.serve,
+        log.count_failure,
+        INTERVAL_SECONDS,
+        try_load=give_up_at_first,
+        show_standing=standings.append,
+    )
+    watcher.start()
+
+    wait_for(lambda: log.versions == ["2"])
+    watcher.stop()
+    assert log.failures == 1
+    assert all(standing.refusal == "" for standing in standings)
 
 
 def test_a_moved_link_brings_the_new_model_and_a_moved_back_one_the_old(

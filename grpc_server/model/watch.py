@@ -226,6 +226,11 @@ class ModelWatcher:
             if self._stop.is_set():
                 return
             if isinstance(error, ArtifactUntried):
+                if self._identify() != self._seen:
+                    # Given up for a newer file, which nobody has refused: the next look tries it.
+                    self._count_failure(type(error).__name__)
+                    _log.warning("trial given up for a newer model")
+                    return
                 self._retry.put_off()
             self._refuse(error)
         except Exception as error:
