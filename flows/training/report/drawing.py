@@ -217,6 +217,7 @@ def figure(
     title: str,
     told: str,
     legend: Sequence[str] = (),
+    unseen: str = "",
 ) -> str:
     """Return a picture with its heading, its legend, and what it tells in words.
 
@@ -229,9 +230,11 @@ def figure(
     title : str
         Heading; may hold other people's names.
     told : str
-        What it shows, for those who do not see it.
+        What it shows, below it.
     legend : sequence of str
         Name of each series, in their order; empty if there is one.
+    unseen : str, default=""
+        Its values, for those who do not see it.
 
     Returns
     -------
@@ -240,7 +243,7 @@ def figure(
     """
     picture = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{say(title, 200)}. '
-        f'{say(told, 600)}">{_draw_axes(frame)}{"".join(marks)}</svg>'
+        f'{say(f"{told} {unseen}".strip(), 600)}">{_draw_axes(frame)}{"".join(marks)}</svg>'
     )
     return _frame_picture(picture, title, told, legend)
 

@@ -224,11 +224,17 @@ def _draw_numbers(
         for series, heights in enumerate(shares)
     ]
     medians = "; ".join(
-        f"{label}: {axis_value(feature, float(np.median(one)))}"
+        f"{label}: {_write_median(feature, one)}"
         for label, one in zip(labels, known, strict=True)
         if len(one)
     )
     return figure(frame, marks, feature.name, f"Medians by class. {medians}.", labels)
+
+
+def _write_median(feature: Feature, values: NDArray[np.float64]) -> str:
+    """Write the median; of two times, the middle is cut to a whole second."""
+    median = float(np.median(values))
+    return axis_value(feature, median // 1 if feature.kind in TEMPORAL else median)
 
 
 def _outline(
