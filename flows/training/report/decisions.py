@@ -107,8 +107,8 @@ def draw_gain(material: Material) -> str:
         frame,
         [rule(frame, (0, 0), (1, 1)), line(frame, list(zip(taken, gain, strict=True)))],
         f"Gain: rows of class {label} that are found",
-        f"The most probable tenth of the rows holds {gain[at[0]] * 100:.1f} % of class {label[:40]}. Rows "
-        "in any order follow the dashed diagonal.",
+        f"The most probable tenth of the rows holds {gain[at[0]] * 100:.1f} % of class "
+        f"{label[:40]}. Rows in any order follow the dashed diagonal.",
     )
     lifts = [(taken[i], lift[i - 1]) for i in range(max(1, n // 100), n + 1)]
     lifting = Frame(
