@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+from mlflow.entities.model_registry import ModelVersion
 
 from training.registry.registration import FINAL_FIT_TAG
 from training.registry.side_by_side import DATA_TAG, Side, tell_rows
@@ -13,8 +13,8 @@ SAME = "measured on the same rows"
 
 def make_side(number: int, **params: str) -> Side:
     """Make a version whose run had these parameters beside the usual ones."""
-    tags = [ModelVersionTag(FINAL_FIT_TAG, "all"), ModelVersionTag(DATA_TAG, "ab" * 32)]
-    version = ModelVersion("wine", str(number), 0, tags=tags)
+    version = ModelVersion("wine", str(number), 0)
+    version.tags.update({FINAL_FIT_TAG: "all", DATA_TAG: "ab" * 32})
     usual = {"target": "target", "test_fraction": "0.2", "folds": "5", "seed": "0"}
     return Side(version, usual | params)
 
