@@ -125,7 +125,7 @@ def test_predict_prints_the_explanation_that_was_asked_for(
 ) -> None:
     explained = pb.PredictResponse()
     explained.CopyFrom(PREDICTION)
-    explained.explanation.label = "1"
+    explained.explanation.label = "größer"
     explained.explanation.score = 1.5
     explained.explanation.contributions.add(feature="a", value=-2.0)
     servicer = ScriptedServicer(explained)
@@ -136,10 +136,12 @@ def test_predict_prints_the_explanation_that_was_asked_for(
 
     assert code == 0
     assert servicer.requests[0].explain_top_k == 3
-    assert json.loads(capsys.readouterr().out) == {
+    output = capsys.readouterr().out
+    assert '"größer"' in output
+    assert json.loads(output) == {
         **PREDICTION_JSON,
         "explanation": {
-            "label": "1",
+            "label": "größer",
             "score": 1.5,
             "base": 0.0,
             "contributions": [{"feature": "a", "value": -2.0}],

@@ -1,5 +1,6 @@
 """The report of a run: every part from plain data, whatever the table and its names are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ from training.parameters import FlowParameters
 from training.report.contributions import explain, find_model
 from training.report.decisions import draw_thresholds
 from training.report.document import MAX_BYTES, Artist, draw_parts, make_report
-from training.report.drawing import Frame, make_axis
+from training.report.drawing import WIDTH, Frame, line, make_axis, share_axis
 from training.report.markup import Section
 from training.report.material import gather
 from training.report.outcome import Outcome
@@ -109,6 +110,24 @@ def draw(trained: TrainedModel, train: Rows, holdout: Rows) -> str:
     return page
 
 
+def check_labels(page: str) -> None:
+    """Check that labels below an axis are within their picture, and that dates are not seconds."""
+    labels = re.findall(r'<text class="mid" x="([\d.]+)" y="[\d.]+">([^<]*)<', page)
+    assert any(re.fullmatch(r"\d{4}-\d\d-\d\d", label) for _, label in labels)
+    for x, label in labels:
+        half = 3.2 * len(label)
+        assert half <= float(x) <= WIDTH - half, label
+        assert not re.fullmatch(r"\d{9,}|[\d.]+e\+\d+", label), label
+
+
+def test_a_curve_leaves_out_what_is_not_defined() -> None:
+    frame = Frame(share_axis("threshold"), share_axis("precision"))
+
+    curve = line(frame, [(0.0, 0.5), (0.5, 1.0), (1.0, float("nan"))])
+
+    assert curve == line(frame, [(0.0, 0.5), (0.5, 1.0)])
+
+
 @pytest.mark.parametrize("family", ["logistic_regression", "lightgbm"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("kind", [{"missing": True}, {"sparse": True}])
@@ -134,6 +153,7 @@ def test_dates_and_categories_are_shown_as_their_users_write_them(family: str) -
     check(page)
     labels = [f.name for f in schema.features if f.kind == Kind.CATEGORICAL]
     assert labels and all(label in page for label in labels)
+    check_labels(page)
 
 
 def test_hostile_names_stay_text_and_are_cut() -> None:

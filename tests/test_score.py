@@ -26,6 +26,7 @@ from grpc_server.model.schema import Feature
 from grpc_server.registry.durable_files import lock_file
 from grpc_server.score.answers import Answerer, AnswerOptions
 from grpc_server.score.cells import TextRules, encode_typed
+from grpc_server.score.manifest import tell_end
 from grpc_server.score.options import parse_options
 from grpc_server.score.program import make_job
 from grpc_server.score.running import run_job
@@ -202,6 +203,8 @@ def test_bad_rows_are_left_out_or_empty_and_listed(
         (3, "f2", "inf"),
         (5, "f5", "nan"),
     ]
+    # The log names one, so that a wrong form of numbers shows at once.
+    assert tell_end(emptied)["first_bad_cell"] == emptied["first_bad_rows"][0]
 
 
 def test_contributions_are_the_servers(model: Path, tmp_path: Path) -> None:

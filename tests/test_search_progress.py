@@ -46,9 +46,9 @@ def test_the_time_left_goes_by_the_cost_of_what_is_left() -> None:
     meter.count(make_score(0, 0.7))
 
     # 3 of 8 units of cost took 6 seconds.
-    assert seen == [Progress(1, 3, 0.7, 6.0, 10.0)]
+    assert seen == [Progress(1, 3, 0.7, 1, 6.0, 10.0)]
     assert str(seen[0]) == (
-        "1 of 3 scores, best so far 0.7, 6 s elapsed, about 10 s left"
+        "1 of 3 scores, best so far 0.7 on 1 fold, 6 s elapsed, about 10 s left"
     )
 
 
@@ -71,7 +71,7 @@ def test_the_end_is_measured_and_fits_that_failed_are_not_the_best() -> None:
         meter.count(make_score(candidate, score))
     clock.now += 1
 
-    assert meter.look() == Progress(3, 3, 0.7, 1.0, 0.0)
+    assert meter.look() == Progress(3, 3, 0.7, 1, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("seconds_of_binning", [0.0, 5.0])

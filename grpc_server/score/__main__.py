@@ -9,6 +9,7 @@ from typing import Any
 
 from grpc_server.errors import StartupError
 from grpc_server.logs import configure_logging
+from grpc_server.score.manifest import tell_end
 from grpc_server.score.options import parse_options
 from grpc_server.score.program import make_job
 from grpc_server.score.running import run_job
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(
             f"{options.output} cannot be written: {error}; score again to go on"
         )
-    names = ("rows", "rows_written", "bad_rows", "labels")
-    _say("complete", {name: manifest[name] for name in names})
+    _say("complete", tell_end(manifest))
     return 0
 
 

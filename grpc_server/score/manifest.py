@@ -72,6 +72,15 @@ def write_manifest(
     return manifest
 
 
+def tell_end(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the log says of a complete run: its counts, and the first bad cell if any."""
+    names = ("rows", "rows_written", "bad_rows", "labels")
+    first = manifest["first_bad_rows"][:1]
+    return {name: manifest[name] for name in names} | (
+        {"first_bad_cell": first[0]} if first else {}
+    )
+
+
 def _check_rows(
     tables: Sequence[Table], facts: Mapping[tuple[int, int], PartFacts]
 ) -> None:

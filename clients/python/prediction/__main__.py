@@ -289,7 +289,9 @@ def _print_json(value: Prediction | Model) -> None:
     members = dataclasses.asdict(value)
     if isinstance(value, Prediction) and value.explanation is None:
         del members["explanation"]
-    print(json.dumps(_plain(members), indent=2))
+    # Labels are shown as they are written, where the output can hold them.
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(_plain(members), indent=2, ensure_ascii=not is_unicode))
 
 
 def _plain(value: object) -> object:

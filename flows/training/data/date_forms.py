@@ -359,7 +359,7 @@ def _list_formats() -> Iterator[str]:
 
 def _note_form(cells: "pd.Series[Any]", form: DateForm) -> str:
     """Say in which form the cells are read, with what shows it."""
-    texts = [str(text) for text in cells.dropna().unique()]
+    texts, n = [str(text) for text in cells.dropna().unique()], int(cells.notna().sum())
     example, why = texts[0], ""
     swapped = form.format.translate(str.maketrans("dm", "md"))
     if form.kind == DATE and not form.format.startswith("%Y") and "%m" in form.format:
@@ -370,7 +370,7 @@ def _note_form(cells: "pd.Series[Any]", form: DateForm) -> str:
     seconds = form.parse(example)
     assert seconds is not None
     return (
-        f"column {cells.name!r}: {int(cells.notna().sum()):,} of {len(cells):,} cells are "
+        f"column {cells.name!r}: {n:,} of {n:,} cells are "
         f"{_NAMES[form.kind]} in the form {form.format}, such as {example!r} for "
         f"{form.write(seconds).removesuffix('T00:00:00')}{why}"
     )

@@ -18,7 +18,6 @@ SPLIT = (
     "target",
     "positive",
     "test_fraction",
-    "folds",
     "seed",
     "group",
     "time",
@@ -141,7 +140,17 @@ def tell_rows(left: Side, right: Side) -> str:
     )
     return (
         "The scored twins were measured on the same rows, which neither has learned from: the "
-        f"hold-out of the table {digest} with {told}."
+        f"hold-out of the table {digest} with {told}.{_tell_folds(left, right)}"
+    )
+
+
+def _tell_folds(left: Side, right: Side) -> str:
+    """Say that scores on other folds do not compare; the hold-out is drawn without the folds."""
+    if left.params.get("folds") == right.params.get("folds"):
+        return ""
+    return (
+        f" The folds differ, --folds {_quote(left, 'folds')} and {_quote(right, 'folds')}: a "
+        "difference in cv_best_ metrics is no evidence."
     )
 
 

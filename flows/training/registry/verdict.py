@@ -101,7 +101,8 @@ def tell_evidence(evidence: Evidence, segment: str) -> str:
 def _tell_segments(segments: tuple[Segment, ...], column: str) -> str:
     compared = [one for one in segments if one.score is not None]
     n_small = len(segments) - len(compared)
-    told = f"{len(compared)} segments of {escape(column)} compared"
+    noun = "segment" if len(compared) == 1 else "segments"
+    told = f"{len(compared)} {noun} of {escape(column)} compared"
     if n_small:
         told += f", {n_small} with too few rows"
     if compared:

@@ -14,7 +14,7 @@ from training.report.drawing import (
     rule,
     share_axis,
 )
-from training.report.markup import count, name, number, paragraph, percent, table
+from training.report.markup import count, fixed, name, number, paragraph, percent, table
 from training.report.material import Material
 
 MAX_MATRIX, MAX_PAIRS = 10, 15
@@ -50,7 +50,7 @@ def draw_confusion(material: Material) -> str:
         for i in range(n)
     ]
     header = ["Truth", *(f"answered {name(label, 24)}" for label in labels), "Rows"]
-    shown = table("Truth (lines) and answers (columns) on the hold-out", header, rows)
+    shown = table("Truth (rows) and answers (columns) on the hold-out", header, rows)
     return f'{told}<div class="heat">{shown}</div>'
 
 
@@ -107,8 +107,8 @@ def draw_gain(material: Material) -> str:
         frame,
         [rule(frame, (0, 0), (1, 1)), line(frame, list(zip(taken, gain, strict=True)))],
         f"Gain: rows of class {label} that are found",
-        f"The most probable tenth of the rows holds {gain[at[0]]:.0%} of class {label[:40]}. Rows "
-        "in any order follow the dashed diagonal.",
+        f"The most probable tenth of the rows holds {gain[at[0]] * 100:.1f} % of class "
+        f"{label[:40]}. Rows in any order follow the dashed diagonal.",
     )
     lifts = [(taken[i], lift[i - 1]) for i in range(max(1, n // 100), n + 1)]
     lifting = Frame(
@@ -126,8 +126,8 @@ def draw_gain(material: Material) -> str:
             percent(share),
             count(i),
             count(int(found[i])),
-            percent(gain[i]),
-            number(lift[i - 1], 3),
+            f"{fixed(gain[i] * 100, 1)} %",
+            fixed(lift[i - 1], 2),
         ]
         for share, i in zip(TENTHS, at, strict=True)
     ]
@@ -193,7 +193,7 @@ def _write_threshold(
 ) -> list[str]:
     threshold = float(counts.thresholds[0])
     shown = f"{number(threshold)} (used)" if is_chosen else number(threshold)
-    measured = [number(value, 3) for value in _measure(counts, 0)]
+    measured = [fixed(value, 3) for value in _measure(counts, 0)]
     errors = [int(counts.false_positives[0]), int(counts.false_negatives[0])]
     return [
         shown,

@@ -4,7 +4,7 @@ A `Frame` maps values to places. Marks are SVG texts within a frame, and `draw` 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from training.report.markup import say
@@ -15,6 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 22, 12, 44
 MAX_POINTS = 200
 N_SERIES = 4
 MAX_TICK = 12  # characters of a tick's label
+CHARACTER = 7.0  # width of a character of a label, or a little more
 MAX_LABELS = 7
 SMALLEST = 1e-290  # ticks of smaller steps would be 0
 
@@ -33,14 +34,23 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture's two axes."""
+    """A picture's two axes.
+
+    Parameters
+    ----------
+    x, y : Axis
+        The axes.
+    left : float, default=LEFT
+        Room for the labels of the vertical axis.
+    """
 
     x: Axis
     y: Axis
+    left: float = LEFT
 
     def place_x(self, value: float) -> float:
         """Return the horizontal place of a value."""
-        return LEFT + _share(value, self.x) * (WIDTH - LEFT - RIGHT)
+        return self.left + _share(value, self.x) * (WIDTH - self.left - RIGHT)
 
     def place_y(self, value: float) -> float:
         """Return the vertical place of a value."""
@@ -106,6 +116,28 @@ def share_axis(title: str) -> Axis:
     return make_axis(title, (0.0, 1.0))
 
 
+def end_axis(
+    title: str, low: float, high: float, write: Callable[[float], str]
+) -> Axis:
+    """Return an axis from one value to a later one, with its ends and its middle marked.
+
+    Parameters
+    ----------
+    title : str
+        Its title.
+    low, high : float
+        Its ends, such as two dates in seconds; `low` is below `high`.
+    write : callable
+        Returns the label of a value.
+
+    Returns
+    -------
+    Axis
+    """
+    ticks = (low, low + (high - low) / 2, high)
+    return Axis(title, low, high, tuple((tick, write(tick)) for tick in ticks))
+
+
 def choice_axis(title: str, labels: Sequence[str]) -> Axis:
     """Return an axis of places 0, 1, ..., of which a few are labelled."""
     step = -(-len(labels) // MAX_LABELS)
@@ -114,8 +146,9 @@ def choice_axis(title: str, labels: Sequence[str]) -> Axis:
 
 
 def line(frame: Frame, points: Sequence[tuple[float, float]], series: int = 0) -> str:
-    """Return a curve through points; `series` is its place in the legend."""
-    places = " ".join(_pair(frame, x, y) for x, y in thin(points))
+    """Return a curve through the points that have a height; `series` is its place in the legend."""
+    drawn = [point for point in points if not math.isnan(point[1])]
+    places = " ".join(_pair(frame, x, y) for x, y in thin(drawn))
     return f'<polyline class="line s{series}" points="{places}"/>'
 
 
@@ -184,6 +217,7 @@ def figure(
     title: str,
     told: str,
     legend: Sequence[str] = (),
+    unseen: str = "",
 ) -> str:
     """Return a picture with its heading, its legend, and what it tells in words.
 
@@ -196,9 +230,11 @@ def figure(
     title : str
         Heading; may hold other people's names.
     told : str
-        What it shows, for those who do not see it.
+        What it shows, below it.
     legend : sequence of str
         Name of each series, in their order; empty if there is one.
+    unseen : str, default=""
+        Its values, for those who do not see it.
 
     Returns
     -------
@@ -207,7 +243,7 @@ def figure(
     """
     picture = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{say(title, 200)}. '
-        f'{say(told, 600)}">{_draw_axes(frame)}{"".join(marks)}</svg>'
+        f'{say(f"{told} {unseen}".strip(), 600)}">{_draw_axes(frame)}{"".join(marks)}</svg>'
     )
     return _frame_picture(picture, title, told, legend)
 
@@ -227,23 +263,25 @@ def _frame_picture(picture: str, title: str, told: str, legend: Sequence[str]) -
 
 
 def _draw_axes(frame: Frame) -> str:
-    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    bottom, left, right = HEIGHT - BOTTOM, frame.left, WIDTH - RIGHT
+    room = max(MAX_TICK, int(left / CHARACTER) - 1)
     parts = []
     for value, label in frame.y.ticks:
         y = frame.place_y(value)
         parts.append(
-            f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
-            f'<text class="end" x="{LEFT - 6}" y="{y + 4:.1f}">{say(label, MAX_TICK)}</text>'
+            f'<line class="grid" x1="{left:g}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
+            f'<text class="end" x="{left - 6:g}" y="{y + 4:.1f}">{say(label, room)}</text>'
         )
     for value, label in frame.x.ticks:
-        x = frame.place_x(value)
+        half = min(len(label), MAX_TICK) * CHARACTER / 2
+        x = min(max(frame.place_x(value), half), WIDTH - half)
         parts.append(
             f'<text class="mid" x="{x:.1f}" y="{bottom + 16}">{say(label, MAX_TICK)}</text>'
         )
     middle = (TOP + bottom) / 2
     parts.append(
-        f'<line class="axis" x1="{LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
-        f'<text class="mid title" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}">'
+        f'<line class="axis" x1="{left:g}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
+        f'<text class="mid title" x="{(left + right) / 2:g}" y="{HEIGHT - 8}">'
         f"{say(frame.x.title, 56)}</text>"
         f'<text class="mid title" transform="translate(13 {middle}) rotate(-90)">'
         f"{say(frame.y.title, 36)}</text>"

@@ -20,10 +20,11 @@ from training.report.drawing import (
 )
 from training.report.markup import name, number, paragraph, table
 from training.report.material import Material
-from training.report.profile import axis_value
+from training.report.profile import axis_value, value_axis
 from training.text import shorten
 
 N_COLUMNS, N_DEPENDENCES, MAX_CATEGORIES = 10, 4, 8
+NAMES_WIDTH = 140.0
 COLOURS = ("cold faint", "middle faint", "warm faint")
 
 
@@ -72,10 +73,11 @@ def draw_explanations(
 def _draw_summary(material: Material, explained: Explained, shown: list[int]) -> str:
     names = [shorten(material.schema.features[i].name, 200) for i in shown]
     values = explained.contributions.values
-    ticks = tuple((float(-i), f"{i + 1}") for i in range(len(shown)))
+    ticks = tuple((float(-i), label) for i, label in enumerate(names))
     frame = Frame(
         make_axis("contribution", values[:, shown].ravel().tolist(), start=0),
-        Axis("column, strongest first", 0.6 - len(shown), 0.6, ticks),
+        Axis("", 0.6 - len(shown), 0.6, ticks),
+        left=NAMES_WIDTH,
     )
     marks = [rule(frame, (0, frame.y.low), (0, frame.y.high))]
     jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(values))
@@ -89,13 +91,13 @@ def _draw_summary(material: Material, explained: Explained, shown: list[int]) ->
                 strict=True,
             )
             marks.append(dots(frame, list(places), colour, 2))
-    listed = ", ".join(f"{i + 1} {shorten(one, 24)}" for i, one in enumerate(names))
+    listed = ", ".join(shorten(one, 24) for one in names)
     return figure(
         frame,
         marks,
         "Contributions of the strongest columns",
         "Each dot is a row: blue the lowest third of the column's values, red the highest. "
-        f"{listed}.",
+        f"The strongest column comes first: {listed}.",
     )
 
 
@@ -124,9 +126,8 @@ def _draw_dependence(material: Material, explained: Explained, column: int) -> s
         frame = Frame(choice_axis(shorten(feature.name, 40), labels), heights)
         points = [(float(i), float(v)) for i, c in enumerate(shown) for v in y[x == c]]
     else:
-        frame = Frame(
-            make_axis(shorten(feature.name, 40), x[is_known].tolist()), heights
-        )
+        low, high = min(x[is_known], default=0.0), max(x[is_known], default=1.0)
+        frame = Frame(value_axis(feature, low, high), heights)
         points = list(zip(x[is_known].tolist(), y[is_known].tolist(), strict=True))
     low, high = float(y.min()), float(y.max())
     return figure(

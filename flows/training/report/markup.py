@@ -135,6 +135,11 @@ def percent(share: float) -> str:
     return "–" if share != share else f"{share * 100:.3g} %"
 
 
+def fixed(value: float, decimals: int) -> str:
+    """Return a number with as many decimals as its neighbours; a dash if there is none."""
+    return "–" if value != value else f"{value:.{decimals}f}".replace("-", "−")
+
+
 def count(n: int) -> str:
     """Return a count with separated thousands."""
     return f"{n:,}"

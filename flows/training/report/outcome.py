@@ -72,7 +72,7 @@ def tell_model(material: Material) -> str:
         best = f"{say(find_display_name(winner.family))}, the best of {count(n_all)} candidates"
     base = shares_log_loss(material.train.y, material.holdout.y)
     told = (
-        f"The model is {best}. On {plural(n, 'row')} that it has not seen it answers "
+        f"The model is {best}. On {plural(n, 'row')} that it has not seen, it answers "
         f"{percent(metrics[f'{PREFIX}accuracy'])} right, with ROC AUC "
         f"{number(metrics[f'{PREFIX}roc_auc'])} and log loss "
         f"{number(metrics[f'{PREFIX}log_loss'])}, where the class shares alone have "

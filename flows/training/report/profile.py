@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from date_columns.forms import DateForm
 from training.data.schema import TEMPORAL, WITH_CATEGORIES, Feature, Kind
 from training.report.drawing import (
+    Axis,
     Frame,
     choice_axis,
     columns,
+    end_axis,
     figure,
     gallery,
     line,
@@ -65,7 +67,7 @@ def draw_profile(
             str(f.kind),
             percent(np.isnan(x).mean()),
             count(len(np.unique(x))),
-            f"{meter(strengths[i])} {percent(strengths[i])}",
+            _show_share(strengths[i]),
         ]
         for f, x, i in zip(features, X.T, strongest, strict=True)
     ]
@@ -90,6 +92,11 @@ def draw_profile(
         + gallery(figures)
         + fold("All that was decided about the table", bullets(_list_notes(material)))
     )
+
+
+def _show_share(share: float) -> str:
+    """Return a bar and its number; bars stand below each other, however long the numbers are."""
+    return f'{meter(share)} <span class="beside">{percent(share)}</span>'
 
 
 def _take_columns(
@@ -126,7 +133,7 @@ def _tell_rows(material: Material) -> str:
             name(labels[i]),
             count(int(counts[0][i])),
             count(int(counts[1][i])),
-            f"{meter(counts[0][i] / n_train)} {percent(counts[0][i] / n_train)}",
+            _show_share(counts[0][i] / n_train),
         ]
         for i in order
     ]
@@ -206,16 +213,7 @@ def _draw_numbers(
     low, high = np.quantile(everything, [0.005, 0.995])
     if not isfinite(high - low):
         return ""
-    axis = make_axis(_name_axis(feature), (low, high))
-    if feature.kind in TEMPORAL:
-        form = DateForm(feature.kind, feature.format)
-        ticks = axis.ticks[::2]
-        axis = type(axis)(
-            axis.title,
-            axis.low,
-            axis.high,
-            tuple((t, str(form.write(t))[:10]) for t, _ in ticks),
-        )
+    axis = value_axis(feature, low, high)
     edges = np.linspace(axis.low, axis.high, N_BINS + 1)
     shares = [np.histogram(one, edges)[0] / max(len(one), 1) for one in known]
     frame = Frame(
@@ -226,11 +224,17 @@ def _draw_numbers(
         for series, heights in enumerate(shares)
     ]
     medians = "; ".join(
-        f"{label}: {axis_value(feature, float(np.median(one)))}"
+        f"{label}: {_write_median(feature, one)}"
         for label, one in zip(labels, known, strict=True)
         if len(one)
     )
     return figure(frame, marks, feature.name, f"Medians by class. {medians}.", labels)
+
+
+def _write_median(feature: Feature, values: NDArray[np.float64]) -> str:
+    """Write the median; of two times, the middle is cut to a whole second."""
+    median = float(np.median(values))
+    return axis_value(feature, median // 1 if feature.kind in TEMPORAL else median)
 
 
 def _outline(
@@ -245,19 +249,24 @@ def _outline(
     ]
 
 
+def value_axis(feature: Feature, low: float, high: float) -> Axis:
+    """Return an axis of a column's values; one of dates has dates as its labels."""
+    title = shorten(feature.name, 40)
+    if feature.kind not in TEMPORAL or not low < high:
+        return make_axis(title, (low, high))
+    return end_axis(title, low, high, lambda value: axis_value(feature, value)[:10])
+
+
 def axis_value(feature: Feature, value: float) -> str:
     """Return a value of a column as its users write it."""
     if feature.kind in TEMPORAL:
-        return str(DateForm(feature.kind, feature.format).write(value))
+        written = DateForm(feature.kind, feature.format).write(value)
+        return written.removesuffix("T00:00:00")
     if feature.kind == Kind.BOOLEAN:
         return "true" if value else "false"
     if feature.kind in WITH_CATEGORIES:
         return shorten(str(feature.categories[int(value)]), 30)
     return number(value)
-
-
-def _name_axis(feature: Feature) -> str:
-    return shorten(feature.name, 40)
 
 
 def _draw_categories(
@@ -268,7 +277,9 @@ def _draw_categories(
     shares = [
         np.array([(one == c).sum() for c in shown]) / max(len(one), 1) for one in known
     ]
-    axis = choice_axis(_name_axis(feature), [axis_value(feature, c)[:9] for c in shown])
+    axis = choice_axis(
+        shorten(feature.name, 40), [axis_value(feature, c)[:9] for c in shown]
+    )
     frame = Frame(
         axis, make_axis("share of the class", np.concatenate(shares), start=0)
     )

@@ -23,7 +23,16 @@ from training.report.drawing import (
     rule,
     share_axis,
 )
-from training.report.markup import count, fold, name, number, paragraph, percent, table
+from training.report.markup import (
+    count,
+    fold,
+    name,
+    number,
+    paragraph,
+    percent,
+    plural,
+    table,
+)
 from training.report.material import Material
 
 MAX_CURVES, MAX_ROWS = 4, 30
@@ -140,15 +149,16 @@ def draw_reliability(material: Material) -> str:
         x, y = "probability of the answer", "share of right answers"
     points = [(one.confidence, one.frequency) for one in bins]
     frame = Frame(share_axis(x), share_axis(y))
-    told = "; ".join(
-        f"{one.confidence:.2f} said, {one.frequency:.2f} came true, {one.n_rows} rows"
+    values = "; ".join(
+        f"{one.confidence:.2f} said, {one.frequency:.2f} came true, {plural(one.n_rows, 'row')}"
         for one in bins
     )
     curve = figure(
         frame,
         [rule(frame, (0, 0), (1, 1)), line(frame, points), dots(frame, points)],
         "Reliability on the hold-out",
-        f"Probabilities that come true follow the dashed diagonal: {told}.",
+        "Probabilities that come true follow the dashed diagonal.",
+        unseen=f"{values}.",
     )
     return _tell_error(material, error) + gallery([curve, _draw_histogram(material, x)])
 

@@ -32,6 +32,8 @@ nav ul{display:flex;flex-wrap:wrap;gap:4px 16px;list-style:none;padding:0;margin
 nav a{display:inline-block;padding:4px 0}
 .tiles{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));
 margin:16px 0;padding:0;list-style:none}
+.beside{display:inline-block;min-width:4.5em}
+@media (min-width:760px){.tiles:has(>:nth-child(9)){grid-template-columns:repeat(5,1fr)}}
 .tiles li{background:var(--card);border:1px solid var(--grid);border-radius:8px;padding:10px 12px}
 .tiles strong{display:block;font-size:1.35rem;line-height:1.3;font-variant-numeric:tabular-nums}
 .gallery{display:grid;gap:16px;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));

@@ -19,6 +19,8 @@ class Progress:
         Number of scores so far and in the end: one for each candidate and split.
     best_score : float
         Best mean score so far, among the candidates with scores on the most splits.
+    n_splits : int
+        The number of these splits. The best score is that of the search once it has all of them.
     elapsed_seconds : float
         Seconds since the beginning.
     left_seconds : float
@@ -29,12 +31,14 @@ class Progress:
     n_done: int
     n_all: int
     best_score: float
+    n_splits: int
     elapsed_seconds: float
     left_seconds: float
 
     def __str__(self) -> str:
         return (
-            f"{self.n_done} of {self.n_all} scores, best so far {self.best_score:.6g}, "
+            f"{self.n_done} of {self.n_all} scores, best so far {self.best_score:.6g} "
+            f"on {self.n_splits} {'fold' if self.n_splits == 1 else 'folds'}, "
             f"{self.elapsed_seconds:.0f} s elapsed, about {self.left_seconds:.0f} s left"
         )
 
@@ -100,4 +104,4 @@ class Meter:
         means = [sum(scores) / most for scores in full]
         # A fit that failed has the score nan.
         best = max((mean for mean in means if not isnan(mean)), default=nan)
-        return Progress(self._n_done, len(self._costs), best, elapsed, left)
+        return Progress(self._n_done, len(self._costs), best, most, elapsed, left)

@@ -104,7 +104,8 @@ function showModel() {
   document.title = `${name}, version ${model.model_version}`;
   byId("since").replaceChildren(isolate(model.model),
     `, answers since ${asTime(model.load_time)}; trained ${asTime(model.create_time)}`);
-  const rows = Object.entries(model.metrics ?? {}).sort().map(([key, value]) => [key, show(Number(value))]);
+  const rows = Object.entries(model.metrics ?? {}).sort().filter(([key]) => key !== "threshold")
+    .map(([key, value]) => [nameMetric(key), show(Number(value))]);
   if (model.threshold !== undefined) rows.push(["decision threshold", show(Number(model.threshold))]);
   rows.push(["calibration", model.calibration.replace("CALIBRATION_", "").toLowerCase()]);
   for (const member of model.members ?? []) rows.push([`member ${member.model}`, show(Number(member.weight))]);
@@ -113,6 +114,14 @@ function showModel() {
     one.name, KIND_NAMES[one.kind] ?? one.kind, one.nullable ? "may be missing" : "never",
     one.categories.length ? one.categories.slice(0, MAX_OPTIONS).map(text => text || EMPTY).join(", ") : one.format,
   ])));
+}
+
+/** Return a metric's name as people write it: `holdout_log_loss` is "log loss on the hold-out". */
+function nameMetric(key) {
+  const words = key.replace(/^holdout_|^cv_best_/, "").replaceAll("_", " ")
+    .replace("roc auc", "ROC AUC").replace("brier", "Brier").replace(/^f1$/, "F1");
+  if (key.startsWith("holdout_")) return `${words} on the hold-out`;
+  return key.startsWith("cv_best_") ? `${words} on the folds` : words;
 }
 
 /** Make a table; cells that are too long scroll within themselves. */
@@ -132,7 +141,7 @@ function makeField(feature, position) {
   const control = makeControl(feature, id);
   control.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
   const hint = [KIND_NAMES[feature.kind] ?? feature.kind];
-  if (feature.format) hint.push(`as ${feature.format}, or ISO 8601`);
+  if (feature.format) hint.push(`such as ${writeExample(feature.format)}, or ISO 8601`);
   if (feature.nullable && control.tagName === "INPUT") hint.push("empty: missing");
   return make("div", { class: "field" },
     make("label", { for: id, dir: "auto" }, feature.name),
@@ -387,6 +396,14 @@ function findMiddle(bins) {
   let left = edges.reduce((sum, [, share]) => sum + share, 0) / 2;
   for (const [edge, share] of edges) if ((left -= share) <= 0) return String(edge);
   return "0";
+}
+
+/** Return today in a column's own form; a form that has other parts than these stands as it is. */
+function writeExample(format) {
+  const [year, month, day] = new Date().toISOString().slice(0, 10).split("-");
+  const parts = { Y: year, y: year.slice(2), m: month, d: day, H: "13", M: "45", S: "00" };
+  const isKnown = [...format.matchAll(/%(.)/g)].every(([, part]) => part in parts);
+  return isKnown ? format.replace(/%(.)/g, (_, part) => parts[part]) : format;
 }
 
 function writeDate(format) {
