@@ -63,6 +63,8 @@ def clean_environment() -> Iterator[None]:
                 or "proxy" in name.lower()
             ):
                 patch.delenv(name)
+        # A program under test starts as its users' does: with its modules compiled once.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("DO_NOT_TRACK", "true")
         yield

@@ -14,6 +14,10 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_wine
 
+from training.errors import DataError
+from training.parameters import FlowParameters
+from training.plan import FileStore, TrainingRequest, make_plan
+
 from s3_support import client_of, environment_of, list_keys, s3_server
 from support import ROOT
 
@@ -114,10 +118,6 @@ def put_table(endpoint: str, key: str, frame: pd.DataFrame) -> None:
             "--data 's3://metaflow/none/': no file is below this prefix",
         ),
         (
-            "gs://bucket/a.csv",
-            "--data 'gs://bucket/a.csv': a URL has to begin with s3://",
-        ),
-        (
             "s3://metaflow/odd.parquet",
             "s3://metaflow/odd.parquet has no column 'label'",
         ),
@@ -133,6 +133,16 @@ def test_a_table_that_is_not_there_is_named(
 
     assert message in output
     assert "Traceback" not in output
+
+
+def test_a_url_of_another_store_is_refused(tmp_path: Path) -> None:
+    parameters = FlowParameters(data="gs://bucket/a.csv")
+    grids: dict[str, object] = {"logistic_regression": {}, "lightgbm": {}}
+    request = TrainingRequest("TrainFlow/1", parameters, grids, "")
+    store = FileStore(tmp_path, str, lambda url, folder: folder)
+
+    with pytest.raises(DataError, match="--data 'gs://bucket/a.csv': a URL has to"):
+        make_plan(request, store)
 
 
 @pytest.fixture(scope="module")

@@ -461,18 +461,13 @@ def test_errors_and_columns_are_shown_as_they_are_on_every_terminal(
     ("arguments", "message"),
     [
         (
-            ["--data", "none.csv"],
-            "there is no file 'none.csv'; --data takes a path or the embedded",
-        ),
-        (
             ["--data", "table.csv", "--target", "ill"],
             "table.csv has no column 'ill' for --target; its columns are 'a', 'b', 'c', 'd', 'e', "
             "'sick'",
         ),
-        (["--scoring", "auc"], "--scoring 'auc' is not a scorer of scikit-learn"),
         (["--data", "red\x1b[31m.doc"], r"red\u001b[31m.doc is not one of .csv"),
     ],
-    ids=["no file", "no column", "no scorer", "no name to print"],
+    ids=["no column", "no name to print"],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
     arguments: list[str], message: str, tmp_path: Path, five_features: str
