@@ -276,4 +276,4 @@ def test_a_start_removes_what_a_killed_server_has_left(
                 left = {folder.name for folder in tmp_path.glob("prediction-metrics-*")}
                 assert (len(kept), len(left), len(kept & left)) == (2, 2, 1)
                 predict(other)
-                assert sample(other, "prediction_instances_total") == 1
+                wait_for(lambda: sample(other, "prediction_instances_total") == 1)
