@@ -243,7 +243,7 @@ def test_calls_beyond_the_bound_are_refused_and_health_is_answered(
             gate.opened.set()
             labels = [call.result().label for call in held]
 
-        assert handled(server, "RESOURCE_EXHAUSTED") == 20
+        wait_for(lambda: handled(server, "RESOURCE_EXHAUSTED") == 20)
 
     assert_overloaded(errors)
     assert check.status == health_pb2.HealthCheckResponse.SERVING
@@ -274,7 +274,7 @@ def test_a_storm_on_the_fast_lane_is_cut_at_the_bound(model_dir: Path) -> None:
             assert stub.Predict(AT_CENTER).label == "1"
 
         n_refused = codes[grpc.StatusCode.RESOURCE_EXHAUSTED]
-        assert handled(server, "RESOURCE_EXHAUSTED") == n_refused
+        wait_for(lambda: handled(server, "RESOURCE_EXHAUSTED") == n_refused)
 
     assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
     assert gate.n_asked == codes[grpc.StatusCode.OK] + 1
