@@ -333,3 +333,13 @@ def test_the_layout_of_a_plain_table_is_the_default() -> None:
     assert layout.format == Format()
     assert layout.names == ("age", "city", "target")
     assert (layout.n_above, layout.n_skipped, layout.is_empty) == (0, 1, False)
+
+
+@pytest.mark.parametrize("name", ["PAR1", "Rar!", "ARROW1", "par1"])
+def test_a_column_may_be_named_as_files_of_another_kind_begin(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"{name},target\n1,a\n2,b\n")
+
+    assert list(read_csv_file(path).cells.columns) == [name, "target"]
